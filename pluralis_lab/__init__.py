@@ -1,0 +1,78 @@
+"""A Jupyter-native laboratory for protocol learning: train together, prove every contribution, own the result.
+
+Everything here is loaded on first use, so that ``import pluralis_lab as pl`` takes milliseconds and brings in neither torch, hivemind
+nor web3.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "RunSpec": "spec",
+    "GPT": "parts",
+    "MLP": "parts",
+    "Dense": "parts",
+    "Subspace": "parts",
+    "FullSync": "parts",
+    "AdamW": "parts",
+    "Links": "links",
+    "policies": None,
+    "aggregators": None,
+    "Run": "run",
+    "launch": "launching",
+    "simulate": "launching",
+    "open_run": "run",
+    "runs": "run",
+    "Chain": "chain",
+    "Token": "chain",
+    "PluralisError": "errors",
+}
+
+if TYPE_CHECKING:
+    from pluralis_lab import aggregators, policies
+    from pluralis_lab.chain import Chain, Token
+    from pluralis_lab.errors import PluralisError
+    from pluralis_lab.launching import launch, simulate
+    from pluralis_lab.links import Links
+    from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Subspace
+    from pluralis_lab.run import Run, open_run, runs
+    from pluralis_lab.spec import RunSpec
+
+__all__ = [
+    "GPT",
+    "MLP",
+    "AdamW",
+    "Chain",
+    "Dense",
+    "FullSync",
+    "Links",
+    "PluralisError",
+    "Run",
+    "RunSpec",
+    "Subspace",
+    "Token",
+    "aggregators",
+    "launch",
+    "open_run",
+    "policies",
+    "runs",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from where it lives."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    home = _PUBLIC[name]
+    if home is None:
+        return importlib.import_module(f"{__name__}.{name}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""What drives workers: virtual time in one process, or real processes over hivemind."""

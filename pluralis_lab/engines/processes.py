@@ -1,0 +1,131 @@
+"""Starting, finding, commanding and ending the process that owns a run. Imports neither torch nor hivemind."""
+
+import atexit
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import psutil
+
+from pluralis_lab.engines.control import read_control, sweep
+from pluralis_lab.errors import RunError
+from pluralis_lab.store import RunDirectory
+
+START_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 10.0
+
+_children: dict[str, subprocess.Popen[bytes]] = {}
+"""Processes started here, by run id: reaped when they end, and (lifetime="kernel") ended with this process by their standard input."""
+
+
+def start_supervisor(run: RunDirectory, *, version: int) -> None:
+    """Start the swarm engine's supervisor for `run`, from `version` completed rounds on."""
+    _start(run, "pluralis_lab.engines.swarm.supervisor", version)
+
+
+def start_virtual(run: RunDirectory, *, version: int) -> None:
+    """Start the virtual engine's process for `run`."""
+    _start(run, "pluralis_lab.engines.virtual.process", version)
+
+
+def _start(run: RunDirectory, module: str, version: int) -> None:
+    keeps = run.info["lifetime"] == "kernel"
+    with open(run.path / "logs" / "supervisor.log", "ab") as log:
+        # A session of its own: a kernel's interrupt goes to the kernel's process group and must not reach the run.
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, str(run.path), str(version)],
+            stdin=subprocess.PIPE if keeps else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PLURALIS_LAB_HOME": str(run.path.parent.parent)},
+        )
+    _children[run.id] = process
+    end = time.monotonic() + START_TIMEOUT_S
+    while read_control(run) is None and process.poll() is None:
+        if time.monotonic() > end:
+            process.kill()
+            process.wait()
+            raise RunError(f"the run's process did not start within {START_TIMEOUT_S:.0f} s; the end of its log:\n{run.log_tail('supervisor')}")
+        time.sleep(0.02)  # another process's file: there is nothing to wait on but the file system
+    if process.poll() not in (None, 0):
+        raise RunError(f"the run's process ended with status {process.returncode}; the end of its log:\n{run.log_tail('supervisor')}")
+
+
+def is_running(run: RunDirectory) -> bool:
+    """Say whether the process that owns `run` is alive; cleans up after one that was killed."""
+    child = _children.get(run.id)
+    if child is not None and child.poll() is not None:
+        _release(_children.pop(run.id))
+    sweep(run)
+    return read_control(run) is not None
+
+
+def command(run: RunDirectory, op: str, **arguments: Any) -> dict[str, Any]:
+    """Send a command to the run's supervisor and return its answer.
+
+    Raises RunError when the run is not running, does not answer or refuses.
+    """
+    from pluralis_lab.engines.swarm.frames import PREFIX_BYTES, json_frame
+
+    if not is_running(run):
+        raise RunError(f"run {run.id[:8]} is not running (state {run.info['state']}); run.resume() starts it again")
+    control = read_control(run)
+    if control is None or control.get("socket") is None:
+        raise RunError(f"run {run.id[:8]} is a simulation, which has no worker processes to {op}")
+    import json
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(COMMAND_TIMEOUT_S)
+        try:
+            connection.connect(control["socket"])
+            connection.sendall(json_frame({"op": op, "token": control["token"], **arguments}))
+            stream = connection.makefile("rb")
+            answer = json.loads(stream.read(int.from_bytes(stream.read(PREFIX_BYTES), "big")) or b"{}")
+        except (OSError, ValueError) as error:
+            raise RunError(f"run {run.id[:8]} did not answer {op!r}: {error}") from None
+    if not answer.get("ok"):
+        raise RunError(f"run {run.id[:8]}: {answer.get('error', 'the supervisor closed the connection')}")
+    return dict(answer)
+
+
+def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:
+    """End the process that owns `run` and wait until it is gone; False when it was not running."""
+    control = read_control(run)
+    if control is None or not is_running(run):
+        return False
+    process = psutil.Process(control["pid"])
+    process.send_signal(signal.SIGTERM)
+    child = _children.pop(run.id, None)
+    try:
+        if child is not None:
+            child.wait(timeout_s)
+            _release(child)
+        else:
+            process.wait(timeout_s)
+    except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        raise RunError(f"run {run.id[:8]} did not stop within {timeout_s:.0f} s; the end of its log:\n{run.log_tail('supervisor')}") from None
+    sweep(run)
+    return True
+
+
+def _release(child: subprocess.Popen[bytes]) -> None:
+    if child.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
+
+
+@atexit.register
+def _end_children() -> None:
+    """End what was to live only as long as this process, and say so."""
+    for run_id, child in _children.items():
+        if child.stdin is not None and child.poll() is None:
+            print(f"pluralis_lab: run {run_id[:8]} ends with this process (lifetime='kernel')", file=sys.stderr)
+            _release(child)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(15)

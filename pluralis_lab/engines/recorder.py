@@ -1,0 +1,220 @@
+"""Turns what workers report into the run directory: events, evidence, closed epochs. Both engines use it."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluralis_lab.contributions.closing import Close, check_close, close_epoch
+from pluralis_lab.contributions.shape import RunShape
+from pluralis_lab.contributions.tally import tally_epoch
+from pluralis_lab.errors import PluralisError
+from pluralis_lab.learning.wire_cost import codec_bytes_per_token
+from pluralis_lab.models.cost import stage_flops_per_token
+from pluralis_lab.store import EventWriter, RunDirectory
+
+SignEpoch = Callable[[str, dict[str, Any]], str]
+"""(attester's account name, EIP-712 typed data) -> signature."""
+
+
+@dataclass
+class _Books:
+    """What is known of the workers' progress, for closing epochs."""
+
+    last_round: dict[str, int] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+    digests: dict[int, dict[int, dict[str, str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
+    wire: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+class Recorder:
+    """The one writer of a run.
+
+    Parameters
+    ----------
+    run : the run's directory
+    sign_epoch : asks an attester's account for its signature; may block for milliseconds
+    clock : seconds for events that no worker reported
+    """
+
+    def __init__(self, run: RunDirectory, *, sign_epoch: SignEpoch, clock: Callable[[], float]) -> None:
+        self.run, self.spec, self.info = run, run.spec, run.info
+        self.events: EventWriter = run.writer()
+        self.shape = run_shape(run)
+        self._sign_epoch, self._clock = sign_epoch, clock
+        self._seats = {worker["name"]: worker for worker in self.info["workers"]}
+        self._live: set[str] = set()
+        self._books = _Books()
+        closes = run.evidence.closes()
+        self.next_epoch = len(closes)
+        self._rounds_seen = {event.round for event in run.events(kinds=["round"])}
+        self._validations_seen = {event.round for event in run.events(kinds=["validation"])}
+        self._last_round_at: float | None = None
+        self._is_stalled = False
+
+    def close(self) -> None:
+        self.events.close()
+
+    def forget_after(self, version: int) -> None:
+        """Prepare for a run that goes on from `version` rounds: later losses are measured again, open statements set aside."""
+        self._rounds_seen = {number for number in self._rounds_seen if number is not None and number < version}
+        self._validations_seen = {number for number in self._validations_seen if number is not None and number <= version}
+        kept = [line for line in self.run.evidence.statements(self.next_epoch) if line["body"]["round"] < version]
+        self.run.evidence.rewind(first_epoch=self.next_epoch, keep=kept)
+
+    def run_state(self, state: str, reason: str = "", **facts: Any) -> None:
+        """Write the run's new state to `run.json` and as an event."""
+        self.run.update_info(state=state, reason=reason, **facts)
+        self.events.append("run.state", body={"state": state, "reason": reason}, time=self._clock())
+
+    def worker_state(self, worker: str, state: str, *, at: float, round_: int | None = None, **facts: Any) -> None:
+        """Write a worker's new state."""
+        seat = self._seats[worker]
+        body = {"state": state, **{key: seat[key] for key in ("stage", "replica", "participant")}, "reason": "", **facts}
+        self.events.append("worker.state", worker, round_, body, time=at)
+        if state in ("active", "serving"):
+            self._live.add(worker)
+            self._books.since.setdefault(worker, round_ or 0)
+        elif state in ("dead", "stopped", "starting", "joining"):
+            self._live.discard(worker)
+            self._books.since.pop(worker, None)
+
+    def error(self, message: str, *, worker: str | None = None, log_tail: str = "") -> None:
+        self.events.append("error", worker, None, {"message": message, "log_tail": log_tail}, time=self._clock())
+
+    def report(self, worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
+        """Take a worker's report; `at` is when it happened, in seconds."""
+        if kind == "state":
+            facts = {key: value for key, value in body.items() if key not in ("state", "round")}
+            self.worker_state(worker, body["state"], at=at, round_=body.get("round"), **facts)
+        elif kind == "round":
+            self._round(at, body)
+        elif kind == "validation":
+            if body["round"] not in self._validations_seen:
+                self._validations_seen.add(body["round"])
+                self.events.append("validation", worker, body["round"], {"loss": body["loss"], "tokens": body["tokens"]}, time=at)
+        elif kind == "work":
+            self._work(worker, at, body)
+        elif kind == "statements":
+            self._statements(body["statements"])
+        elif kind == "reroute":
+            self.events.append("reroute", worker, body["round"], {k: body[k] for k in ("index", "stage", "dead", "to")}, time=at)
+        elif kind == "checkpoint":
+            facts = {"digest": body["digest"], "size_bytes": body["size_bytes"]}
+            self.events.append("checkpoint", worker, body["round"], facts, time=at)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every round is trained, the last validation is in and every epoch is closed."""
+        return self.next_epoch >= self.spec.num_epochs and self.spec.steps in self._validations_seen
+
+    def epochs_to_close(self) -> list[int]:
+        """Return the epochs whose last round every live worker has finished, oldest first."""
+        due = []
+        for epoch in range(self.next_epoch, self.spec.num_epochs):
+            last = self._last_round_of(epoch)
+            workers = [name for name in self._live if self._books.since.get(name, 0) <= last]
+            has_all_stages = len(self._books.digests[epoch]) == self.spec.stages
+            if not has_all_stages or any(self._books.last_round.get(name, -1) < last for name in workers):
+                break
+            due.append(epoch)
+        return due
+
+    def close_epoch(self, epoch: int) -> dict[str, Any]:
+        """Compute the epoch's table and root and collect its attestations. Heavy: call it outside an event loop; writes nothing."""
+        statements = self.run.evidence.statements(epoch)
+        authorisations = self.run.evidence.authorisations()
+        digests = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
+        line = close_epoch(self.shape, epoch, statements, authorisations, digests)
+        line["attestations"] = []
+        for name, address in self.shape.attesters.items():
+            owned = name if name in self.shape.participants else None
+            typed = check_close(self.shape, line, statements, authorisations, attester=owned)
+            line["attestations"].append({"attester": name, "address": address, "signature": self._sign_epoch(name, typed)})
+        table = tally_epoch(self.shape, epoch, statements, authorisations)
+        return {"line": line, "unpaid_tokens": sum(row.unattested_units for row in table.rows)}
+
+    def write_close(self, closed: dict[str, Any], *, at: float) -> None:
+        """Write what `close_epoch` returned as evidence and as events."""
+        line = Close.parse(closed["line"]).to_dict()
+        epoch = int(line["epoch"])
+        self.run.evidence.append_close(line)
+        self.next_epoch = epoch + 1
+        last = self._last_round_of(epoch)
+        body = {
+            "epoch": epoch,
+            "root": line["root"],
+            "statements": len(line["statements"]),
+            "shares": line["shares"],
+            "amounts": {address: wei for _, address, wei in line["amounts"]},
+            "attested_by": [attestation["attester"] for attestation in line["attestations"]],
+            "unpaid": closed["unpaid_tokens"],
+        }
+        self.events.append("epoch", None, last, body, time=at)
+        self._write_wire(last, at)
+
+    def _last_round_of(self, epoch: int) -> int:
+        return min((epoch + 1) * self.spec.epoch_rounds, self.spec.steps) - 1
+
+    def _stage_digest(self, epoch: int, stage: int) -> str:
+        """Return the state digest that the stage's replicas agree on. Raises PluralisError when they do not."""
+        digests = self._books.digests[epoch][stage]
+        if len(set(digests.values())) != 1:
+            shown = ", ".join(f"{name}: {digest[:12]}" for name, digest in sorted(digests.items()))
+            raise PluralisError(f"replicas of stage {stage} hold different weights after epoch {epoch} ({shown}); report this as a bug")
+        return next(iter(digests.values()))
+
+    def _round(self, at: float, body: dict[str, Any]) -> None:
+        if body["round"] in self._rounds_seen:
+            return
+        self._rounds_seen.add(body["round"])
+        seconds = None if self._last_round_at is None else max(at - self._last_round_at, 1e-9)
+        self._last_round_at = at
+        facts = {
+            "loss": body["loss"],
+            "tokens": body["tokens"],
+            "seconds": seconds,
+            "tokens_per_s": None if seconds is None else body["tokens"] / seconds,
+        }
+        self.events.append("round", None, body["round"], facts, time=at)
+
+    def _work(self, worker: str, at: float, body: dict[str, Any]) -> None:
+        round_, digest = body["round"], body["state_digest"]
+        self._books.last_round[worker] = round_
+        if digest is not None:
+            self._books.digests[round_ // self.spec.epoch_rounds][self._seats[worker]["stage"]][worker] = digest
+        for link in body["links"].values():
+            for key in ("forward_bytes", "forward_tokens", "backward_bytes", "backward_tokens"):
+                self._books.wire[key] += link.get(key, 0)
+        facts = {key: value for key, value in body.items() if key not in ("round", "state_digest")}
+        self.events.append("worker.round", worker, round_, facts, time=at)
+
+    def _statements(self, lines: list[dict[str, Any]]) -> None:
+        """Keep statements in their epoch's file; one for an epoch that is closed already came too late to count."""
+        by_epoch: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for line in lines:
+            by_epoch[line["body"]["epoch"]].append(line)
+        for epoch, some in by_epoch.items():
+            if epoch >= self.next_epoch:
+                self.run.evidence.append_statements(epoch, some)
+
+    def _write_wire(self, round_: int, at: float) -> None:
+        """Write bytes a token on the boundaries since the last epoch, as measured at the socket and as the codec says."""
+        wire, self._books.wire = self._books.wire, defaultdict(int)
+        if not wire["forward_tokens"] or not wire["backward_tokens"]:
+            return
+        codec_forward, codec_backward = codec_bytes_per_token(self.spec, self.info["corpus"]["vocab"])
+        body = {
+            "forward_bytes_per_token": wire["forward_bytes"] / wire["forward_tokens"],
+            "backward_bytes_per_token": wire["backward_bytes"] / wire["backward_tokens"],
+            "codec_forward": codec_forward,
+            "codec_backward": codec_backward,
+        }
+        self.events.append("wire", None, round_, body, time=at)
+
+
+def run_shape(run: RunDirectory) -> RunShape:
+    """Return the facts that decide who is paid, from the run's spec and `run.json`."""
+    vocab = run.info["corpus"]["vocab"]
+    flops = [stage_flops_per_token(run.spec, stage, vocab) for stage in range(run.spec.stages)]
+    return RunShape.from_run(run.info, run.spec, flops)

@@ -1,0 +1,85 @@
+"""The supervisor's side of the fork server: start it, have it fork workers, hear of their ends."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pluralis_lab.errors import RunError
+
+OnExit = Callable[[str, int, int], None]
+OnSpawned = Callable[[str, int], None]
+
+
+class ForkClient:
+    """Starts workers through one warm process.
+
+    on_exit : called with (worker name, process id, exit status; negative: the signal) when a worker has ended
+    on_spawned : called with (worker name, process id) when it has started
+    """
+
+    def __init__(self, on_exit: OnExit, on_spawned: OnSpawned) -> None:
+        self._on_exit, self._on_spawned = on_exit, on_spawned
+        self._names: dict[int, str] = {}
+        self._num_asked = 0
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+        self._listener: asyncio.Task[None] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_broken = asyncio.Event()
+
+    async def start(self, log: Path) -> None:
+        """Start the server and wait until it is warm. Raises RunError with its log when it is not to be had."""
+        ours, theirs = socket.socketpair()
+        with open(log, "ab") as output:
+            command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
+            # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[theirs.fileno()]
+            )
+        theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        if not await self._reader.readline():
+            self._process.wait()
+            tail = log.read_text(errors="replace")[-2000:]
+            raise RunError(f"the fork server ended with status {self._process.returncode}; the end of its log:\n{tail}")
+        self._listener = asyncio.create_task(self._listen())
+
+    def spawn(self, name: str, log: Path, arguments: dict[str, Any]) -> None:
+        """Have a worker started."""
+        self._num_asked += 1
+        self._all_ended.clear()
+        self._writer.write(json.dumps({"spawn": name, "log": str(log), "arguments": arguments}).encode() + b"\n")
+
+    async def wait_for_all(self) -> None:
+        """Wait until no worker runs."""
+        await self._all_ended.wait()
+
+    async def stop(self) -> None:
+        """End the server; it takes workers that are left along."""
+        if self._process is None:
+            return
+        if self._listener is not None:
+            self._listener.cancel()
+            self._writer.close()
+        await asyncio.to_thread(self._process.wait)
+
+    async def _listen(self) -> None:
+        while line := await self._reader.readline():
+            message = json.loads(line)
+            if "spawned" in message:
+                self._names[message["pid"]] = message["spawned"]
+                self._on_spawned(message["spawned"], message["pid"])
+            else:
+                name = self._names.pop(message["exited"])
+                self._num_asked -= 1
+                self._on_exit(name, message["exited"], message["status"])
+                if self._num_asked == 0:
+                    self._all_ended.set()
+        self.is_broken.set()
+        self._all_ended.set()

@@ -1,0 +1,102 @@
+"""A warm process that has torch and hivemind loaded and forks a worker in milliseconds.
+
+It has one thread and never touches CUDA, so a fork of it is clean. It speaks JSON lines with its supervisor over an inherited socket:
+``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"spawned": name, "pid": n}`` and ``{"exited": pid, "status": n}`` out.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+from pluralis_lab.engines.swarm.lifeline import die_with_parent
+
+
+def main(descriptor: int, supervisor: int) -> None:
+    """Serve until the supervisor's end of the socket closes, then take all workers along."""
+    die_with_parent(supervisor)
+    import hivemind  # noqa: F401  (loaded here once, so that every fork has it)
+    import torch
+
+    from pluralis_lab.engines.swarm import worker_process  # noqa: F401
+
+    torch.set_num_threads(1)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    os.set_blocking(wake_read, False)
+    signal.set_wakeup_fd(wake_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    control = socket.socket(fileno=descriptor)
+    children: set[int] = set()
+    _say(control, {"ready": True})
+    pending = b""
+    while True:
+        readable, _, _ = select.select([control, wake_read], [], [])
+        if wake_read in readable:
+            os.read(wake_read, 512)
+            _reap(control, children)
+        if control in readable:
+            data = control.recv(1 << 16)
+            if not data:
+                break
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                request = json.loads(line)
+                children.add(_spawn(control, (wake_read, wake_write), request))
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
+
+
+def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str, Any]) -> int:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        _say(control, {"spawned": request["spawn"], "pid": pid})
+        return pid
+    # The child must leave by os._exit whatever happens: it must never return into the server's loop.
+    status = 1
+    try:
+        die_with_parent(parent)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        control.close()
+        for descriptor in inherited:
+            os.close(descriptor)
+        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.close(log)
+        from pluralis_lab.engines.swarm import worker_process
+
+        status = worker_process.main(request["arguments"])
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _reap(control: socket.socket, children: set[int]) -> None:
+    """Collect every child that has ended and say how."""
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        children.discard(pid)
+        _say(control, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _say(control: socket.socket, message: dict[str, Any]) -> None:
+    control.sendall(json.dumps(message).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,157 @@
+"""Streams between workers over hivemind's P2P: one ordered stream a direction, and the news that a peer is gone."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+
+from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.control import P2PDaemonError
+from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PHandlerError
+from hivemind.utils.multiaddr import Multiaddr
+
+from pluralis_lab.engines.meter import WireMeter
+from pluralis_lab.engines.swarm.dht_roster import Record
+from pluralis_lab.engines.swarm.frames import frame, read_frame
+from pluralis_lab.errors import WireError
+from pluralis_lab.worker.messages import Message, decode, encode, traffic_class
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0
+"""A peer that takes no stream for so long, though its record is in the DHT, counts as gone."""
+
+OnMessage = Callable[[str, Message], None]
+OnLost = Callable[[str, int], None]
+
+
+class Peering:
+    """Sends and receives messages of one run.
+
+    Parameters
+    ----------
+    p2p : hivemind's libp2p node of this process
+    run_id : streams of other runs are not accepted
+    find : returns the record of a libp2p identity, from the DHT if it is not known yet; None for a stranger
+    on_message, on_lost : called in the event loop, in order for each peer
+    limit_bytes : no frame may be larger
+    """
+
+    def __init__(
+        self,
+        p2p: P2P,
+        run_id: str,
+        *,
+        find: Callable[[PeerID], Awaitable[Record | None]],
+        on_message: OnMessage,
+        on_lost: OnLost,
+        limit_bytes: int,
+    ) -> None:
+        self.p2p, self._find, self._on_message, self._on_lost = p2p, find, on_message, on_lost
+        self._protocol = f"/pluralis-lab/{run_id}/1"
+        self._limit_bytes = limit_bytes
+        self.meter = WireMeter()
+        self._outgoing: dict[str, asyncio.Queue[Message]] = {}
+        self._writers: dict[str, asyncio.Task[None]] = {}
+        self._readers: set[asyncio.Task[None]] = set()
+        self._records: dict[str, Record] = {}
+        self._is_closing = False
+
+    async def listen(self) -> None:
+        """Accept streams of this run from now on."""
+        await self.p2p.add_binary_stream_handler(self._protocol, self._accept)
+
+    def connect(self, record: Record) -> None:
+        """Send to `record` from now on; replaces an older incarnation of the same worker."""
+        known = self._records.get(record.name)
+        if known is not None and known.incarnation >= record.incarnation:
+            return
+        self.disconnect(record.name)
+        self._records[record.name] = record
+        queue: asyncio.Queue[Message] = asyncio.Queue()
+        self._outgoing[record.name] = queue
+        self._writers[record.name] = asyncio.create_task(self._write(record, queue), name=f"to {record.name}")
+
+    def disconnect(self, name: str) -> None:
+        """Drop what waits for `name` and close its stream."""
+        self._outgoing.pop(name, None)
+        self._records.pop(name, None)
+        writer = self._writers.pop(name, None)
+        if writer is not None:
+            writer.cancel()
+
+    def send(self, name: str, message: Message) -> None:
+        """Queue `message` for `name`; dropped when that worker is gone."""
+        queue = self._outgoing.get(name)
+        if queue is not None:
+            queue.put_nowait(message)
+
+    async def close(self) -> None:
+        """Close all streams."""
+        self._is_closing = True
+        tasks = [*self._writers.values(), *self._readers]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(self, record: Record, queue: asyncio.Queue[Message]) -> None:
+        """Open the stream and write the queue to it until it breaks."""
+        try:
+            await asyncio.wait_for(dial(self.p2p, record.peer_id, record.addresses), OPEN_TIMEOUT_S)
+            opened = self.p2p.call_binary_stream_handler(record.peer_id, self._protocol)
+            _, _, writer = await asyncio.wait_for(opened, OPEN_TIMEOUT_S)
+        except (TimeoutError, OSError, P2PDaemonError, P2PHandlerError) as error:
+            self._lose(record, f"cannot be reached ({type(error).__name__}: {error})")
+            return
+        try:
+            while True:
+                message = await queue.get()
+                data = frame(encode(message))
+                self.meter.sent(record.name, traffic_class(message), len(data))
+                writer.write(data)
+                await writer.drain()
+        except OSError as error:
+            self._lose(record, f"its stream broke ({type(error).__name__}: {error})")
+        finally:
+            writer.close()
+
+    async def _accept(self, info: StreamInfo, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read the messages of whoever opened a stream, if it is a worker of this run."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._readers.add(task)
+        try:
+            record = await self._find(info.peer_id)
+            if record is None:
+                log.warning("refused a stream of %s, who is no worker of this run", info.peer_id)
+                return
+            await self._read(record, reader)
+        finally:
+            self._readers.discard(task)
+            writer.close()
+
+    async def _read(self, record: Record, reader: asyncio.StreamReader) -> None:
+        self.connect(record)
+        try:
+            while (data := await read_frame(reader, limit_bytes=self._limit_bytes)) is not None:
+                self.meter.received(len(data))
+                self._on_message(record.name, decode(data))
+        except WireError as error:
+            self._lose(record, f"sent no message of ours: {error}")
+            return
+        self._lose(record, "closed its stream")
+
+    def _lose(self, record: Record, why: str) -> None:
+        """Report a peer as gone, once for each incarnation."""
+        known = self._records.get(record.name)
+        if self._is_closing or known is None or known.incarnation != record.incarnation:
+            return
+        log.warning("%s (incarnation %d) %s", record.name, record.incarnation, why)
+        self._on_lost(record.name, record.incarnation)
+
+
+async def dial(p2p: P2P, peer: PeerID, addresses: Iterable[str]) -> None:
+    """Connect to `peer` at one of its multiaddresses (with or without ``/p2p/...`` at the end)."""
+    suffix = Multiaddr(f"/p2p/{peer.to_base58()}")
+    plain = [Multiaddr(address) for address in addresses]
+    await p2p._client.connect(peer, [m.decapsulate(suffix) if str(m).endswith(str(suffix)) else m for m in plain])

@@ -1,0 +1,122 @@
+"""The process of a simulated run: ``python -m pluralis_lab.engines.virtual.process RUN_DIRECTORY [VERSION]``."""
+
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+from typing import Any
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.corpus import open_corpus
+from pluralis_lab.engines import control
+from pluralis_lab.engines.recorder import Recorder
+from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.engines.virtual.swarm import VirtualSwarm
+from pluralis_lab.errors import PluralisError
+from pluralis_lab.links import Links
+from pluralis_lab.parts import GPT
+from pluralis_lab.store import RunDirectory
+from pluralis_lab.store.checkpoints import CheckpointFolder
+
+log = logging.getLogger(__name__)
+
+
+class Simulation:
+    """Runs a `VirtualSwarm` and writes what it reports into the run directory."""
+
+    def __init__(self, run: RunDirectory, *, version: int) -> None:
+        self.run, self.version, self.spec, self.info = run, version, run.spec, run.info
+        self.stopping = threading.Event()
+        self.now = 0.0
+        home = run.path.parent.parent
+        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=home)
+        self.recorder = Recorder(run, sign_epoch=signer.sign, clock=lambda: self.now)
+        context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
+        self.corpus = open_corpus(self.spec.data, context=context, home=home, expected_hash=self.info["corpus"]["hash"])
+        self.folders = {worker["name"]: CheckpointFolder(run.worker_folder(worker["name"])) for worker in self.info["workers"]}
+
+    def main(self) -> int:
+        """Simulate to the end and return the exit status."""
+        control.write_control(self.run, {"socket": None, "token": "", "sockets": {}})
+        state, reason = "stopped", ""
+        try:
+            if self.version:
+                self.recorder.forget_after(self.version)
+            self.recorder.run_state("running", pid=os.getpid())
+            swarm = VirtualSwarm(
+                self.spec,
+                self.corpus,
+                run_id=self.run.id,
+                links=Links(**self.info["links"]),
+                keys={name: HotKey.load(folder.path / "hot.key") for name, folder in self.folders.items()},
+                on_report=self._on_report,
+                on_store=self._on_store,
+                start=self._start(),
+            )
+            swarm.run(should_stop=self.stopping.is_set)
+            reason = "stopped by its owner" if self.stopping.is_set() else "the simulation is complete"
+        except PluralisError as error:
+            state, reason = "failed", str(error)
+            self.recorder.error(reason)
+        except Exception as error:
+            log.exception("the simulation failed")
+            state, reason = "failed", f"{type(error).__name__}: {error}"
+            self.recorder.error(reason, log_tail=self.run.log_tail("supervisor"))
+        finally:
+            self.recorder.run_state(state, reason, pid=None)
+            self.recorder.close()
+            control.remove_control(self.run)
+        return 1 if state == "failed" else 0
+
+    def _start(self) -> tuple[int, dict[int, tuple[bytes, str]]] | None:
+        """Return each stage's checkpoint of the version to go on from."""
+        if not self.version:
+            return None
+        states = {}
+        for worker in self.info["workers"]:
+            folder = self.folders[worker["name"]]
+            if worker["stage"] not in states and self.version in folder.versions():
+                states[worker["stage"]] = folder.load(self.version)
+        return self.version, states
+
+    def _on_report(self, worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
+        self.now = at
+        if kind == "state":
+            body = {**body, "device": "virtual", "pid": None}
+        self.recorder.report(worker, at, kind, body)
+        if kind == "work":
+            for epoch in self.recorder.epochs_to_close():
+                self.recorder.write_close(self.recorder.close_epoch(epoch), at=at)
+
+    def _on_store(self, worker: str, version: int, state: bytes, digest: str) -> None:
+        size = self.folders[worker].save(version, state, digest)
+        self.recorder.report(worker, self.now, "checkpoint", {"round": version, "digest": digest, "size_bytes": size})
+
+
+def _watch_stdin(stopping: threading.Event) -> None:
+    """Stop when whoever started the simulation is gone."""
+    while not stopping.is_set():
+        readable, _, _ = select.select([sys.stdin], [], [], None)
+        if readable and not os.read(sys.stdin.fileno(), 4096):
+            stopping.set()
+
+
+def main() -> int:
+    """Start from the command line."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    import torch
+
+    torch.set_num_threads(1)  # with more, the order of a sum depends on the machine, and losses would not repeat to the bit
+    run = RunDirectory(sys.argv[1])
+    simulation = Simulation(run, version=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: simulation.stopping.set())
+    if run.info["lifetime"] == "kernel":
+        threading.Thread(target=_watch_stdin, args=(simulation.stopping,), daemon=True).start()
+    return simulation.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""A discrete-event simulation of a whole run: the same workers, real arithmetic, virtual links and clocks."""
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.corpus.batches import Corpus
+from pluralis_lab.engines.meter import WireMeter, with_bytes
+from pluralis_lab.learning import tasks
+from pluralis_lab.learning.compute import StageCompute
+from pluralis_lab.links import Links
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker import Compute, Computed, Effect, Peer, PeerLost, Received, Report, Send, Started, Worker, worker_name
+from pluralis_lab.worker.events import Event
+from pluralis_lab.worker.messages import decode, encode, traffic_class
+
+DEVICE_FLOPS = 20e9
+"""Virtual arithmetic speed of a worker: about one core of the machines the figures in the README were taken on."""
+
+OnReport = Callable[[str, float, str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill `worker` when the simulation has processed `after_events` events; a fresh incarnation starts `restart_s` later (None: never).
+
+    `loses_wire`: bytes that it has sent and nobody has received are lost with it.
+    """
+
+    worker: str
+    after_events: int
+    restart_s: float | None = 1.0
+    loses_wire: bool = True
+
+
+@dataclass
+class _Seat:
+    """One worker slot: its present incarnation's machine and arithmetic, and its queue of tasks."""
+
+    machine: Worker
+    compute: StageCompute
+    incarnation: int = 0
+    queue: deque[tasks.Task] = field(default_factory=deque)
+    is_busy: bool = False
+    meter: WireMeter = field(default_factory=WireMeter)
+    compute_s: float = 0.0
+
+
+class VirtualSwarm:
+    """Runs `spec` to its last round in virtual time.
+
+    Parameters
+    ----------
+    spec, corpus : what to train, and on what
+    run_id : 64 hexadecimal characters
+    links : the link between every two workers
+    keys : a hot key for each worker name
+    on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
+    kills : workers to kill on the way
+    detection_s : virtual seconds until the others know of a death
+    start : (version, {stage: (state, digest)}) to go on from; None starts from the seed
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        corpus: Corpus,
+        *,
+        run_id: str,
+        links: Links,
+        keys: dict[str, HotKey],
+        on_report: OnReport,
+        kills: Sequence[Kill] = (),
+        detection_s: float = 0.2,
+        start: tuple[int, dict[int, tuple[bytes, str]]] | None = None,
+        on_store: Callable[[str, int, bytes, str], None] | None = None,
+    ) -> None:
+        self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
+        self.on_report, self.on_store, self.detection_s = on_report, on_store, detection_s
+        self.kills = sorted(kills, key=lambda kill: kill.after_events)
+        self.now, self.num_events = 0.0, 0
+        self._order = itertools.count()
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._wire_free: dict[tuple[str, str], float] = {}
+        self._lost_wires: set[tuple[str, int]] = set()
+        version, states = start or (0, {})
+        self.seats = {name: self._seat(number, name, 0, version) for number, name in enumerate(self._names())}
+        for seat in self.seats.values():
+            if seat.compute.index in states:
+                state, digest = states[seat.compute.index]
+                seat.compute.run(tasks.Restore(version, state, digest))
+
+    def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
+        everybody = [seat.machine.desk.me for seat in self.seats.values()]
+        for name in list(self.seats):
+            peers = tuple(peer for peer in everybody if peer.name != name)
+            self._at(0.0, name, 0, Started(peers, founding=True))
+        while self._agenda and not should_stop():
+            self.now, _, action = heapq.heappop(self._agenda)
+            action()
+            self.num_events += 1
+            while self.kills and self.kills[0].after_events <= self.num_events:
+                self._kill(self.kills.pop(0))
+
+    def _names(self) -> list[str]:
+        return [worker_name(number) for number in range(self.spec.num_workers)]
+
+    def _seat(self, number: int, name: str, incarnation: int, since: int | None) -> _Seat:
+        stage, replica = divmod(number, self.spec.replicas)
+        me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
+        machine = Worker(self.spec, self.run_id, me, self.keys[name], vocab=self.corpus.info().vocab)
+        return _Seat(machine, StageCompute(self.spec, stage, self.corpus), incarnation)
+
+    def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
+        """Hand `event` to that incarnation of `name`, if it is still there by then."""
+
+        def deliver() -> None:
+            seat = self.seats.get(name)
+            if seat is not None and seat.incarnation == incarnation:
+                self._perform(name, seat, seat.machine.handle(event))
+
+        self._schedule(self.now + delay_s, deliver)
+
+    def _schedule(self, at: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (at, next(self._order), action))
+
+    def _perform(self, name: str, seat: _Seat, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self._send(name, seat, effect)
+            elif isinstance(effect, Compute):
+                seat.queue.append(effect.task)
+            elif isinstance(effect, Report):
+                body = effect.body
+                if effect.kind == "work":
+                    body = with_bytes(body, seat.meter, seat.compute_s)
+                    seat.compute_s = 0.0
+                elif effect.kind == "state":
+                    body = {**body, "incarnation": seat.incarnation, "parameters": seat.compute.num_parameters}
+                self.on_report(name, self.now, effect.kind, body)
+            elif self.on_store is not None:
+                self.on_store(name, effect.version, effect.state, effect.digest)
+        self._work(name, seat)
+
+    def _send(self, name: str, seat: _Seat, effect: Send) -> None:
+        target = self.seats.get(effect.target)
+        data = encode(effect.message)
+        seat.meter.sent(effect.target, traffic_class(effect.message), len(data))
+        if target is None:
+            return
+        begin = max(self.now, self._wire_free.get((name, effect.target), 0.0))
+        self._wire_free[name, effect.target] = begin + self.links.seconds(len(data))
+        arrival = self._wire_free[name, effect.target] + self.links.latency_s
+        sender, receiver = seat.incarnation, target.incarnation
+
+        def deliver() -> None:
+            here, there = self.seats.get(effect.target), self.seats.get(name)
+            sender_lives = there is not None and there.incarnation == sender
+            if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
+                return
+            here.meter.received(len(data))
+            self._perform(effect.target, here, here.machine.handle(Received(name, decode(data))))
+
+        self._schedule(arrival, deliver)
+
+    def _work(self, name: str, seat: _Seat) -> None:
+        """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
+        if seat.is_busy or not seat.queue:
+            return
+        task = seat.queue.popleft()
+        seat.is_busy = True
+        seconds = self._duration(seat, task)
+
+        def finish() -> None:
+            if self.seats.get(name) is not seat:
+                return
+            result = seat.compute.run(task)
+            seat.is_busy = False
+            seat.compute_s += seconds
+            self._perform(name, seat, seat.machine.handle(Computed(task, result)))
+
+        self._schedule(self.now + seconds, finish)
+
+    def _duration(self, seat: _Seat, task: tasks.Task) -> float:
+        """Model a task's virtual seconds: FLOPs for a micro-batch, memory traffic for the rest."""
+        forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / DEVICE_FLOPS
+        if isinstance(task, tasks.Forward):
+            return forward * (3 if seat.machine.desk.is_tail else 1)
+        if isinstance(task, tasks.Backward):
+            return forward * 2
+        if isinstance(task, tasks.Evaluate):
+            return forward
+        return seat.compute.num_parameters * 10 / DEVICE_FLOPS
+
+    def _kill(self, kill: Kill) -> None:
+        seat = self.seats.pop(kill.worker, None)
+        if seat is None:
+            return
+        if kill.loses_wire:
+            self._lost_wires.add((kill.worker, seat.incarnation))
+        self.on_report(kill.worker, self.now, "state", {"state": "dead", "incarnation": seat.incarnation, "reason": "killed"})
+        for other, other_seat in self.seats.items():
+            self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
+        if kill.restart_s is not None:
+            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, seat.incarnation + 1))
+
+    def _restart(self, name: str, incarnation: int) -> None:
+        number = int(name.removeprefix("worker-"))
+        self.seats[name] = self._seat(number, name, incarnation, None)
+        peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
+        self._at(0.0, name, incarnation, Started(peers, founding=False))

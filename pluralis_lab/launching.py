@@ -1,0 +1,206 @@
+"""Starting runs: everything is checked and written down first, then one process is started that owns the run."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pluralis_lab.chain import Chain
+from pluralis_lab.contributions.attestation import authorisation_typed_data
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.corpus import open_corpus
+from pluralis_lab.engines import processes
+from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
+from pluralis_lab.errors import RunSpecError
+from pluralis_lab.links import Links
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.parts import GPT
+from pluralis_lab.run import Run
+from pluralis_lab.session import is_interactive
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.store import RunDirectory, lab_home, new_run_id
+from pluralis_lab.worker.roster import worker_name
+
+Lifetime = Literal["detached", "kernel"]
+NO_LEDGER = "0x" + "00" * 20
+
+
+def launch(
+    spec: RunSpec,
+    *,
+    chain: Chain | None = None,
+    account: str = "default",
+    participants: Sequence[str] | None = None,
+    lifetime: Lifetime | None = None,
+    home: str | Path | None = None,
+) -> Run:
+    """Start `spec` with real processes on this machine and return at once.
+
+    Parameters
+    ----------
+    spec : what to train
+    chain : where ownership is kept, for good; None: the embedded chain of this home
+    account : the founder's account name; made on first use on the embedded chain
+    participants : account names that own the workers, dealt out in turn; None: the founder owns all
+    lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached where somebody
+        is in front, kernel under papermill, in scripts and in CI
+    home : where runs, corpora and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
+
+    Raises
+    ------
+    RunSpecError, CorpusError, ChainError : before anything is started; no run is left behind
+    """
+    where = lab_home(home)
+    _check_lifetime(lifetime)
+    owners = _check_participants(participants, account, spec)
+    corpus = _corpus_facts(spec, where)
+    chain = chain or Chain.embedded(home=where)
+    description = {**chain.describe(), "account": account}
+    founder = chain.account(account).address
+    run_id = new_run_id(spec.hash, founder)
+    description.update(chain.plan(run_id))
+    signer = signer_for(description, seed=spec.seed, home=where)
+    lifetime = lifetime or ("detached" if is_interactive() else "kernel")
+    run = _create(
+        spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
+    )
+    processes.start_supervisor(run, version=0)
+    return Run(run)
+
+
+def simulate(
+    spec: RunSpec,
+    *,
+    links: Links | None = None,
+    chain: Chain | None = None,
+    account: str = "default",
+    participants: Sequence[str] | None = None,
+    home: str | Path | None = None,
+) -> Run:
+    """Start `spec` in one process with virtual links and a virtual clock, and return at once; the same interface as a launched run.
+
+    Losses depend on the spec alone, to the bit. Without a `chain` its accounts follow from the seed, so such a run cannot be tokenized. By
+    nature the one process holds all stages.
+
+    Raises RunSpecError, CorpusError, ChainError before anything is started.
+    """
+    where = lab_home(home)
+    owners = _check_participants(participants, account, spec)
+    corpus = _corpus_facts(spec, where)
+    links = links or Links()
+    signer: Signer
+    if chain is None:
+        signer = SeedSigner(spec.seed)
+        founder = signer.address(account)
+        nonce = spec.seed.to_bytes(32, "big") if not _exists(where, spec, founder) else secrets.token_bytes(32)
+        run_id = new_run_id(spec.hash, founder, nonce)
+        description: dict[str, Any] = {"kind": "none", "url": None, "chain_id": 0, "ledger": NO_LEDGER, "token": NO_LEDGER}
+    else:
+        founder = chain.account(account).address
+        run_id = new_run_id(spec.hash, founder)
+        description = {**chain.describe(), "account": account, **chain.plan(run_id)}
+        signer = signer_for(description, seed=spec.seed, home=where)
+    run = _create(
+        spec, where, run_id, founder, owners, corpus, description, signer, engine="virtual", lifetime="kernel", account=account
+    )
+    run.update_info(links={"rate": links.rate, "latency_ms": links.latency_ms})
+    processes.start_virtual(run, version=0)
+    return Run(run)
+
+
+def _exists(home: Path, spec: RunSpec, founder: str) -> bool:
+    return (home / "runs" / new_run_id(spec.hash, founder, spec.seed.to_bytes(32, "big"))).exists()
+
+
+def _check_lifetime(lifetime: str | None) -> None:
+    if lifetime not in (None, "detached", "kernel"):
+        raise RunSpecError(f'lifetime={lifetime!r}; use "detached" or "kernel", or leave it out')
+
+
+def _check_participants(participants: Sequence[str] | None, account: str, spec: RunSpec) -> list[str]:
+    owners = [account] if participants is None else list(participants)
+    if not owners or len(set(owners)) != len(owners):
+        raise RunSpecError(f"participants={owners}: name at least one account, and each once")
+    if len(owners) > spec.num_workers:
+        raise RunSpecError(f"{len(owners)} participants for {spec.num_workers} workers; use at most one participant a worker")
+    return owners
+
+
+def _corpus_facts(spec: RunSpec, home: Path) -> dict[str, Any]:
+    """Open (and on first use read and cache) the corpus, so that a missing or short one is refused here."""
+    context = spec.model.context if isinstance(spec.model, GPT) else None
+    info = open_corpus(spec.data, context=context, home=home).info()
+    names = ("name", "kind", "hash", "vocab", "train_tokens", "validation_tokens", "unigram_nats")
+    return {name: getattr(info, name) for name in names}
+
+
+def _create(
+    spec: RunSpec,
+    home: Path,
+    run_id: str,
+    founder: str,
+    owners: list[str],
+    corpus: dict[str, Any],
+    chain: dict[str, Any],
+    signer: Signer,
+    *,
+    engine: str,
+    lifetime: str,
+    account: str,
+) -> RunDirectory:
+    """Write the run's directory: facts, a hot key for each worker, and the participants' authorisations of those keys."""
+    addresses = {name: signer.address(name) for name in owners}
+    attesters = list(spec.attesters) if spec.attesters is not None else owners
+    keys = {}
+    for number in range(spec.num_workers):
+        name = worker_name(number)
+        keys[name] = HotKey.from_seed(f"{run_id}/{name}".encode()) if chain["kind"] == "none" else HotKey.generate()
+    owner_of = {name: owners[number % len(owners)] for number, name in enumerate(keys)}
+    parameters = [stage_parameters(spec, stage, corpus["vocab"]) for stage in range(spec.stages)]
+    authorisations = [
+        {
+            "run": run_id,
+            "worker": name,
+            "participant": owner_of[name],
+            "address": addresses[owner_of[name]],
+            "key": key.address,
+            "signature": signer.sign(
+                owner_of[name], authorisation_typed_data(run_id, name, key.address, chain["chain_id"], chain["ledger"])
+            ),
+        }
+        for name, key in keys.items()
+    ]
+    info = {
+        "id": run_id,
+        "engine": engine,
+        "created": time.time(),
+        "spec_hash": spec.hash,
+        "founder": founder,
+        "account": account,
+        "lifetime": lifetime,
+        "state": "starting",
+        "reason": "",
+        "pid": None,
+        "participants": [{"name": name, "address": address} for name, address in addresses.items()],
+        "workers": [
+            {
+                "name": name,
+                "stage": spec.stage_of(number),
+                "replica": number % spec.replicas,
+                "participant": owner_of[name],
+                "key": key.address,
+            }
+            for number, (name, key) in enumerate(keys.items())
+        ],
+        "attesters": [{"name": name, "address": addresses.get(name) or signer.address(name)} for name in attesters],
+        "chain": chain,
+        "corpus": corpus,
+        "stage_parameters": parameters,
+        "model_parameters": sum(parameters),
+    }
+    run = RunDirectory.create(home, spec, info)
+    for name, key in keys.items():
+        key.save(run.worker_folder(name) / "hot.key")
+    run.evidence.append_authorisations(authorisations)
+    return run

@@ -1,0 +1,25 @@
+"""How the replicas' gradients become one: aggregators over flat arrays."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def weighted_mean(gradients: Mapping[str, Tensor], counts: Mapping[str, int], *, total: int) -> Tensor:
+    """Return the gradient of the round's mean loss from the replicas' sums.
+
+    Each replica sends the *sum* over the micro-batches it counted, already divided by the round's number of targets, so
+    weighting by counted samples is a plain sum. It is taken in the order of the workers' names, so that every replica gets the same bits.
+
+    Parameters
+    ----------
+    gradients : flat arrays `[weights]` by worker
+    counts : micro-batches that each worker counted; they must add up to `total`
+
+    Raises ValueError when micro-batches are missing or counted twice.
+    """
+    if sum(counts.values()) != total:
+        raise ValueError(f"the replicas counted {dict(counts)}, which is not {total} micro-batches in all")
+    ordered = [gradients[worker] for worker in sorted(gradients) if counts[worker]]
+    return torch.stack(ordered).sum(dim=0) if len(ordered) > 1 else ordered[0].clone()

@@ -1,0 +1,218 @@
+"""One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.contributions.agreement import agreements, gradient_norm
+from pluralis_lab.corpus.batches import Corpus
+from pluralis_lab.errors import RunError, WireError
+from pluralis_lab.learning import snapshots, tasks
+from pluralis_lab.learning.aggregation import weighted_mean
+from pluralis_lab.learning.codecs import build_codec
+from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
+from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
+from pluralis_lab.spec import RunSpec
+
+
+@dataclass
+class _Flight:
+    """A micro-batch between its forward and its backward pass: the graph's two ends."""
+
+    entry: Tensor | None
+    exit: Tensor
+
+
+class StageCompute:
+    """Executes tasks for one replica of one stage. Not thread-safe: one caller at a time.
+
+    Weight gradients are kept **per micro-batch sum** in the parameters' `.grad`; a micro-batch that was computed twice (its
+    route changed) is never added twice, because the worker asks for `Collect` of exactly the indices it counted and this class
+    refuses any other set.
+
+    Parameters
+    ----------
+    spec : the run's spec
+    stage : the stage to hold; only its weights are built
+    corpus : where the head draws micro-batches from; its `vocab` shapes embedding and head
+    device : "cpu" or "cuda:N"
+    """
+
+    def __init__(self, spec: RunSpec, stage: int, corpus: Corpus, *, device: str = "cpu") -> None:
+        self.spec, self.index, self.corpus, self.device = spec, stage, corpus, torch.device(device)
+        self.dtype = torch_dtype(spec)
+        self.vocab = corpus.info().vocab
+        self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
+        self.codec = build_codec(spec, stream_basis(spec, self.vocab), self.dtype)
+        self.optimizer = build_optimizer(self.module, spec.optimizer)
+        self.parameters = list(self.module.parameters())
+        self._flights: dict[tuple[int, int], _Flight] = {}
+        self._summed: set[int] = set()
+        self._handlers: dict[type, Callable[..., tasks.Result]] = {
+            tasks.Forward: self._forward,
+            tasks.Backward: self._backward,
+            tasks.Collect: self._collect,
+            tasks.Inspect: self._inspect,
+            tasks.Apply: self._apply,
+            tasks.Evaluate: self._evaluate,
+            tasks.Snapshot: self._snapshot,
+            tasks.Restore: self._restore,
+        }
+
+    @property
+    def num_parameters(self) -> int:
+        return num_parameters(self.module)
+
+    def run(self, task: tasks.Task) -> tasks.Result:
+        """Execute `task`. Raises WireError for inputs of a wrong shape, RunError for a task out of order."""
+        return self._handlers[type(task)](task)
+
+    def _forward(self, task: tasks.Forward) -> tasks.Result:
+        entry, labels = self._enter(task.inputs, lambda: self._draw(task.round, task.index))
+        x = entry if task.inputs is None else entry.requires_grad_(True)
+        out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
+        if not self.module.is_last:
+            self._flights[task.round, task.index] = _Flight(None if task.inputs is None else entry, out)
+            return tasks.ForwardDone(output=self._pack_output(out.detach(), labels))
+        loss = self.module.loss_sum(out, self._targets(labels))
+        # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
+        (loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)).backward()
+        self._summed.add(task.index)
+        gradient = None if task.inputs is None else self._pack_gradient(entry)
+        return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
+
+    def _backward(self, task: tasks.Backward) -> tasks.Result:
+        flight = self._flights.pop((task.round, task.index), None)
+        if flight is None:
+            raise RunError(f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug")
+        wire = task.gradient.tensors().get("g")
+        if wire is None:
+            raise WireError("a gradient message carries no array 'g'; the peer runs another version")
+        gradient = self.codec.decode_gradient(wire.to(self.device))
+        if gradient.shape != flight.exit.shape:
+            raise WireError(f"a gradient of shape {tuple(gradient.shape)} came back for an output of {tuple(flight.exit.shape)}")
+        flight.exit.backward(gradient)
+        self._summed.add(task.index)
+        return tasks.BackwardDone(gradient=None if flight.entry is None else self._pack_gradient(flight.entry))
+
+    def _collect(self, task: tasks.Collect) -> tasks.Result:
+        if set(task.indices) != self._summed:
+            raise RunError(f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(self._summed)} were counted here")
+        flat = [
+            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten() for parameter in self.parameters
+        ]
+        return tasks.CollectDone(gradient=pack([("g", torch.cat(flat))]))
+
+    def _inspect(self, task: tasks.Inspect) -> tasks.Result:
+        arrays = {part.worker: self._gradient_of(part, task.round).numpy() for part in task.parts}
+        return tasks.InspectDone(
+            norms={worker: gradient_norm([array]) for worker, array in arrays.items()},
+            agreements=agreements({worker: [array] for worker, array in arrays.items()}),
+        )
+
+    def _gradient_of(self, part: tasks.Part, round_: int) -> Tensor:
+        """Return the part's flat gradient. Raises WireError for one that is not finite or not of this stage's size."""
+        gradient = part.gradient.tensors().get("g")
+        size = sum(parameter.numel() for parameter in self.parameters)
+        if gradient is None or gradient.shape != (size,) or gradient.dtype != self.dtype:
+            raise WireError(f"{part.worker} sent a gradient laid out as {part.gradient.layout}; this stage has {size} weights")
+        if not torch.isfinite(gradient).all():
+            raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
+        return gradient
+
+    def _apply(self, task: tasks.Apply) -> tasks.Result:
+        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
+        counts = {part.worker: len(part.indices) for part in task.parts}
+        mean = weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
+        offset = 0
+        for parameter in self.parameters:
+            parameter.grad = mean[offset : offset + parameter.numel()].view_as(parameter).to(self.device)
+            offset += parameter.numel()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.spec.optimizer, task.round)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._summed.clear()
+        self._flights.clear()
+        return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
+
+    def _evaluate(self, task: tasks.Evaluate) -> tasks.Result:
+        with torch.no_grad():
+            x, labels = self._enter(task.inputs, lambda: self._draw_validation(task.index))
+            out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
+            if not self.module.is_last:
+                return tasks.EvaluateDone(output=self._pack_output(out, labels))
+            targets = self._targets(labels)
+            return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
+
+    def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:
+        state = snapshots.dump(self.module, self.optimizer)
+        return tasks.SnapshotDone(task.version, state, hashlib.sha256(state).hexdigest())
+
+    def _restore(self, task: tasks.Restore) -> tasks.Result:
+        actual = hashlib.sha256(task.state).hexdigest()
+        if actual != task.digest:
+            raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
+        snapshots.load(task.state, self.module, self.optimizer)
+        self._summed.clear()
+        self._flights.clear()
+        return tasks.RestoreDone(task.version)
+
+    def state_digest(self) -> str:
+        """Return the SHA-256 over all weights of this stage, in order: equal on replicas that are in step."""
+        sha = hashlib.sha256()
+        for parameter in self.parameters:
+            sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return sha.hexdigest()
+
+    def _draw(self, round_: int, index: int) -> tuple[Tensor, Tensor]:
+        batch = self.corpus.micro_batch(self.spec.seed, round_, index, self.spec.micro_batch_size)
+        return self._to_tensors(batch.inputs, batch.targets)
+
+    def _draw_validation(self, index: int) -> tuple[Tensor, Tensor]:
+        batch = self.corpus.validation_batch(index, self.spec.micro_batch_size)
+        return self._to_tensors(batch.inputs, batch.targets)
+
+    def _to_tensors(self, inputs: object, targets: object) -> tuple[Tensor, Tensor]:
+        """Return (what enters the first stage, labels that travel along): ids twice for tokens, features and classes for vectors."""
+        x = torch.as_tensor(inputs)
+        if self.module.takes_tokens:
+            return x, x
+        return x.to(self.dtype), torch.as_tensor(targets)
+
+    def _enter(self, inputs: Payload | None, draw: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return this stage's input tensor and the labels, from the wire or, on the head, from the corpus."""
+        if inputs is None:
+            x, labels = draw()
+            return x.to(self.device), labels.to(self.device)
+        arrays = inputs.tensors()
+        if not {"z", "ids"} <= arrays.keys():
+            raise WireError(f"an activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'; the peer runs another version")
+        labels = arrays["ids"].to(self.device)
+        if self.module.takes_tokens and (labels.dim() != 2 or int(labels.to(torch.int64).max()) >= self.vocab):
+            raise WireError(f"token ids of shape {tuple(labels.shape)} are not [batch, context + 1] below the vocabulary's {self.vocab}")
+        ids = self._ids(labels) if self.module.takes_tokens else None
+        wire = arrays["z"].to(self.device)
+        if ids is not None and wire.shape[:2] != ids.shape:
+            raise WireError(f"an activation of shape {tuple(wire.shape)} does not fit {tuple(ids.shape)} token ids")
+        return self.codec.decode(wire, ids), labels
+
+    def _ids(self, labels: Tensor) -> Tensor:
+        return labels[:, :-1].to(torch.int64)
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        return (labels[:, 1:] if self.module.takes_tokens else labels).to(torch.int64)
+
+    def _pack_output(self, out: Tensor, labels: Tensor) -> Payload:
+        ids = self._ids(labels) if self.module.takes_tokens else None
+        if self.module.takes_tokens:
+            labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
+        return pack([("z", self.codec.encode(out, ids)), ("ids", labels)])
+
+    def _pack_gradient(self, entry: Tensor) -> Payload:
+        assert entry.grad is not None
+        return pack([("g", self.codec.encode_gradient(entry.grad))])

@@ -1,0 +1,72 @@
+"""Tensors as they cross a wire: named arrays in one byte string, never pickled."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.errors import WireError
+
+_DTYPES: dict[str, torch.dtype] = {
+    "f8": torch.float64,
+    "f4": torch.float32,
+    "bf16": torch.bfloat16,
+    "i8": torch.int64,
+    "i4": torch.int32,
+    "u2": torch.uint16,
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """Arrays side by side in `data`; `layout` says how to read them: (name, dtype code, shape) each.
+
+    Raises
+    ------
+    WireError : on construction, when layout and data do not fit together.
+    """
+
+    layout: tuple[tuple[str, str, tuple[int, ...]], ...]
+    data: bytes
+
+    def __post_init__(self) -> None:
+        expected = 0
+        for name, code, shape in self.layout:
+            if code not in _SIZES or any(size < 0 for size in shape):
+                raise WireError(f"array {name!r} has dtype {code!r} and shape {shape}; dtypes are {sorted(_SIZES)}")
+            expected += _SIZES[code] * math.prod(shape)
+        if expected != len(self.data):
+            raise WireError(f"a payload of {len(self.data)} bytes does not fit its layout, which needs {expected}")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over layout and data, 64 hexadecimal characters: what a work item signs."""
+        return hashlib.sha256(repr(self.layout).encode() + self.data).hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the arrays by name, as CPU tensors of their own memory."""
+        out, offset = {}, 0
+        for name, code, shape in self.layout:
+            size = _SIZES[code] * math.prod(shape)
+            flat = torch.frombuffer(bytearray(self.data[offset : offset + size]), dtype=_DTYPES[code]) if size else torch.empty(0)
+            out[name] = flat.to(_DTYPES[code]).view(shape)
+            offset += size
+        return out
+
+
+def pack(arrays: Sequence[tuple[str, Tensor]]) -> Payload:
+    """Put `arrays` side by side. Raises WireError for a dtype that does not travel."""
+    layout, chunks = [], []
+    for name, tensor in arrays:
+        if tensor.dtype not in _CODES:
+            raise WireError(f"array {name!r} has dtype {tensor.dtype}, which does not travel; dtypes are {sorted(_SIZES)}")
+        flat = tensor.detach().cpu().contiguous()
+        layout.append((name, _CODES[flat.dtype], tuple(flat.shape)))
+        chunks.append(flat.flatten().view(torch.uint8).numpy().tobytes())
+    return Payload(tuple(layout), b"".join(chunks))

@@ -1,0 +1,59 @@
+"""The same model trained by one process and a plain loop: what every engine is compared with."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.corpus.batches import Corpus
+from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
+from pluralis_lab.models.stage import Stage, stream_basis, torch_dtype
+from pluralis_lab.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: the mean loss before it in nats, and the flat gradient of each stage's weights."""
+
+    round: int
+    loss: float
+    gradients: tuple[Tensor, ...]
+
+
+def whole_model(spec: RunSpec, vocab: int) -> list[Stage]:
+    """Build all stages in this process, with the weights that the workers of a run would have."""
+    return [Stage(spec, stage, vocab, stream_basis(spec, vocab)) for stage in range(spec.stages)]
+
+
+def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None) -> Iterator[Step]:
+    """Train the whole model on the round's micro-batches, one after the other, without codecs, wires or workers."""
+    stages = whole_model(spec, corpus.info().vocab)
+    optimizers = [build_optimizer(stage, spec.optimizer) for stage in stages]
+    for round_ in range(spec.steps if steps is None else steps):
+        losses = 0.0
+        for index in range(spec.num_micro_batches):
+            loss = micro_batch_loss(spec, stages, corpus, round_, index)
+            (loss / (spec.num_micro_batches * spec.tokens_per_micro_batch)).backward()
+            losses += loss.item()
+        gradients = tuple(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]) for stage in stages)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(spec.optimizer, round_)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        yield Step(round_, losses / (spec.num_micro_batches * spec.tokens_per_micro_batch), gradients)
+
+
+def micro_batch_loss(spec: RunSpec, stages: list[Stage], corpus: Corpus, round_: int, index: int) -> Tensor:
+    """Return the summed loss of one micro-batch, with its graph."""
+    batch = corpus.micro_batch(spec.seed, round_, index, spec.micro_batch_size)
+    x = torch.as_tensor(batch.inputs)
+    if stages[0].takes_tokens:
+        ids = x.to(torch.int64)
+        x, targets = ids[:, :-1], ids[:, 1:]
+    else:
+        x, targets = x.to(torch_dtype(spec)), torch.as_tensor(batch.targets)
+    for stage in stages:
+        x = stage(x)
+    return stages[-1].loss_sum(x, targets)

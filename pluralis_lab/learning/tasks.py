@@ -1,0 +1,152 @@
+"""The arithmetic a worker can ask for, as plain data: what `StageCompute.run` executes, in a thread or in virtual time."""
+
+from dataclasses import dataclass, field
+
+from pluralis_lab.learning.payload import Payload
+
+
+@dataclass(frozen=True)
+class Forward:
+    """Run micro-batch `index` of `round` forward; the tail also computes the loss and the backward pass.
+
+    `inputs` is what came over the boundary; None on the head, which draws the micro-batch from the corpus itself.
+    """
+
+    round: int
+    index: int
+    inputs: Payload | None
+
+
+@dataclass(frozen=True)
+class ForwardDone:
+    """`output` for the next stage, or on the tail the summed `loss` in nats and the `gradient` for the previous stage."""
+
+    output: Payload | None = None
+    loss: float | None = None
+    gradient: Payload | None = None
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Run micro-batch `index` backward from the `gradient` of this stage's output."""
+
+    round: int
+    index: int
+    gradient: Payload
+
+
+@dataclass(frozen=True)
+class BackwardDone:
+    """`gradient` for the previous stage; None on the head."""
+
+    gradient: Payload | None
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Sum the weight gradients of `indices`, which must all have been counted here in `round`."""
+
+    round: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CollectDone:
+    """The summed weight `gradient` as one flat array."""
+
+    gradient: Payload
+
+
+@dataclass(frozen=True)
+class Part:
+    """One replica's share of a round: the indices it counted and the sum of their weight gradients."""
+
+    worker: str
+    indices: tuple[int, ...]
+    gradient: Payload
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Measure the replicas' `parts` of `round` before anyone commits to them; refuses a malformed or non-finite one."""
+
+    round: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class InspectDone:
+    """Gradient norms and agreements (cosine with the mean of the other replicas') by worker."""
+
+    norms: dict[str, float | None]
+    agreements: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Aggregate the replicas' `parts` and make the optimizer step of `round`."""
+
+    round: int
+    parts: tuple[Part, ...]
+    wants_digest: bool = False
+
+
+@dataclass(frozen=True)
+class ApplyDone:
+    """The digest of the new weights, if it was wanted."""
+
+    state_digest: str | None
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Run validation micro-batch `index` forward without gradients; the tail returns the summed loss."""
+
+    version: int
+    index: int
+    inputs: Payload | None
+
+
+@dataclass(frozen=True)
+class EvaluateDone:
+    """`output` for the next stage, or on the tail the summed `loss` in nats over `tokens` targets."""
+
+    output: Payload | None = None
+    loss: float | None = None
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Write weights and optimizer state to bytes (safetensors), as of `version` completed rounds."""
+
+    version: int
+
+
+@dataclass(frozen=True)
+class SnapshotDone:
+    """The `state` and its SHA-256."""
+
+    version: int
+    state: bytes = field(repr=False)
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Load `state` from a snapshot of `version` completed rounds; refused when its digest differs."""
+
+    version: int
+    state: bytes = field(repr=False)
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class RestoreDone:
+    """The state is loaded; the next round is `version`."""
+
+    version: int
+
+
+Task = Forward | Backward | Collect | Inspect | Apply | Evaluate | Snapshot | Restore
+Result = ForwardDone | BackwardDone | CollectDone | InspectDone | ApplyDone | EvaluateDone | SnapshotDone | RestoreDone

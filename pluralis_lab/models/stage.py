@@ -1,0 +1,81 @@
+"""One stage of a model: the consecutive blocks that a worker holds, and what they cost."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pluralis_lab.models.cost import stage_blocks
+from pluralis_lab.models.gpt import Block, Embedding, Head, StreamBasis
+from pluralis_lab.models.mlp import Layer
+from pluralis_lab.parts import GPT, MLP, Subspace
+from pluralis_lab.spec import RunSpec
+
+
+def torch_dtype(spec: RunSpec) -> torch.dtype:
+    """Return the torch number format of `spec.dtype`."""
+    return {"float32": torch.float32, "float64": torch.float64}[spec.dtype]
+
+
+def stream_basis(spec: RunSpec, vocab: int) -> StreamBasis | None:
+    """Return the shared basis of a subspace run, None for a run with another codec."""
+    if not isinstance(spec.boundary, Subspace) or not isinstance(spec.model, GPT):
+        return None
+    model = spec.model
+    return StreamBasis.draw(seed=spec.seed, vocab=vocab, d_model=model.d_model, rank=spec.boundary.rank, dtype=torch_dtype(spec))
+
+
+class Stage(nn.Module):
+    """The blocks of one stage, with the embedding on the first and the loss on the last.
+
+    Parameters
+    ----------
+    spec : the run's spec
+    stage : which stage, counted from 0
+    vocab : token ids are below this (GPT); ignored by an MLP
+    stream : the shared basis, None without a subspace
+    """
+
+    def __init__(self, spec: RunSpec, stage: int, vocab: int, stream: StreamBasis | None) -> None:
+        super().__init__()
+        dtype, model = torch_dtype(spec), spec.model
+        self.is_first, self.is_last = stage == 0, stage == spec.stages - 1
+        self.takes_tokens = isinstance(model, GPT)
+        self.embedding: Embedding | None = None
+        self.head: Head | None = None
+        if isinstance(model, GPT):
+            if self.is_first:
+                self.embedding = Embedding(model, vocab, spec.seed, stream, dtype)
+            # The last block reads the confined stream but nothing compresses what it writes: it keeps full rank.
+            self.blocks = nn.ModuleList(
+                Block(model, index, spec.seed, None if index == model.n_layer - 1 else stream, dtype)
+                for index in stage_blocks(spec, stage)
+            )
+            if self.is_last:
+                self.head = Head(model, vocab, spec.seed, dtype)
+        else:
+            assert isinstance(model, MLP)
+            self.blocks = nn.ModuleList(Layer(model.widths, index, spec.seed, dtype) for index in stage_blocks(spec, stage))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the stage's input to its output (before the loss): `[batch, time, d_model]`, `[samples, features]`, or ids first."""
+        if self.embedding is not None:
+            x = self.embedding(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def loss_sum(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross-entropy in nats of this last stage's output `x` (see `forward`)."""
+        if self.head is not None:
+            return self.head.loss_sum(x, targets)
+        return F.cross_entropy(x, targets, reduction="sum")
+
+
+def build_stage(spec: RunSpec, stage: int, vocab: int) -> Stage:
+    """Build `stage` with its seeded initial weights. No other stage is built."""
+    return Stage(spec, stage, vocab, stream_basis(spec, vocab))
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Count the trainable numbers of `module`."""
+    return sum(parameter.numel() for parameter in module.parameters())

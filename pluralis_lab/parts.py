@@ -1,0 +1,103 @@
+"""The parts a run is described with: models, boundary codecs, sync rules, optimizers, policies, aggregators.
+
+Only descriptions live here, as frozen pydantic models that travel in the spec. What they *do* is in `models/`, `learning/` and
+`contributions/`, which need torch; importing this file does not.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    """Base of everything that can stand in a `RunSpec`: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        """Accept the fields by name, and the first one also by position (``Subspace(16)``, ``MLP([64, 96, 10])``)."""
+        names = [name for name in type(self).model_fields if name != "kind"]
+        if len(args) > len(names):
+            raise TypeError(f"{type(self).__name__} takes {len(names)} values, got {len(args)}")
+        super().__init__(**dict(zip(names, args, strict=False)), **fields)
+
+
+class GPT(Part):
+    """A decoder-only transformer: RoPE, RMSNorm before each branch, GELU, no biases, untied head.
+
+    With ``boundary=Subspace(rank)`` every write to the residual stream but the last block's is confined to one subspace, so
+    that boundaries can be compressed without loss (arXiv 2506.01260).
+    """
+
+    kind: Literal["gpt"] = "gpt"
+    n_layer: int = Field(6, ge=1, le=1024, description="number of transformer blocks")
+    n_head: int = Field(4, ge=1, description="attention heads a block; divides d_model")
+    d_model: int = Field(128, ge=2, description="width of the residual stream")
+    context: int = Field(128, ge=2, le=65536, description="tokens a sequence")
+    write_norm: Literal["none", "frozen", "trainable"] = Field(
+        "none",
+        description="RMSNorm on each branch's output: none, with a frozen gain, or with a trainable one (breaks the subspace)",
+    )
+    positions: Literal["rope", "learned"] = Field(
+        "rope", description="rotary embedding, or a learned table that is added to the stream (breaks the subspace)"
+    )
+
+
+class MLP(Part):
+    """A multi-layer perceptron with ReLU; each linear layer is one block."""
+
+    kind: Literal["mlp"] = "mlp"
+    widths: tuple[int, ...] = Field(description="number of features before, between and after the layers, e.g. (64, 96, 10)")
+
+
+class Dense(Part):
+    """The activation itself crosses the boundary, in the wire's number format."""
+
+    kind: Literal["dense"] = "dense"
+    wire: Literal["same", "bfloat16"] = Field("same", description='"same" as spec.dtype, or "bfloat16"')
+
+
+class Subspace(Part):
+    """`rank` numbers a token cross the boundary, without loss (arXiv 2506.01260)."""
+
+    kind: Literal["subspace"] = "subspace"
+    rank: int = Field(16, ge=1, description="dimension k of the subspace; k + k numbers a token instead of d + d")
+    wire: Literal["same", "bfloat16"] = Field("bfloat16", description='"same" as spec.dtype (exact), or "bfloat16"')
+
+
+class FullSync(Part):
+    """Replicas average their gradients every round and wait for it: that is its meaning."""
+
+    kind: Literal["full"] = "full"
+
+
+class AdamW(Part):
+    """AdamW with decoupled weight decay (arXiv 1711.05101), linear warm-up, then a constant rate."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(2e-3, gt=0, le=10, description="learning rate after the warm-up")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the second moment")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay a step, times lr")
+    warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
+
+
+class Work(Part):
+    """Pay for counter-signed work: tokens times the FLOPs of the stage."""
+
+    kind: Literal["work"] = "work"
+
+
+class Mean(Part):
+    """Average the replicas' gradients, weighted by the samples that each counted."""
+
+    kind: Literal["mean"] = "mean"
+
+
+Model = Annotated[GPT | MLP, Field(discriminator="kind")]
+Boundary = Annotated[Subspace | Dense, Field(discriminator="kind")]
+Sync = FullSync
+Optimizer = AdamW
+Policy = Work
+Aggregator = Mean

@@ -1,0 +1,256 @@
+"""The handle of a run: everything one can ask of it or tell it, from any kernel, after any restart."""
+
+import html
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pluralis_lab.engines import processes
+from pluralis_lab.errors import RunError
+from pluralis_lab.session import is_interactive
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.store import RunDirectory, find_run, lab_home, list_runs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
+    from pluralis_lab.chain import Token
+    from pluralis_lab.contributions.report import AuditReport
+    from pluralis_lab.views.widget import RunWidget
+
+POLL_S = 0.2
+"""How often `wait` looks into the run directory: another process writes it, so there is no event to wait for."""
+
+
+class Run:
+    """One run, live or past. It holds nothing but the path: the run directory is the truth.
+
+    Example
+    -------
+    >>> run = pl.launch(spec)
+    >>> run.watch()
+    >>> run.wait()
+    >>> run.contributions()
+    """
+
+    def __init__(self, directory: RunDirectory) -> None:
+        self._directory = directory
+
+    @property
+    def id(self) -> str:
+        """64 hexadecimal characters; any unique beginning opens the run again."""
+        return self._directory.id
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self._directory.path
+
+    @property
+    def spec(self) -> RunSpec:
+        return self._directory.spec
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The facts of `run.json`: participants, workers, chain, corpus, parameters."""
+        return self._directory.info
+
+    @property
+    def state(self) -> str:
+        """ "starting", "running", "serving" (trained, workers still up), "stopped" or "failed"."""
+        processes.is_running(self._directory)
+        return str(self._directory.info["state"])
+
+    def wait(self, *, timeout_s: float | None = None) -> "Run":
+        """Wait until every round is trained, showing progress; then leave the record of the run in the output.
+
+        Raises
+        ------
+        RunError : the run failed (with the worker's name and the end of its log), or `timeout_s` seconds have passed
+        """
+        from pluralis_lab.views.progress import ProgressLine
+
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        with ProgressLine(self._directory, headless=not is_interactive()) as progress:
+            while (state := self.state) in ("starting", "running"):
+                if end is not None and time.monotonic() > end:
+                    raise RunError(f"run {self.id[:8]} is still {state} after {timeout_s} s; call run.wait() again or run.stop()")
+                progress.update()
+                time.sleep(POLL_S)
+            progress.update()
+        if state == "failed":
+            self._raise_failure()
+        return self
+
+    def _raise_failure(self) -> None:
+        error = self._directory.last("error")
+        message = self.info.get("reason") or (error.body["message"] if error else "no reason was recorded")
+        text = f"run {self.id[:8]} failed: {message}"
+        if error is not None and error.worker is not None and error.body.get("log_tail"):
+            text += f"\n--- end of the log of {error.worker} ---\n{error.body['log_tail']}"
+        raise RunError(text)
+
+    def stop(self) -> "Run":
+        """End the run's processes and wait until they are gone. `resume` goes on from the last checkpoint."""
+        processes.stop(self._directory)
+        return self
+
+    def resume(self) -> "Run":
+        """Go on from the newest checkpoint that every stage has, with the losses the run had there.
+
+        Raises RunError when the run is running.
+        """
+        if processes.is_running(self._directory):
+            raise RunError(f"run {self.id[:8]} is running already (state {self.info['state']}); run.stop() ends it")
+        from pluralis_lab.store.checkpoints import CheckpointFolder, common_version
+
+        folders: list[list[CheckpointFolder]] = [[] for _ in range(self.spec.stages)]
+        for worker in self.info["workers"]:
+            folders[worker["stage"]].append(CheckpointFolder(self._directory.worker_folder(worker["name"])))
+        version = common_version(folders)
+        lifetime = "detached" if self.info["lifetime"] == "detached" and is_interactive() else "kernel"
+        self._directory.update_info(state="starting", reason="", lifetime=lifetime)
+        start = processes.start_supervisor if self.info["engine"] == "swarm" else processes.start_virtual
+        start(self._directory, version=version)
+        return self
+
+    def kill(self, worker: str) -> "Run":
+        """Kill a local worker with SIGKILL, as a power cut would; its slot is started again and joins.
+
+        Raises RunError for an unknown worker, and for a run that is not running.
+        """
+        processes.command(self._directory, "kill", worker=worker)
+        return self
+
+    def watch(self) -> "RunWidget | None":
+        """Show the run live in this cell's output; headless, its record as it is now."""
+        from pluralis_lab.views.bundle import display_watch
+
+        display_watch(self._directory, on_stop=self.stop, headless=not is_interactive())
+        return None
+
+    def workers(self) -> "pd.DataFrame":
+        """Return one row a worker: stage, replica, participant, state, parameters it holds, and the model's."""
+        from pluralis_lab.views import frames
+
+        return frames.workers(self._directory)
+
+    def metrics(self) -> "pd.DataFrame":
+        """Return one row a round: loss in nats, tokens, seconds, tokens_per_s, and the validation loss where there is one."""
+        from pluralis_lab.views import frames
+
+        return frames.metrics(self._directory)
+
+    def contributions(self) -> "pd.DataFrame":
+        """Return one row a worker: what it did, how far its gradients agreed, what its participant owns by now."""
+        from pluralis_lab.views import frames
+
+        return frames.contributions(self._directory)
+
+    def figure(self, name: str) -> "Figure":
+        """Return a plotly figure: "loss", "contributions", "alignment", "network" or "ownership". Raises PluralisError for another name."""
+        from pluralis_lab.views.figures import figure
+
+        return figure(self._directory, name)
+
+    def audit(self) -> "AuditReport":
+        """Compute every share again from the public evidence, and name what is forged, missing, replayed or of another run."""
+        from pluralis_lab.contributions.audit import audit
+        from pluralis_lab.engines.recorder import run_shape
+
+        evidence = self._directory.evidence
+        shape = run_shape(self._directory)
+        return audit(shape, evidence.closes(), evidence.statements_by_epoch(), evidence.authorisations(), shape.quorum)
+
+    def tokenize(self, account: str | None = None) -> "Token":
+        """Put the run's ownership on its chain: deploy, post the attested epochs, hand out the shares. Safe to call again.
+
+        Parameters
+        ----------
+        account : who pays for the transactions; None: the founder
+
+        Raises
+        ------
+        RunError : no epoch is closed yet, or the run is a simulation without a chain
+        ChainError : the chain refused, or is not the one the run was launched with
+        """
+        chain = self._chain()
+        closes = self._directory.evidence.closes()
+        if not closes:
+            raise RunError(f"run {self.id[:8]} has no closed epoch yet (an epoch is {self.spec.epoch_rounds} rounds); wait for the first")
+        show = _step_printer()
+        return chain.tokenize(self.info, self.spec.emission * 10**18, closes, account or self.info["account"], show)
+
+    @property
+    def token(self) -> "Token":
+        """The token of a run that has been tokenized. Raises ChainError when it has not."""
+        from pluralis_lab.chain import Token
+
+        return Token.open(self.info, self._chain())
+
+    def _chain(self) -> Any:
+        from pluralis_lab.chain import Chain
+
+        description = self.info["chain"]
+        if description["kind"] == "none":
+            raise RunError(f"run {self.id[:8]} was simulated without a chain; simulate(spec, chain=pl.Chain.embedded()) binds one")
+        return Chain.from_description(description, home=self.path.parent.parent)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id[:8]} {self.info['state']}>"
+
+    def _repr_html_(self) -> str:
+        info = self.info
+        facts = {
+            "Run": self.id[:8],
+            "State": info["state"] + (f" ({info['reason']})" if info.get("reason") else ""),
+            "Model": f"{type(self.spec.model).__name__}, {info['model_parameters']:,} parameters, {self.spec.stages} stages × {self.spec.replicas} replicas",
+            "Data": info["corpus"]["name"],
+            "Participants": ", ".join(participant["name"] for participant in info["participants"]),
+        }
+        rows = "".join(f"<tr><th style='text-align:left'>{key}</th><td style='text-align:left'>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
+        return f"<table>{rows}</table>"
+
+
+def open_run(run_id: str, *, home: str | Path | None = None) -> Run:
+    """Return the run whose id begins with `run_id`. Raises RunError when there is none, or more than one."""
+    run = Run(find_run(run_id, lab_home(home)))
+    processes.is_running(run._directory)
+    return run
+
+
+def runs(*, home: str | Path | None = None) -> "pd.DataFrame":
+    """Return all runs of this home, newest first: id, state, engine, created, steps done, loss."""
+    import pandas as pd
+
+    rows = []
+    for directory in reversed(list_runs(lab_home(home))):
+        processes.is_running(directory)
+        info, last = directory.info, directory.last("round")
+        rows.append(
+            {
+                "run": directory.id[:8],
+                "state": info["state"],
+                "engine": info["engine"],
+                "created": pd.Timestamp(info["created"], unit="s").round("s"),
+                "rounds": 0 if last is None or last.round is None else last.round + 1,
+                "steps": directory.spec.steps,
+                "loss": None if last is None else last.body["loss"],
+            }
+        )
+    columns = ["run", "state", "engine", "created", "rounds", "steps", "loss"]
+    return pd.DataFrame(rows, columns=columns).set_index("run")
+
+
+def _step_printer() -> Callable[[str, int, int], None]:
+    """Return a progress callback that prints each kind of step once."""
+    seen: set[str] = set()
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in seen:
+            seen.add(what)
+            print(f"[{done}/{total}] {what}")
+
+    return show

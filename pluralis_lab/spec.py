@@ -1,0 +1,219 @@
+"""The full, immutable description of a run, checked as a whole before anything starts."""
+
+import json
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pluralis_lab.canonical import canonical_json, digest
+from pluralis_lab.corpus.sources import check_source
+from pluralis_lab.errors import CorpusError, RunSpecError
+from pluralis_lab.parts import GPT, MLP, AdamW, Aggregator, Boundary, Dense, FullSync, Mean, Model, Optimizer, Policy, Subspace, Sync, Work
+
+SPEC_VERSION = 1
+
+
+class RunSpec(BaseModel):
+    """What shall be trained, how it is cut, and how work is counted and paid.
+
+    A spec is frozen and has one canonical JSON form, whose SHA-256 is `hash`: it enters the run's id and so every signed
+    statement.
+
+    Raises
+    ------
+    RunSpecError : a field or a combination of fields cannot work; the message names the value and the remedy.
+
+    Example
+    -------
+    >>> spec = RunSpec(model=GPT(n_layer=6), data="stdlib", stages=3, replicas=2, boundary=Subspace(16), steps=200)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    version: Literal[1] = Field(SPEC_VERSION, description="version of this format")
+    model: Model = Field(default_factory=GPT, description="the model: pl.GPT(...) or pl.MLP(...)")
+    data: str = Field("stdlib", description='"stdlib", "digits", "path:FILE_OR_FOLDER" or "hf:NAME"')
+    stages: int = Field(1, ge=1, le=1024, description="slices the model's blocks are cut into; 1 is plain data parallelism")
+    replicas: int = Field(1, ge=1, le=16, description="workers that hold the same stage (gather sync: at most 16)")
+    boundary: Boundary | None = Field(None, description="codec between stages; None: Subspace for a GPT, Dense for an MLP")
+    schedule: Literal["sync"] = Field("sync", description='"sync": a round is one optimizer step over all its micro-batches')
+    sync: Sync = Field(default_factory=FullSync, description="what replicas of a stage exchange")
+    optimizer: Optimizer = Field(default_factory=AdamW, description="the update rule each stage applies")
+    policy: Policy = Field(default_factory=Work, description="what is paid")
+    aggregator: Aggregator = Field(default_factory=Mean, description="how the replicas' gradients become one")
+    steps: int = Field(300, ge=1, description="rounds, i.e. optimizer steps")
+    batch_size: int = Field(16, ge=1, description="sequences (or samples) per head replica and round")
+    micro_batches: int = Field(4, ge=1, description="pieces a head replica cuts its batch into; divides batch_size")
+    epoch_rounds: int = Field(25, ge=1, description="rounds of one accounting epoch")
+    emission: int = Field(1_000_000, ge=1, le=10**12, description="tokens (whole) minted for the first epoch's work")
+    attesters: tuple[str, ...] | None = Field(None, description="who signs an epoch's root; None: the participants at launch")
+    dtype: Literal["float32", "float64"] = Field("float32", description="number format of weights and arithmetic")
+    seed: int = Field(0, ge=0, lt=2**63, description="decides weights, batches and routes")
+    eval_every: int = Field(25, ge=0, description="rounds between two validation losses; 0: only after the last round")
+    eval_batches: int = Field(4, ge=1, le=4096, description="validation micro-batches of one validation loss")
+    checkpoint_every: int = Field(25, ge=1, description="rounds between two checkpoints of every stage")
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise RunSpecError(_explain(error)) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_boundary(cls, fields: Any) -> Any:
+        """Choose the default boundary here, so that the canonical form always names it."""
+        if isinstance(fields, dict) and fields.get("boundary") is None:
+            model = fields.get("model")
+            is_mlp = isinstance(model, MLP) or (isinstance(model, dict) and model.get("kind") == "mlp")
+            width = getattr(model, "d_model", model.get("d_model", 128) if isinstance(model, dict) else 128)
+            one_stage = fields.get("stages", 1) == 1
+            fields = dict(fields)
+            fields["boundary"] = Dense() if is_mlp or one_stage else Subspace(rank=min(16, width))
+        return fields
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> Self:
+        for check in (_check_model, _check_stages, _check_boundary, _check_batches, _check_data):
+            problem = check(self)
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal characters."""
+        return digest(self.to_json())
+
+    def to_json(self) -> bytes:
+        """Return the canonical JSON form."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "RunSpec":
+        """Read a spec from JSON. Raises RunSpecError when it is malformed."""
+        try:
+            fields = json.loads(text)
+        except ValueError as error:
+            raise RunSpecError(f"the spec is not JSON ({error}); write one with spec.to_json()") from None
+        if not isinstance(fields, dict):
+            raise RunSpecError(f"the spec is a JSON {type(fields).__name__}, not an object; write one with spec.to_json()")
+        return cls(**fields)
+
+    def replace(self, **fields: Any) -> "RunSpec":
+        """Return a copy with some fields changed, checked again as a whole."""
+        return RunSpec(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks of the model: what stages are cut from."""
+        return self.model.n_layer if isinstance(self.model, GPT) else len(self.model.widths) - 1
+
+    @property
+    def num_workers(self) -> int:
+        return self.stages * self.replicas
+
+    @property
+    def num_micro_batches(self) -> int:
+        """Micro-batch indices of one round, over all head replicas."""
+        return self.replicas * self.micro_batches
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Sequences (or samples) of one micro-batch."""
+        return self.batch_size // self.micro_batches
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """Tokens (GPT) or samples (MLP) of one micro-batch."""
+        return self.micro_batch_size * (self.model.context if isinstance(self.model, GPT) else 1)
+
+    @property
+    def num_epochs(self) -> int:
+        return -(-self.steps // self.epoch_rounds)
+
+    def stage_of(self, worker: int) -> int:
+        """Return the stage that local worker number `worker` holds."""
+        return worker // self.replicas
+
+
+def _check_model(spec: RunSpec) -> str | None:
+    model = spec.model
+    if isinstance(model, MLP):
+        if len(model.widths) < 2 or min(model.widths) < 1:
+            return f"MLP widths={list(model.widths)}: give at least an input and an output width, all >= 1, e.g. [64, 96, 10]"
+        return None
+    if model.d_model % model.n_head:
+        return f"d_model={model.d_model} is not divisible by n_head={model.n_head}; choose n_head from its divisors"
+    if (model.d_model // model.n_head) % 2:
+        return f"d_model/n_head={model.d_model // model.n_head} is odd, but rotary positions need pairs; change n_head or d_model"
+    return None
+
+
+def _check_stages(spec: RunSpec) -> str | None:
+    if spec.stages > spec.num_blocks:
+        return f"stages={spec.stages}, but the model has {spec.num_blocks} blocks; use stages <= {spec.num_blocks}"
+    return None
+
+
+def _check_boundary(spec: RunSpec) -> str | None:
+    boundary, model = spec.boundary, spec.model
+    if not isinstance(boundary, Subspace):
+        return None
+    if isinstance(model, MLP):
+        return "boundary=Subspace, but an MLP has no residual stream to confine; use boundary=pl.Dense()"
+    if boundary.rank > model.d_model:
+        return f"rank={boundary.rank} is above the width d_model={model.d_model}; use rank <= {model.d_model}"
+    if model.positions == "learned":
+        return (
+            "layer 'positions' (positions='learned') writes outside the subspace, so boundary=Subspace would lose information; "
+            "use positions='rope' or boundary=pl.Dense()"
+        )
+    if model.write_norm == "trainable" and model.n_layer > 1:
+        return (
+            "layer 'blocks.0.write_norm' (write_norm='trainable') scales a write out of the subspace, so boundary=Subspace would "
+            "lose information; use write_norm='frozen' or 'none', or boundary=pl.Dense()"
+        )
+    return None
+
+
+def _check_batches(spec: RunSpec) -> str | None:
+    if spec.batch_size % spec.micro_batches:
+        return f"batch_size={spec.batch_size} is not divisible by micro_batches={spec.micro_batches}; choose a divisor of {spec.batch_size}"
+    if spec.attesters is not None:
+        if not spec.attesters:
+            return "attesters=() leaves nobody to sign an epoch; name at least one account, or use None for the participants"
+        if len(set(spec.attesters)) != len(spec.attesters):
+            return f"attesters={list(spec.attesters)} names somebody twice; name each attester once"
+    return None
+
+
+def _check_data(spec: RunSpec) -> str | None:
+    try:
+        kind = check_source(spec.data).holds
+    except CorpusError as error:
+        return str(error)
+    wanted = "tokens" if isinstance(spec.model, GPT) else "vectors"
+    if kind != wanted:
+        other = 'pl.MLP(widths=[64, 96, 10])' if kind == "vectors" else "pl.GPT(...)"
+        return f"data={spec.data!r} holds {kind}, but the model {type(spec.model).__name__} takes {wanted}; use model={other}"
+    if kind == "vectors" and isinstance(spec.model, MLP) and (spec.model.widths[0], spec.model.widths[-1]) != (64, 10):
+        return f"data='digits' has 64 features and 10 classes, but widths={list(spec.model.widths)}; use widths=[64, ..., 10]"
+    return None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a fault, each with the field, the value that was given and what would be right."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"] if part not in ("gpt", "mlp", "dense", "subspace"))
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            known = ", ".join(sorted(RunSpec.model_fields))
+            lines.append(f"unknown field {where!r}; " + (f"the fields are {known}" if "." not in where else "remove it"))
+        elif where:
+            lines.append(f"{where}={fault['input']!r}: {message[0].lower()}{message[1:]}")
+        else:
+            lines.append(message)
+    return "; ".join(lines)

@@ -1,0 +1,52 @@
+"""A worker's own checkpoints: one safetensors file for each version, with its digest, readable by its owner alone."""
+
+import contextlib
+import hashlib
+import re
+from pathlib import Path
+
+from pluralis_lab.errors import StoreError
+from pluralis_lab.store.files import write_atomic
+
+_NAME = re.compile(r"checkpoint-(\d+)-([0-9a-f]{64})\.safetensors")
+KEEP = 2
+
+
+class CheckpointFolder:
+    """Keeps the last two versions: the newest may be ahead of what the other stages have written when everything stops."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def save(self, version: int, state: bytes, digest: str) -> int:
+        """Write `state` and return its size in bytes. Raises OSError when the disk is full; older versions stay."""
+        write_atomic(self.path / f"checkpoint-{version}-{digest}.safetensors", state, mode=0o600)
+        for old in self.versions()[:-KEEP]:
+            with contextlib.suppress(FileNotFoundError):
+                self._file(old).unlink()
+        return len(state)
+
+    def versions(self) -> list[int]:
+        """Return the versions that are here, ascending."""
+        return sorted({int(match[1]) for file in self.path.glob("checkpoint-*") if (match := _NAME.fullmatch(file.name))})
+
+    def load(self, version: int) -> tuple[bytes, str]:
+        """Return (state, digest). Raises StoreError for a version that is missing or damaged."""
+        file = self._file(version)
+        match = _NAME.fullmatch(file.name)
+        state = file.read_bytes()
+        if match is None or hashlib.sha256(state).hexdigest() != match[2]:
+            raise StoreError(f"{file.name} is damaged: its content has another digest; resume from an earlier checkpoint")
+        return state, match[2]
+
+    def _file(self, version: int) -> Path:
+        files = sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"))
+        if not files:
+            raise StoreError(f"no checkpoint of round {version} here; there are {self.versions()}")
+        return files[0]
+
+
+def common_version(folders: list[list[CheckpointFolder]]) -> int:
+    """Return the newest version that every stage has at least once (`folders` by stage), 0 when there is none."""
+    per_stage = [{version for folder in stage for version in folder.versions()} for stage in folders]
+    return max(set.intersection(*per_stage), default=0)

@@ -1,0 +1,84 @@
+"""The signed statements of a run, as lines of JSON that anyone can read and check."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pluralis_lab.canonical import canonical_json
+from pluralis_lab.errors import StoreError
+
+Line = dict[str, Any]
+
+
+class EvidenceFolder:
+    """`authorisations.jsonl`, `epoch-N.jsonl` (statements) and `closes.jsonl` (roots with their attestations)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def authorisations(self) -> list[Line]:
+        return self._read("authorisations.jsonl")
+
+    def statements(self, epoch: int) -> list[Line]:
+        return self._read(f"epoch-{epoch}.jsonl")
+
+    def statements_by_epoch(self) -> dict[int, list[Line]]:
+        """Return all statements, keyed by the epoch whose file they are in."""
+        numbers = sorted(int(file.stem.removeprefix("epoch-")) for file in self.path.glob("epoch-*.jsonl"))
+        return {number: self.statements(number) for number in numbers}
+
+    def closes(self) -> list[Line]:
+        return self._read("closes.jsonl")
+
+    def append_authorisations(self, lines: Iterable[Line]) -> None:
+        self._append("authorisations.jsonl", lines)
+
+    def append_statements(self, epoch: int, lines: Iterable[Line]) -> None:
+        self._append(f"epoch-{epoch}.jsonl", lines, flush=False)
+
+    def append_close(self, line: Line) -> None:
+        """Write a closed epoch, after its statements have reached the disk."""
+        with open(self.path / f"epoch-{line['epoch']}.jsonl", "ab") as file:
+            os.fsync(file.fileno())
+        self._append("closes.jsonl", [line])
+
+    def rewind(self, *, first_epoch: int, keep: Iterable[Line]) -> None:
+        """Move the files of `first_epoch` and later aside, for a run that goes on from an earlier round; `keep` starts its new file.
+
+        Nothing is lost: the old lines stay beside the new ones as `epoch-N.jsonl.superseded-K`.
+        """
+        kept = list(keep)
+        for file in sorted(self.path.glob("epoch-*.jsonl")):
+            if int(file.stem.removeprefix("epoch-")) >= first_epoch:
+                count = len(list(self.path.glob(f"{file.name}.superseded-*")))
+                file.rename(file.with_name(f"{file.name}.superseded-{count}"))
+        if kept:
+            self.append_statements(first_epoch, kept)
+
+    def _append(self, name: str, lines: Iterable[Line], *, flush: bool = True) -> None:
+        data = b"".join(canonical_json(line) + b"\n" for line in lines)
+        with open(self.path / name, "ab") as file:
+            file.write(data)
+            if flush:  # statements outlive a killed process without it; the close of their epoch makes them outlive the machine
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _read(self, name: str) -> list[Line]:
+        file = self.path / name
+        if not file.exists():
+            return []
+        raw = file.read_bytes()
+        lines = raw.split(b"\n")
+        if lines and lines[-1]:
+            lines = lines[:-1]  # a line without its end is still being written, or was cut by a crash: it was never promised
+        out = []
+        for number, line in enumerate(lines, start=1):
+            if not line:
+                continue
+            try:
+                out.append(json.loads(line))
+            except ValueError as error:
+                raise StoreError(f"{name}, line {number} is not JSON ({error}); the evidence was damaged after it was written") from None
+        return out

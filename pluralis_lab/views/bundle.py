@@ -1,0 +1,51 @@
+"""The one mime bundle of an output cell: the stored record, and beside it the live widget where a kernel can feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pluralis_lab.views.fold import RunPicture
+from pluralis_lab.views.record import record
+
+if TYPE_CHECKING:
+    from pluralis_lab.store import RunDirectory
+    from pluralis_lab.views.widget import RunWidget
+
+WIDGET_MIME_TYPE = "application/vnd.jupyter.widget-view+json"
+
+
+def mime_bundle(run_dir: RunDirectory, widget: RunWidget | None = None) -> dict[str, Any]:
+    """Return the bundle of `run_dir` as it is now: our JSON, PNG, HTML and text, and the view of `widget` if given."""
+    bundle = record(RunPicture.of(run_dir))
+    if widget is not None:
+        bundle[WIDGET_MIME_TYPE] = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    return bundle
+
+
+def display_bundle(bundle: dict[str, Any]) -> None:
+    """Show `bundle` in the output of the cell that runs; outside IPython its plain text is printed."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        print(bundle["text/plain"])
+        return
+    display(bundle, raw=True)  # type: ignore[no-untyped-call]
+
+
+def display_watch(run_dir: RunDirectory, on_stop: Callable[[], object] | None = None, headless: bool = False) -> RunWidget | None:
+    """Show a run in the output cell and return its live widget, or None.
+
+    `headless` (papermill, scripts) stores the record alone: nobody is there to feed a widget, and its state would only
+    grow the notebook. `on_stop` is called, once at a time and in its own thread, when the reader confirms *Stop*.
+    """
+    if headless:
+        display_bundle(mime_bundle(run_dir))
+        return None
+    from pluralis_lab.views.widget import RunWidget
+
+    widget = RunWidget(run_dir, on_stop=on_stop)
+    display_bundle(mime_bundle(run_dir, widget))
+    widget.start()
+    return widget

@@ -1,0 +1,136 @@
+"""A run's figures as pandas tables: a row a round, or a row a worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pluralis_lab.views.fold import RunPicture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pluralis_lab.store import RunDirectory
+
+CONTRIBUTION_COLUMNS = (
+    "worker",
+    "participant",
+    "stage",
+    "replica",
+    "state",
+    "rounds",
+    "tokens",
+    "work_pflop",
+    "share",
+    "gradient_norm",
+    "agreement",
+)
+WORKER_COLUMNS = (
+    "worker",
+    "stage",
+    "replica",
+    "participant",
+    "state",
+    "reason",
+    "device",
+    "pid",
+    "incarnation",
+    "deaths",
+    "parameters",
+    "model_share",
+    "round",
+    "bytes_out",
+    "bytes_in",
+    "bytes_per_s",
+)
+
+
+def metrics(run_dir: RunDirectory) -> pd.DataFrame:
+    """Return a row a round: `round, epoch, loss, validation_loss, tokens, tokens_per_s, seconds`.
+
+    Losses are nats a token (`validation_loss` is NaN where none was taken), `seconds` the time since the round before.
+    """
+    import pandas as pd
+
+    picture = RunPicture.of(run_dir)
+    columns = {
+        "loss": picture.loss,
+        "validation_loss": picture.validation,
+        "tokens": picture.tokens,
+        "tokens_per_s": picture.tokens_per_s,
+        "seconds": picture.seconds,
+    }
+    table = pd.DataFrame({name: pd.Series(series.y, index=series.x, dtype="float64") for name, series in columns.items()})
+    table = table.sort_index().rename_axis("round").reset_index()
+    table.insert(1, "epoch", table["round"] // picture.epoch_rounds)
+    table["round"], table["epoch"] = table["round"].astype("int64"), table["epoch"].astype("int64")
+    return table
+
+
+def contributions(run_dir: RunDirectory) -> pd.DataFrame:
+    """Return a row a worker: what it did, as its neighbours counted it. The column `share` sums to 1.
+
+    Columns: `worker, participant, stage, replica, state, rounds, tokens, work_pflop` (10^15 operations), `share` (of all
+    work seen, paid or not), `gradient_norm` and `agreement` (means over its rounds; the cosine with the mean of the other
+    replicas, NaN for a stage with one replica).
+    """
+    import pandas as pd
+
+    picture = RunPicture.of(run_dir)
+    total = picture.total_work_flops
+    rows = [
+        {
+            "worker": worker.name,
+            "participant": worker.participant,
+            "stage": worker.stage,
+            "replica": worker.replica,
+            "state": worker.state,
+            "rounds": len(worker.tokens.x),
+            "tokens": int(worker.total_tokens),
+            "work_pflop": worker.total_work_flops / 1e15,
+            "share": worker.total_work_flops / total if total else 0.0,
+            "gradient_norm": worker.grad_norm.mean(),
+            "agreement": worker.agreement.mean(),
+        }
+        for _, group in picture.grouped()
+        for worker in group
+    ]
+    return pd.DataFrame(rows, columns=list(CONTRIBUTION_COLUMNS)).astype({"gradient_norm": "float64", "agreement": "float64"})
+
+
+def workers(run_dir: RunDirectory) -> pd.DataFrame:
+    """Return a row a worker: where it sits, how it is, and how much of the model it holds.
+
+    Columns: `worker, stage, replica, participant, state, reason, device, pid, incarnation, deaths, parameters,
+    model_share` (its parameters over the model's), `round` (its last), `bytes_out, bytes_in, bytes_per_s`.
+    """
+    import pandas as pd
+
+    picture = RunPicture.of(run_dir)
+    rows = [
+        {
+            "worker": worker.name,
+            "stage": worker.stage,
+            "replica": worker.replica,
+            "participant": worker.participant,
+            "state": worker.state,
+            "reason": worker.reason,
+            "device": worker.device,
+            "pid": worker.pid,
+            "incarnation": worker.incarnation,
+            "deaths": worker.deaths,
+            "parameters": worker.parameters,
+            "model_share": worker.parameters / picture.model_parameters
+            if worker.parameters is not None and picture.model_parameters
+            else None,
+            "round": worker.round,
+            "bytes_out": int(worker.bytes_out),
+            "bytes_in": int(worker.bytes_in),
+            "bytes_per_s": worker.bytes_per_s,
+        }
+        for _, group in picture.grouped()
+        for worker in group
+    ]
+    table = pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
+    return table.astype(
+        {"pid": "Int64", "parameters": "Int64", "round": "Int64", "model_share": "float64", "bytes_per_s": "float64"}
+    )

@@ -1,0 +1,25 @@
+"""The worker as a state machine: events in, effects out; no socket, no clock, no thread, no tensor arithmetic.
+
+Both engines drive the same `Worker`: what is proven in virtual time is the code that runs on the wire.
+"""
+
+from pluralis_lab.worker.effects import Compute, Effect, Report, Send, Store
+from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Started
+from pluralis_lab.worker.machine import Worker
+from pluralis_lab.worker.roster import Peer, worker_name
+
+__all__ = [
+    "Compute",
+    "Computed",
+    "Effect",
+    "Event",
+    "Peer",
+    "PeerLost",
+    "Received",
+    "Report",
+    "Send",
+    "Started",
+    "Store",
+    "Worker",
+    "worker_name",
+]

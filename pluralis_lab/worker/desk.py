@@ -1,0 +1,119 @@
+"""What the parts of one worker share: who it is, where it stands, and the effects it has asked for."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.contributions.receipts import Kind, sign_work, verify_work
+from pluralis_lab.errors import WireError
+from pluralis_lab.learning.payload import Payload
+from pluralis_lab.learning.tasks import Task
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker.effects import Compute, Effect, Report, Send, Store
+from pluralis_lab.worker.messages import Item, Message
+from pluralis_lab.worker.roster import Peer, Roster
+from pluralis_lab.worker.round_state import RoundState
+
+State = Literal["starting", "joining", "syncing", "active", "serving"]
+
+
+class Desk:
+    """Identity, roster, rounds and outbox of a worker.
+
+    Parameters
+    ----------
+    spec : the run's spec
+    run_id : 64 hexadecimal characters, in every signature
+    me : this worker's slot and key address
+    key : the hot key that signs its work
+    round : number of completed rounds the weights stand at
+    """
+
+    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, round: int) -> None:
+        self.spec, self.run_id, self.me, self.key, self.round = spec, run_id, me, key, round
+        self.roster = Roster(me, replicas=spec.replicas)
+        self.rounds: dict[int, RoundState] = {}
+        self.state: State = "starting"
+        self._outbox: list[Effect] = []
+
+    @property
+    def is_head(self) -> bool:
+        return self.me.stage == 0
+
+    @property
+    def is_tail(self) -> bool:
+        return self.me.stage == self.spec.stages - 1
+
+    @property
+    def is_finished(self) -> bool:
+        return self.round >= self.spec.steps
+
+    def current(self) -> RoundState:
+        """Return the state of the round in work."""
+        return self.rounds.setdefault(self.round, RoundState(self.round))
+
+    def send(self, target: str, message: Message) -> None:
+        """Queue `message`, unless `target` is known to be gone: then whoever replaces it is served by `PeerLost`."""
+        if self.roster.is_live(target):
+            self._outbox.append(Send(target, message))
+
+    def broadcast(self, targets: list[Peer], message: Message) -> None:
+        for peer in targets:
+            if peer.name != self.me.name:
+                self.send(peer.name, message)
+
+    def compute(self, task: Task) -> None:
+        self._outbox.append(Compute(task))
+
+    def store(self, version: int, state: bytes, digest: str) -> None:
+        self._outbox.append(Store(version, state, digest))
+
+    def report(self, kind: Any, **body: Any) -> None:
+        self._outbox.append(Report(kind, body))
+
+    def enter(self, state: State, **facts: Any) -> None:
+        """Change the worker's own state and report it."""
+        self.state = state
+        self.report("state", state=state, **facts)
+
+    def become_active(self, since: int) -> None:
+        """Note in the own roster that this worker takes work from round `since`."""
+        self.roster.promote(self.me.name, since)
+        self.me = replace(self.me, since=since)
+
+    def take_outbox(self) -> list[Effect]:
+        effects, self._outbox = self._outbox, []
+        return effects
+
+    def sign(self, kind: Kind, round_: int, indices: list[int], payload: Payload) -> Item:
+        """Sign work that is about to be sent."""
+        tokens = len(indices) * self.spec.tokens_per_micro_batch
+        return sign_work(self.key, self.run_id, round_, kind, self.me.stage, self.me.name, indices, tokens, payload.digest)
+
+    def verify(self, kind: Kind, round_: int, author: Peer, item: Item, payload: Payload) -> tuple[int, ...]:
+        """Return the indices that `item` covers, when `author` signed it over exactly this `payload`.
+
+        Raises EvidenceError for a signature by another key, WireError for another payload or token count.
+        """
+        work = verify_work(item, author.key, self.run_id, round_, kind, author.stage, author.name)
+        if work.digest != payload.digest:
+            raise WireError(f"{author.name} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})")
+        if work.tokens != len(work.indices) * self.spec.tokens_per_micro_batch:
+            raise WireError(f"{author.name} claims {work.tokens} tokens for {len(work.indices)} micro-batches of round {round_}")
+        if not all(0 <= index < self.spec.num_micro_batches for index in work.indices):
+            raise WireError(f"{author.name} names the indices {list(work.indices)} of a round of {self.spec.num_micro_batches}")
+        return work.indices
+
+    def retire_rounds(self) -> None:
+        """Drop rounds that neither this worker nor a neighbour can ask for again."""
+        for number in [number for number, state in self.rounds.items() if number < self.round and self._is_settled(state)]:
+            del self.rounds[number]
+
+    def _is_settled(self, state: RoundState) -> bool:
+        mates = {peer.name for peer in self.roster.serving(self.me.stage, state.round) if peer.name != self.me.name}
+        return (
+            state.is_committed
+            and (self.is_head or state.previous_committed)
+            and (self.is_tail or state.next_committed)
+            and mates <= state.peers_committed
+        )

@@ -1,0 +1,45 @@
+"""What a worker wants done: the outputs of its state machine, executed by an engine in the order given."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pluralis_lab.learning.tasks import Task
+from pluralis_lab.worker.messages import Message
+
+
+@dataclass(frozen=True)
+class Send:
+    """Deliver `message` to worker `target`, in order with the others to the same target; lost only if the target dies."""
+
+    target: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Run `task`, one at a time in order, and hand back `Computed`."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class Store:
+    """Keep the worker's state of `version` completed rounds in its own folder."""
+
+    version: int
+    state: bytes = field(repr=False)
+    digest: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tell whoever records the run. Durable before any later effect is seen by another worker.
+
+    kind : "state", "round", "work", "statements", "validation", "reroute", "stalled" or "checkpoint"
+    """
+
+    kind: Literal["state", "round", "work", "statements", "validation", "reroute", "stalled", "checkpoint"]
+    body: dict[str, Any]
+
+
+Effect = Send | Compute | Store | Report

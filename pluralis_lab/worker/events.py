@@ -1,0 +1,45 @@
+"""What can happen to a worker: the inputs of its state machine."""
+
+from dataclasses import dataclass
+
+from pluralis_lab.learning.tasks import Result, Task
+from pluralis_lab.worker.messages import Message
+from pluralis_lab.worker.roster import Peer
+
+
+@dataclass(frozen=True)
+class Started:
+    """The engine has connected this worker to `peers` (without itself).
+
+    `founding` workers begin at once; a later incarnation joins: it asks a replica of its stage for the state first.
+    """
+
+    peers: tuple[Peer, ...]
+    founding: bool
+
+
+@dataclass(frozen=True)
+class Received:
+    """`message` came from worker `source`, whom the engine has identified by its connection."""
+
+    source: str
+    message: Message
+
+
+@dataclass(frozen=True)
+class Computed:
+    """The arithmetic of `task` is done."""
+
+    task: Task
+    result: Result
+
+
+@dataclass(frozen=True)
+class PeerLost:
+    """The engine is sure that this incarnation of `worker` is gone: its process ended, or its connection broke for good."""
+
+    worker: str
+    incarnation: int
+
+
+Event = Started | Received | Computed | PeerLost

@@ -1,0 +1,147 @@
+"""Micro-batches on their way: forward along the route, backward the same way, and around a dead worker.
+
+A micro-batch is known everywhere by (round, index), and every message about it may come twice. Who has an activation already does not
+compute it again but notes the new sender; so when a worker dies, its stage alone is computed anew, by the survivor.
+"""
+
+from collections.abc import Callable
+
+from pluralis_lab.learning import tasks
+from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.messages import Activation, Committed, Gradient
+from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.round_state import RoundState
+
+
+class Flow:
+    """Claims, forwards, returns and re-routes micro-batches. `on_counted` is called when one's weight gradient is in."""
+
+    def __init__(self, desk: Desk, on_counted: Callable[[RoundState], None]) -> None:
+        self.desk, self._on_counted = desk, on_counted
+
+    def claim(self, *, hold: bool = False) -> None:
+        """As a head, start the round's indices that are this worker's and not started; with `hold`, all but the last."""
+        desk, state = self.desk, self.desk.current()
+        heads = desk.roster.serving(0, state.round)
+        mine = [index for index in range(desk.spec.num_micro_batches) if self._owner(heads, state.round, index) == desk.me.name]
+        fresh = [index for index in mine if index not in state.claimed]
+        for index in fresh[:-1] if hold else fresh:
+            state.claimed.add(index)
+            state.route[index] = self._route(state.round, index)
+            desk.compute(tasks.Forward(state.round, index, None))
+
+    def on_activation(self, source: str, message: Activation) -> None:
+        """Compute it, or, if that is done or under way, remember who waits for the gradient."""
+        desk = self.desk
+        author = desk.roster.get(source)
+        if author is None or author.stage != desk.me.stage - 1:
+            return
+        if message.round < desk.round:  # the sender missed that this stage has made the step: nobody needs its gradient
+            desk.send(source, Committed(message.round, ()))
+            return
+        state = desk.current()
+        index = message.index
+        if index in state.source:
+            state.source[index] = source
+            if index in state.returned:
+                desk.send(source, state.returned[index])
+            return
+        if desk.verify("forward", message.round, author, message.item, message.payload) != (index,):
+            return
+        state.source[index] = source
+        state.route[index] = message.route
+        state.used_forward.setdefault(source, []).append(message.item)
+        desk.compute(tasks.Forward(message.round, index, message.payload))
+
+    def on_forward_done(self, task: tasks.Forward, done: tasks.ForwardDone) -> None:
+        desk, state = self.desk, self.desk.rounds[task.round]
+        if done.output is None:
+            assert done.loss is not None
+            state.loss[task.index] = done.loss
+            self._count(state, task.index, done.gradient)
+            return
+        item = desk.sign("forward", task.round, [task.index], done.output)
+        state.sent[task.index] = Activation(task.round, task.index, state.route[task.index], item, done.output)
+        self._forward(state, task.index)
+
+    def on_gradient(self, source: str, message: Gradient) -> None:
+        """Run backward with the first gradient that comes for an index; later copies change nothing."""
+        desk = self.desk
+        state = desk.rounds.get(message.round)
+        author = desk.roster.get(source)
+        if state is None or author is None or author.stage != desk.me.stage + 1:
+            return
+        if message.index in state.accepted or state.sent_to.get(message.index) != source:
+            return
+        if desk.verify("backward", message.round, author, message.item, message.payload) != (message.index,):
+            return
+        state.accepted.add(message.index)
+        state.used_backward.setdefault(source, []).append(message.item)
+        desk.compute(tasks.Backward(message.round, message.index, message.payload))
+
+    def on_backward_done(self, task: tasks.Backward, done: tasks.BackwardDone) -> None:
+        self._count(self.desk.rounds[task.round], task.index, done.gradient)
+
+    def on_peer_lost(self, lost: Peer) -> None:
+        """Send what the dead worker held to its replacements; as a head, take over its indices."""
+        desk = self.desk
+        if lost.stage == desk.me.stage + 1:
+            for state in list(desk.rounds.values()):
+                if not state.next_committed:
+                    for index in sorted(index for index, target in state.sent_to.items() if target == lost.name):
+                        self._forward(state, index, dead=lost.name)
+        if lost.stage == desk.me.stage == 0 and desk.state == "active":
+            self.claim()
+
+    def on_peer_found(self, peer: Peer) -> None:
+        """Give waiting micro-batches to a worker that fills an empty stage."""
+        desk = self.desk
+        if peer.stage != desk.me.stage + 1:
+            return
+        for state in list(desk.rounds.values()):
+            if not state.next_committed:
+                for index in sorted(state.sent.keys() - state.sent_to.keys()):
+                    self._forward(state, index)
+
+    def _count(self, state: RoundState, index: int, gradient: tasks.Payload | None) -> None:
+        """Note that this worker holds the index's weight gradient, and return the input's gradient."""
+        desk = self.desk
+        state.counted.add(index)
+        if gradient is not None:
+            item = desk.sign("backward", state.round, [index], gradient)
+            state.returned[index] = Gradient(state.round, index, item, gradient)
+            desk.send(state.source[index], state.returned[index])
+        self._on_counted(state)
+
+    def _forward(self, state: RoundState, index: int, *, dead: str | None = None) -> None:
+        """Send the output of `index` to whoever its route names at the next stage, or that worker's replacement."""
+        desk = self.desk
+        stage = desk.me.stage + 1
+        message = state.sent[index]
+        target = message.route[stage - 1]
+        candidates = desk.roster.serving(stage, state.round)
+        if target not in {peer.name for peer in candidates}:
+            peer = pick(candidates, stage=stage, round_=state.round, index=index, replicas=desk.spec.replicas)
+            if peer is None:
+                state.sent_to.pop(index, None)
+                desk.report("stalled", stage=stage, round=state.round)
+                return
+            target = peer.name
+            route = (*message.route[: stage - 1], target, *message.route[stage:])
+            message = state.sent[index] = Activation(message.round, index, route, message.item, message.payload)
+        state.sent_to[index] = target
+        if dead is not None:
+            desk.report("reroute", round=state.round, index=index, stage=stage, dead=dead, to=target)
+        desk.send(target, message)
+
+    def _owner(self, heads: list[Peer], round_: int, index: int) -> str | None:
+        peer = pick(heads, stage=0, round_=round_, index=index, replicas=self.desk.spec.replicas)
+        return None if peer is None else peer.name
+
+    def _route(self, round_: int, index: int) -> tuple[str, ...]:
+        """Name who serves `index` at each stage after this one, as far as this worker knows who is live."""
+        desk, route = self.desk, []
+        for stage in range(1, desk.spec.stages):
+            peer = pick(desk.roster.serving(stage, round_), stage=stage, round_=round_, index=index, replicas=desk.spec.replicas)
+            route.append("" if peer is None else peer.name)
+        return tuple(route)

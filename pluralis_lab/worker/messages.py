@@ -1,0 +1,227 @@
+"""What workers say to each other, and its bytes: a msgpack header and raw arrays. Nothing is ever unpickled."""
+
+import dataclasses
+import functools
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from pluralis_lab.errors import WireError
+from pluralis_lab.learning.payload import Payload
+
+Item = dict[str, Any]
+"""A signed work item as `contributions.receipts.sign_work` makes it."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return."""
+
+    stage: int
+    replica: int
+    key: str
+    incarnation: int
+    since: int | None
+    answer: bool
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A stage's output for micro-batch `index`; `route` names who serves it at stages 1, 2, ... (with replacements)."""
+
+    round: int
+    index: int
+    route: tuple[str, ...]
+    item: Item
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The loss's derivative by the activation of micro-batch `index`."""
+
+    round: int
+    index: int
+    item: Item
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Counted:
+    """I have the weight gradients of exactly these `indices` of the round (to replicas of my stage)."""
+
+    round: int
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """`worker`'s summed weight gradient over the item's indices, and on the tail their summed `loss`; relayed by `Fetch`."""
+
+    round: int
+    worker: str
+    loss: float | None
+    item: Item
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Have:
+    """I hold the contributions `parts` (worker, digest), which cover the round; I would admit `joiners` (worker, incarnation)."""
+
+    round: int
+    parts: tuple[tuple[str, str], ...]
+    joiners: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Send me `worker`'s contribution of the round, which I miss."""
+
+    round: int
+    worker: str
+
+
+@dataclass(frozen=True)
+class Committed:
+    """My stage has made the step of `round` from `parts`: what was kept for it may go."""
+
+    round: int
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Join:
+    """I hold no state: admit me to the stage and send me its state."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True)
+class State:
+    """The stage's state after `version` rounds (a safetensors file in `state`), for an admitted joiner."""
+
+    version: int
+    digest: str
+    state: bytes
+
+
+@dataclass(frozen=True)
+class Lost:
+    """This incarnation of `worker` is gone."""
+
+    worker: str
+    incarnation: int
+
+
+@dataclass(frozen=True)
+class EvalActivation:
+    """A stage's output for validation micro-batch `index` at `version` completed rounds; the tail answers `origin`."""
+
+    version: int
+    index: int
+    origin: str
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class EvalDone:
+    """The summed validation `loss` over `tokens` targets."""
+
+    version: int
+    index: int
+    loss: float
+    tokens: int
+
+
+Message = (
+    Hello | Activation | Gradient | Counted | Contribution | Have | Fetch | Committed | Join | State | Lost | EvalActivation | EvalDone
+)
+_TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in typing.get_args(Message)}
+_TRAFFIC = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync"}
+
+
+def traffic_class(message: Message) -> str:
+    """Return what the wire meter books `message` under: "forward", "backward", "sync" or "control"."""
+    return _TRAFFIC.get(type(message).__name__, "control")
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as bytes: length of the header (4, big-endian), header, raw data."""
+    header: dict[str, Any] = {}
+    raw = b""
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, Payload):
+            header[field.name], raw = value.layout, value.data
+        elif isinstance(value, bytes):
+            header[field.name], raw = None, value
+        else:
+            header[field.name] = value
+    packed: bytes = msgpack.packb([type(message).__name__, header])
+    return len(packed).to_bytes(4, "big") + packed + raw
+
+
+def decode(data: bytes) -> Message:
+    """Read what `encode` wrote. Raises WireError for anything else, naming what is wrong."""
+    size = int.from_bytes(data[:4], "big")
+    try:
+        name, header = msgpack.unpackb(data[4 : 4 + size], use_list=False)
+        cls = _TYPES[name]
+        hints = _hints(cls)
+        if set(header) != set(hints):
+            raise WireError(f"message {name} has the fields {sorted(header)}, expected {sorted(hints)}")
+        raw = data[4 + size :]
+        fields = {field: _read(header[field], hint, raw, f"{name}.{field}") for field, hint in hints.items()}
+        return typing.cast(Message, cls(**fields))
+    except WireError:
+        raise
+    except Exception as error:
+        raise WireError(f"{len(data)} bytes are no message ({type(error).__name__}: {error}); does the peer run another version?") from error
+
+
+@functools.cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _read(value: Any, hint: Any, raw: bytes, where: str) -> Any:
+    """Check `value` against the field's type `hint` and return it; arrays come from `raw`."""
+    if hint is Payload:
+        return Payload(tuple((str(name), str(code), tuple(int(n) for n in shape)) for name, code, shape in value), raw)
+    if hint is bytes:
+        return raw
+    if not _fits(value, hint):
+        raise WireError(f"{where} is {str(value)[:80]!r}, which is no {hint}")
+    return float(value) if hint is float else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Turn a signed item's tuples into lists, the form that is hashed; leave everything else."""
+    if isinstance(value, dict):
+        return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in value.items()}
+    return value
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if len(args) == 2 and args[1] is Ellipsis:
+            return all(_fits(entry, args[0]) for entry in value)
+        return len(value) == len(args) and all(map(_fits, value, args))
+    if origin is dict:
+        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    if hint is type(None):
+        return value is None
+    if hint is int:
+        return type(value) is int and -1 <= value < 2**63
+    if hint is float:
+        return isinstance(value, float) or type(value) is int
+    return isinstance(value, hint)

@@ -1,0 +1,92 @@
+"""The same loop on a real node behind a URL: anvil from npm."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pluralis_lab.chain import Chain, Token
+from pluralis_lab.chain import client as client_module
+from pluralis_lab.errors import ChainError
+
+ANVIL = "@foundry-rs/anvil@1.7.1"
+ETHER = 10**18
+
+
+def _install(folder: Path) -> Path | None:
+    binaries = folder / "node_modules" / "@foundry-rs"
+    for _ in range(2):
+        found = [path for path in binaries.glob("anvil-*/bin/anvil") if os.access(path, os.X_OK)]
+        if found:
+            return found[0]
+        if shutil.which("npm") is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", ANVIL], capture_output=True, check=False
+        )
+    return None
+
+
+@pytest.fixture
+def anvil(require_system, tmp_path):
+    """The URL of a fresh anvil."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pluralis_lab" / "anvil"
+    binary = _install(cache) if sys.platform == "linux" else None
+    require_system("anvil", binary is not None, f"npm install --prefix {cache} {ANVIL}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([str(binary), "--port", str(port), "--silent", "--chain-id", "77001"])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "anvil did not come up"
+                time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.system("npm")
+def test_the_whole_loop_works_on_any_node(anvil, direct, signed_run, monkeypatch):
+    monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse battery")
+    monkeypatch.setattr(client_module, "_sessions", {})
+    chain = Chain(anvil, home=direct.home)
+    chain._daemon = direct._daemon
+    assert chain.chain_id == 77001
+    for letter in "abc":
+        chain.web3.provider.make_request("anvil_setBalance", [chain.account(f"lab-{letter}").address, hex(100 * ETHER)])
+    run = signed_run(chain)
+    for _ in range(2):
+        run.close()
+    token = run.tokenize()
+    assert run.tokenize().address == token.address == run.plan["token"]
+    token.pay(ether=1)
+    with pytest.raises(ChainError, match="NothingPaid"):
+        token.pay(ether=0)
+    claimed = token.claim()
+    status = token.status()
+    assert status["paid_wei"] == ETHER == status["claimed_wei"] + status["dust_wei"]
+    assert sum(claimed["wei"]) == status["claimed_wei"]
+    assert Token.open(run.info, chain).status() == status
+    description = chain.describe()
+    assert description == {"kind": "url", "url": anvil, "chain_id": 77001, "profile": "lab"}
+    with pytest.raises(ChainError, match="never changes its chain"):
+        Chain.from_description(description | {"chain_id": 1}, home=direct.home)
+
+
+def test_a_node_that_is_not_there_is_named(direct):
+    chain = Chain("http://127.0.0.1:9", home=direct.home)
+    with pytest.raises(ChainError, match="could not be reached"):
+        chain.describe()

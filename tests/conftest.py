@@ -1,0 +1,158 @@
+"""Fixtures of the whole suite: a home of its own for each test, system parts that may be missing, and a check for leaks."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+REQUIRE_SYSTEM = os.environ.get("PLURALIS_REQUIRE_SYSTEM") == "1"
+ENABLE_COMMAND = "sudo apt-get install chromium iproute2 fonts-dejavu-core nodejs npm && PLURALIS_REQUIRE_SYSTEM=1 make test"
+SESSION_VARIABLE = "PLURALIS_LAB_TEST_SESSION"
+GRACE_S = 5.0
+
+_missing_parts: set[str] = set()
+_leaks: list[str] = []
+
+
+# --- parts of the system -----------------------------------------------------------------------------------------------
+
+
+def _can_make_namespaces() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("ip") is not None and shutil.which("tc") is not None
+
+
+SYSTEM_PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "chromium": (lambda: shutil.which("chromium") is not None, "apt-get install chromium fonts-dejavu-core"),
+    "netns": (_can_make_namespaces, "apt-get install iproute2, and run as root"),
+    "npm": (lambda: shutil.which("npm") is not None, "apt-get install nodejs npm"),
+}
+
+
+def _require_system(name: str, available: bool, remedy: str) -> None:
+    """Go on where the part is there; else skip, or fail where CI says that every part must be there."""
+    if available:
+        return
+    if REQUIRE_SYSTEM:
+        pytest.fail(f"PLURALIS_REQUIRE_SYSTEM=1, but {name} is missing: {remedy}", pytrace=False)
+    _missing_parts.add(name)
+    pytest.skip(f"needs {name}: {remedy}")
+
+
+@pytest.fixture
+def require_system() -> Callable[[str, bool, str], None]:
+    """Return ``require_system(name, available, remedy)`` for a part that ``@pytest.mark.system(name)`` does not know."""
+    return _require_system
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Resolve ``@pytest.mark.system("chromium", ...)`` and ``@pytest.mark.gpu`` before a test's fixtures are made."""
+    for marker in item.iter_markers("system"):
+        for name in marker.args:
+            is_available, remedy = SYSTEM_PARTS[name]
+            _require_system(name, is_available(), remedy)
+    if item.get_closest_marker("gpu") is not None:
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line how to enable what was skipped for a missing part, and name every leak."""
+    if _missing_parts:
+        terminalreporter.write_line(f"skipped for missing system parts ({', '.join(sorted(_missing_parts))}): {ENABLE_COMMAND}")
+    for leak in _leaks:
+        terminalreporter.write_line(f"leak: {leak}", red=True)
+
+
+# --- homes and leaks ---------------------------------------------------------------------------------------------------
+
+
+def _processes_with(variable: str, value: str) -> list[psutil.Process]:
+    """Return the live processes, other than this one, that were started with ``variable=value`` in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.environ().get(variable) == value and not _is_helper_of_python(process):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, OSError):
+            continue
+    return found
+
+
+def _is_helper_of_python(process: psutil.Process) -> bool:
+    """Say whether this is multiprocessing's own helper of the test process, which ends with it."""
+    command = " ".join(process.cmdline())
+    return process.ppid() == os.getpid() and ("resource_tracker" in command or "multiprocessing.forkserver" in command)
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"process {process.pid}: {' '.join(process.cmdline())[:160]}"
+    except psutil.Error:
+        return f"process {process.pid}"
+
+
+def _survivors(find: Callable[[], list[psutil.Process]]) -> list[psutil.Process]:
+    """Return what `find` still finds after a grace time: an orderly end takes a moment."""
+    deadline = time.monotonic() + GRACE_S
+    while (processes := find()) and time.monotonic() < deadline:
+        psutil.wait_procs(processes, timeout=0.2)
+    return processes
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(processes, timeout=5)
+
+
+@pytest.fixture
+def lab_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a ``$PLURALIS_LAB_HOME`` of its own, and fail it if it leaves a process of that home behind.
+
+    The path is short, because a socket's path may have 107 characters. The chain daemon outlives runs by design: it is
+    ended here, with SIGTERM, and must obey.
+    """
+    home = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    monkeypatch.setenv("PLURALIS_LAB_HOME", str(home))
+    yield home
+    daemons = [p for p in _processes_with("PLURALIS_LAB_HOME", str(home)) if "pluralis_lab.chain" in _describe(p)]
+    for daemon in daemons:
+        daemon.terminate()
+    left = _survivors(lambda: _processes_with("PLURALIS_LAB_HOME", str(home)))
+    descriptions = [_describe(process) for process in left]
+    _kill(left)
+    shutil.rmtree(home, ignore_errors=True)
+    if descriptions:
+        pytest.fail("left running: " + "; ".join(descriptions), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail the session if a process that it started, or a zombie of one, is still there at its end."""
+    token = uuid.uuid4().hex
+    os.environ[SESSION_VARIABLE] = token
+    yield
+    left = _survivors(lambda: _processes_with(SESSION_VARIABLE, token))
+    _leaks.extend(_describe(process) for process in left)
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.status() == psutil.STATUS_ZOMBIE and child.name() == "p2pd":
+                _leaks.append(f"zombie {child.pid}: {child.name()}")
+        except psutil.NoSuchProcess:
+            continue
+    _kill(left)
+    if _leaks:
+        pytest.fail("the session left behind: " + "; ".join(_leaks), pytrace=False)

@@ -1,0 +1,157 @@
+"""The fold of events into the picture."""
+
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from made_up_run import BACK_AT, KILLED, KILLED_AT, UNIGRAM_NATS, event_rows, make_run, write_rows
+
+from pluralis_lab.errors import StoreError
+from pluralis_lab.store import Event, RunDirectory
+from pluralis_lab.views.fold import RunPicture
+
+
+def test_folding_piece_by_piece_gives_the_same_picture_as_folding_all_at_once(finished_run: RunDirectory) -> None:
+    events = finished_run.events()
+    whole = RunPicture.of(finished_run)
+    luck, picture, at = random.Random(3), RunPicture.of(finished_run, read=False), 0
+    while at < len(events):
+        step = luck.randint(1, 97)
+        picture.update(events[at : at + step])
+        at += step
+    assert picture == whole
+    assert picture.to_json() == whole.to_json()
+
+
+def test_a_gap_is_refused_and_names_where_to_read_on(finished_run: RunDirectory) -> None:
+    events = finished_run.events(limit=20)
+    picture = RunPicture.of(finished_run, read=False)
+    with pytest.raises(StoreError, match=r"seq=8 follows seq=6.*since=6"):
+        picture.update(events[:6] + events[7:])
+    assert picture.seq == 6
+    picture.update(events[6:])
+    assert picture.seq == 20
+
+
+def test_an_event_is_never_counted_twice(finished_run: RunDirectory) -> None:
+    events = finished_run.events(limit=5)
+    picture = RunPicture.of(finished_run, read=False).update(events)
+    with pytest.raises(StoreError, match="seq=5 follows seq=5"):
+        picture.update(events[-1:])
+
+
+def test_the_picture_has_the_runs_figures(finished_run: RunDirectory) -> None:
+    picture = RunPicture.of(finished_run)
+    events = finished_run.events()
+    assert picture.state == "stopped"
+    assert picture.headline == "finished"
+    assert picture.rounds_done == 200
+    assert len(picture.loss.x) == 200
+    assert picture.loss.x[:3] == [0, 1, 2]
+    assert picture.validation.x == [24, 49, 74, 99, 124, 149, 174, 199]
+    assert picture.unigram_nats == UNIGRAM_NATS
+    assert len(picture.epochs) == 8
+    flops = math.fsum(e.body["work_flops"] for e in events if e.kind == "worker.round")
+    assert picture.total_work_flops == pytest.approx(flops, rel=1e-12)
+    assert sum(picture.work_shares().values()) == pytest.approx(1, abs=1e-12)
+    assert sum(picture.ownership().values()) == pytest.approx(1, abs=1e-12)
+    assert sum(picture.owned_wei().values()) == 8 * 1_000_000 * 10**18
+
+
+def test_a_death_and_a_return_are_marked_once(finished_run: RunDirectory) -> None:
+    picture = RunPicture.of(finished_run)
+    worker = picture.workers[KILLED]
+    assert worker.deaths == 1
+    assert worker.incarnation == 1
+    told = [(mark.kind, mark.round, mark.worker) for mark in picture.marks if mark.kind != "reroute"]
+    assert told == [("death", KILLED_AT, KILLED), ("return", BACK_AT, KILLED)]
+    assert picture.reroutes == 4
+
+
+def test_a_dead_worker_is_not_live_and_sends_nothing(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    assert picture.workers[KILLED].is_dead
+    assert picture.workers[KILLED].bytes_per_s is None
+    assert picture.workers[KILLED].round == KILLED_AT - 1
+    assert picture.num_live == 5
+    assert (picture.workers["worker-0"].bytes_per_s or 0) > 0
+
+
+def test_rounds_repeated_after_a_resume_replace_the_old_ones(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    worker, total = picture.workers["worker-0"], picture.workers["worker-0"].total_work_flops
+    old = worker.work_flops.y[-1]
+    body = {"tokens": 10, "work_flops": old + 5.0, "grad_norm": 1.0, "agreement": None}
+    picture.update([Event(picture.seq + 1, 0.0, "worker.round", "worker-0", 91, body)])
+    assert worker.total_work_flops == pytest.approx(total + 5.0)
+    picture.update(
+        [Event(picture.seq + 1, 0.0, "round", None, 75, {"loss": 9.0, "tokens": 1, "seconds": 1.0, "tokens_per_s": 1.0})]
+    )
+    assert picture.rounds_done == 76
+    assert picture.loss.y[75] == 9.0
+    assert len(picture.loss.x) == 92
+
+
+def test_a_loss_that_is_not_finite_is_a_mark_and_not_a_point(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    before = len(picture.loss.x)
+    picture.update([Event(picture.seq + 1, 0.0, "round", None, 92, {"loss": math.nan, "tokens": 1})])
+    assert len(picture.loss.x) == before
+    assert picture.marks[-1].kind == "diverged"
+
+
+def test_an_unknown_kind_of_event_is_passed_over(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    picture.update([Event(picture.seq + 1, 0.0, "of.a.later.version", None, None, {"x": 1})])
+    assert picture.rounds_done == 92
+
+
+def test_a_worker_that_joins_later_appears(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    body = {"state": "active", "stage": 1, "replica": 2, "participant": "lab-z", "device": "cuda:0"}
+    picture.update([Event(picture.seq + 1, 0.0, "worker.state", "late", 91, body)])
+    assert [worker.name for _, group in picture.grouped() for worker in group].index("late") == 4
+    assert "lab-z" in picture.work_shares()
+
+
+def test_silence_is_measured_by_events_or_for_the_virtual_engine_by_arrival(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    assert picture.last_time is not None
+    assert picture.silent_s(picture.last_time + 12) == pytest.approx(12)
+    virtual = replace(picture, engine="virtual")
+    assert virtual.silent_s(1000.0, heard_at=990.0) == 10.0
+    assert virtual.silent_s(1000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "headline"),
+    [
+        ({"state": "failed", "reason": "worker-1: out of memory"}, "failed: worker-1: out of memory"),
+        ({"state": "stopped", "reason": ""}, "stopped after 92 of 200 rounds"),
+        ({"state": "serving"}, "serving"),
+        ({"state": "running"}, "running"),
+    ],
+)
+def test_the_headline_says_how_the_run_is(half_run: RunDirectory, body: dict[str, str], headline: str) -> None:
+    picture = RunPicture.of(half_run)
+    picture.update([Event(picture.seq + 1, 0.0, "run.state", None, None, body)])
+    assert picture.headline == headline
+
+
+def test_before_the_first_event_the_workers_of_the_spec_are_starting(empty_run: RunDirectory) -> None:
+    picture = RunPicture.of(empty_run)
+    assert picture.headline == "starting six workers…"
+    assert [stage for stage, _ in picture.grouped()] == [0, 1, 2]
+
+
+def test_one_worker_is_not_spoken_of_as_many(tmp_path: Path) -> None:
+    run = make_run(tmp_path, stages=1, replicas=1)
+    assert RunPicture.of(run).headline == "starting one worker…"
+
+
+def test_agreement_is_absent_in_a_stage_with_one_replica(tmp_path: Path) -> None:
+    run = make_run(tmp_path, rounds=10, replicas=1)
+    picture = RunPicture.of(write_rows(run, event_rows(run)))
+    assert all(worker.agreement.mean() is None for worker in picture.workers.values())
