@@ -5,6 +5,7 @@ line and exit status 1; a wrong option is status 2.
 """
 
 import json
+import os
 import sys
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -48,6 +49,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=JSON", help='Any field of the spec, e.g. --set \'model={"kind":"gpt"}\'.'),
 ]
+ParticipantOption = Annotated[
+    list[str] | None, typer.Option("--participant", help="An account that owns workers, dealt out in turn; may be repeated.")
+]
 ChainOption = Annotated[str | None, typer.Option(metavar="URL", help="A JSON-RPC node; the embedded chain by default.")]
 
 
@@ -81,6 +85,7 @@ def launch(
     seed: SeedOption = None,
     fields: SetOption = None,
     account: AccountOption = None,
+    participants: ParticipantOption = None,
     chain: ChainOption = None,
     follow: Annotated[bool, typer.Option("--watch", help="Watch the run; Ctrl-C ends the watching, not the run.")] = False,
 ) -> None:
@@ -92,6 +97,8 @@ def launch(
     where: dict[str, Any] = {"chain": pl.Chain(chain)} if chain else {}
     if account is not None:
         where["account"] = account
+    if participants:
+        where["participants"] = participants
     run = pl.launch(described, lifetime="detached", **where)
     typer.echo(f"run {run.id}")
     typer.echo(f"watch it:  pluralis-lab watch {run.id[:8]}")
@@ -174,8 +181,12 @@ def resume(run: RunArgument) -> None:
     import pluralis_lab as pl
 
     found = _find(run)
-    pl.open_run(found.id).resume()
+    os.environ.setdefault("PLURALIS_LAB_HEADLESS", "0")  # this is no script: a detached run shall outlive the command again
+    handle = pl.open_run(found.id).resume()
     typer.echo(f"resumed {found.id[:8]}; watch it:  pluralis-lab watch {found.id[:8]}")
+    if handle.info["lifetime"] == "kernel":
+        typer.echo('it was started with lifetime="kernel", so it lives as long as this command')
+        handle.wait()
 
 
 @app.command()
@@ -204,7 +215,10 @@ def audit(run: AnyRunArgument = None, as_json: JsonOption = False) -> None:
 @app.command()
 def tokenize(run: RunArgument, account: AccountOption = None) -> None:
     """Put a run's closed epochs on its chain and show who owns what."""
-    token = _token(run, account)
+    import pluralis_lab as pl
+
+    found = _find(run)
+    token = pl.open_run(found.id).tokenize(**({"account": account} if account else {}))
     typer.echo(f"token {token.address}  ledger {token.ledger}")
     _print_frame(token.shares())
 
@@ -222,7 +236,7 @@ def pay(
         raise typer.BadParameter(f"{ether!r} is not a number", param_hint="--ether") from None
     if not amount.is_finite() or amount <= 0:
         raise typer.BadParameter(f"{ether} is not a positive amount", param_hint="--ether")
-    token = _token(run, None)
+    token = _token(run)
     token.pay(ether=amount, **({"account": account} if account else {}))
     typer.echo(f"paid {amount} ether to the owners of {_find(run).id[:8]}")
     _print_frame(token.shares())
@@ -231,7 +245,7 @@ def pay(
 @app.command()
 def claim(run: RunArgument, account: AccountOption = None) -> None:
     """Claim revenue: for one account, or for every account of this home."""
-    _print_frame(_token(run, None).claim(**({"account": account} if account else {})))
+    _print_frame(_token(run).claim(**({"account": account} if account else {})))
 
 
 @app.command()
@@ -305,24 +319,21 @@ def _find(prefix: str | None) -> "RunDirectory":
     return every[-1]
 
 
-def _token(run: str, account: str | None) -> Any:
-    """Return a run's token; tokenizing again changes nothing but adds epochs that were closed since."""
+def _token(run: str) -> Any:
     import pluralis_lab as pl
 
     found = _find(run)
-    return pl.open_run(found.id).tokenize(**({"account": account} if account else {}))
+    return pl.open_run(found.id).token
 
 
 def _summary(run: "RunDirectory") -> dict[str, Any]:
-    from pluralis_lab.terminal import is_lost
+    from pluralis_lab.engines import processes
 
-    info, last, state = run.info, run.last("round"), run.last("run.state")
-    shown = state.body["state"] if state else info.get("state", "starting")
-    if is_lost(info, shown):
-        shown = "lost"  # resume brings it back
+    processes.is_running(run)  # writes down the end of a supervisor that was killed
+    info, last = run.info, run.last("round")
     return {
         "id": run.id,
-        "state": shown,
+        "state": info["state"],
         "engine": info.get("engine"),
         "data": run.spec.data,
         "workers": len(info.get("workers") or ()),
@@ -347,7 +358,7 @@ def _console() -> "Console":
 
 def _print_frame(frame: Any) -> None:
     rows = frame.reset_index(drop=True).to_dict("records")
-    _print_table(rows, tuple(frame.columns))
+    _print_table(rows, tuple(column for column in frame.columns if not column.endswith("_wei")))
 
 
 def _print_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

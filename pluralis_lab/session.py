@@ -10,8 +10,8 @@ _SERVERS = ("jupyter-lab", "jupyter-notebook", "jupyter-server", "jupyterhub-sin
 def is_interactive() -> bool:
     """Say whether somebody is likely to look at this session and come back to its runs.
 
-    True in a kernel that a notebook front end started and in an IPython or Python prompt; False under papermill and nbconvert, in a script, in
-    CI. ``PLURALIS_LAB_HEADLESS`` (1 or 0) decides where the guess is wrong.
+    True in a kernel that a notebook front end started and in an IPython or Python prompt; False under papermill and nbconvert,
+    in a script, in CI. ``PLURALIS_LAB_HEADLESS`` (1 or 0) decides where the guess is wrong.
     """
     forced = os.environ.get("PLURALIS_LAB_HEADLESS")
     if forced in ("0", "1"):
@@ -23,7 +23,7 @@ def is_interactive() -> bool:
         return bool(sys.flags.interactive or hasattr(sys, "ps1"))
     if getattr(shell, "kernel", None) is None:
         return sys.stdin.isatty()
-    # A front end names the cell that it runs; papermill and nbconvert do not. A console of a Jupyter server is known by its parent.
+    # A front end names the cell that it runs; papermill and nbconvert do not. A console is known by its Jupyter server.
     return bool(shell.get_parent().get("metadata", {}).get("cellId")) or _has_server_as_parent()
 
 

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pluralis_lab.errors import RunError
+from pluralis_lab.engines import processes
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.views.fold import RunPicture
 
@@ -23,7 +22,6 @@ def watch(run: RunDirectory, console: Console, *, sleep: Callable[[float], None]
 
     On a terminal the view is redrawn twice a second; elsewhere (a pipe, a log) one line is printed for each validation
     loss and each change of a state. Reads the store only, so that any number may watch.
-    Raises RunError where the run's supervisor vanished without a word.
     """
     reader, picture = run.reader(), RunPicture.of(run, read=False)
     live = Live(console=console, auto_refresh=False, transient=False) if console.is_terminal else None
@@ -42,23 +40,14 @@ def watch(run: RunDirectory, console: Console, *, sleep: Callable[[float], None]
                         console.print(line, highlight=False, markup=False)
             if picture.is_over or (picture.is_complete and picture.state == "serving"):
                 return picture
-            if not events and is_lost(run.info, picture.state):
-                picture.update(reader.read(since=picture.seq))  # what it may have written between our reading and its end
-                if not picture.is_over:
-                    raise RunError(f"the supervisor of {run.id[:8]} is gone; go on with: pluralis-lab resume {run.id[:8]}")
-            else:
-                sleep(REFRESH_S)
+            if not events:
+                processes.is_running(
+                    run
+                )  # a supervisor that was killed cannot say so: this writes it down, and the next reading has it
+            sleep(REFRESH_S)
     finally:
         if live is not None:
             live.stop()
-
-
-def is_lost(info: dict[str, Any], state: str) -> bool:
-    """Say whether a run with these facts should be alive, but the process that owns its workers is not."""
-    import psutil
-
-    pid = info.get("pid")
-    return state in ("starting", "running", "serving") and bool(pid) and not psutil.pid_exists(int(str(pid)))
 
 
 def describe(kind: str, worker: str | None, round: int | None, body: dict[str, object]) -> str | None:

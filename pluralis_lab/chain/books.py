@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.chain.claims import Claim, ClaimBook
+from pluralis_lab.chain.reads import read_many
 
 if TYPE_CHECKING:
     from pluralis_lab.chain.client import Chain
@@ -54,10 +55,10 @@ def read_books(chain: "Chain", token: Any, ledger: Any, claim_book: ClaimBook) -
     for log in token.events.RevenueClaimed().get_logs(from_block=0, to_block=block):
         claimed[log["args"]["account"]] += int(log["args"]["amount"])
     moved = token.events.Transfer().get_logs(from_block=0, to_block=block)
-    owners = {log["args"]["to"] for log in moved} - {ledger.address}
-    for owner in owners:
-        shares[owner] = int(token.functions.balanceOf(owner).call(**at))
-        credit[owner] = int(token.functions.revenueCredit(owner).call(**at))
+    owners = sorted({log["args"]["to"] for log in moved} - {ledger.address})
+    asked = [(owner,) for owner in owners]
+    shares.update(zip(owners, read_many(token, "balanceOf", asked, block), strict=True))
+    credit.update(zip(owners, read_many(token, "revenueCredit", asked, block), strict=True))
 
     index = int(token.functions.revenueIndex().call(**at))
     claims, _ = claim_book.load()
@@ -72,8 +73,9 @@ def read_books(chain: "Chain", token: Any, ledger: Any, claim_book: ClaimBook) -
         if not is_final or not left:
             continue
         unclaimed_shares += left
-        for claim in by_epoch[epoch]:
-            if not ledger.functions.isClaimed(epoch, claim.index).call(**at):
+        done = read_many(ledger, "isClaimed", [(epoch, claim.index) for claim in by_epoch[epoch]], block)
+        for claim, is_claimed in zip(by_epoch[epoch], done, strict=True):
+            if not is_claimed:
                 unclaimed.append(claim)
                 shares[claim.account] += claim.amount
                 credit[claim.account] += claim.amount * (index - revenue_index)

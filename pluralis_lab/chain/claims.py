@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,19 @@ from pluralis_lab.errors import ChainError
 
 @dataclass(frozen=True)
 class Claim:
-    """One leaf of an epoch's table and its proof (32-byte siblings, leaf to root). `amount` is token wei."""
+    """One leaf of an epoch's table. `amount` is token wei; `leaves` are all of the table and `place` is this one's among them."""
 
     epoch: int
     index: int
     account: str
     amount: int
-    proof: tuple[bytes, ...]
+    leaves: tuple[bytes, ...] = field(repr=False)
+    place: int
+
+    @property
+    def proof(self) -> list[bytes]:
+        """The 32-byte siblings from the leaf to the root, made when they are needed: most claims of a table are done already."""
+        return merkle.proof(self.leaves, self.place)
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,11 @@ def read_close(run_id: str, line: dict[str, Any]) -> Close:
             f"epoch {epoch} was closed for run {str(line['run'])[:8]}, not for {run_id[:8]}; use that run's evidence"
         )
     rows = sorted((int(index), str(account), int(amount)) for index, account, amount in line["amounts"])
-    leaves = [merkle.leaf(run_id, epoch, index, account, amount, line["data_hash"]) for index, account, amount in rows]
+    leaves = tuple(merkle.leaf(run_id, epoch, index, account, amount, line["data_hash"]) for index, account, amount in rows)
     root = _bytes32(line["root"])
     if merkle.root(leaves) != root:
         raise ChainError(f"epoch {epoch}: the table of amounts has another root than 0x{root.hex()}, which was signed; audit it")
-    claims = (Claim(epoch, *row, tuple(merkle.proof(leaves, place))) for place, row in enumerate(rows))
+    claims = (Claim(epoch, *row, leaves, place) for place, row in enumerate(rows))
     signatures = {a["address"]: bytes.fromhex(a["signature"].removeprefix("0x")) for a in line.get("attestations", ())}
     return Close(
         epoch,

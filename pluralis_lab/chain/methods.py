@@ -21,7 +21,8 @@ from pluralis_lab.chain.node import (
 )
 from pluralis_lab.chain.place import ChainPlace
 from pluralis_lab.chain.provider import CODE_LOCKED
-from pluralis_lab.chain.rpc import EthereumMethods, InvalidParamsError, contract_address, to_address, to_hex, to_int
+from pluralis_lab.chain.rpc import EthereumMethods
+from pluralis_lab.chain.rpc_values import InvalidParamsError, contract_address, to_address, to_hex, to_int
 from pluralis_lab.errors import ChainError, PluralisError
 
 GIFT_WEI = 100 * 10**18  # what a new embedded account has

@@ -75,6 +75,9 @@ class DaemonConnection:
             raise ChainError(
                 f"the chain daemon went away during {method} ({error!r}); call again, or see {self.place.log}"
             ) from error
+        except BaseException:  # an interrupt of the kernel: the answer, still on its way, must not be taken for the next one's
+            self._drop()
+            raise
         return answer
 
     def _connected(self) -> socket.socket:

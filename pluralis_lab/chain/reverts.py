@@ -1,6 +1,5 @@
 """What a contract says when it refuses, in words: its custom error's name, its arguments, and what to do."""
 
-import ast
 from functools import cache
 from typing import Any
 
@@ -83,10 +82,7 @@ def decode_revert(data: bytes) -> ContractRefusedError:
 
 
 def revert_data(error: BaseException) -> bytes | None:
-    """What a contract returned, from whichever exception a provider raised for it, or None when it is no revert.
-
-    Over JSON-RPC the data is 0x-hex in `error.data`; eth-tester puts the repr of the bytes in its message.
-    """
+    """What a contract returned, from our own or web3's exception for it, or None when it is no revert."""
     data = getattr(error, "data", None)
     if isinstance(data, dict):  # some nodes wrap it
         data = data.get("data") or data.get("result")
@@ -94,13 +90,7 @@ def revert_data(error: BaseException) -> bytes | None:
         return bytes(data)
     if isinstance(data, str) and data.startswith("0x"):
         return bytes.fromhex(data[2:])
-    kind = type(error).__name__
-    if kind == "TransactionFailed" and error.args:
-        text = str(error.args[0])
-        if text.startswith(("b'", 'b"')):
-            return bytes(ast.literal_eval(text))
-        return b""
-    return b"" if kind in ("ContractLogicError", "ContractCustomError", "ContractPanicError") else None
+    return b"" if type(error).__name__ in ("ContractLogicError", "ContractCustomError", "ContractPanicError") else None
 
 
 def as_chain_error(error: Exception) -> ChainError:

@@ -3,55 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-import rlp  # type: ignore[import-untyped]
 from eth.exceptions import HeaderNotFound, TransactionNotFound
 from eth_bloom.bloom import BloomFilter
-from eth_utils.address import is_address, to_checksum_address
-from eth_utils.crypto import keccak
 
 from pluralis_lab.chain.node import PRIORITY_FEE_WEI, TRANSACTION_GAS_CAP, Mined, Node
-
-
-class InvalidParamsError(ValueError):
-    """The parameters of a call do not have the form that the method needs."""
-
-
-def to_hex(value: int | bytes) -> str:
-    """The JSON-RPC form of a quantity or of bytes."""
-    return hex(value) if isinstance(value, int) else "0x" + bytes(value).hex()
-
-
-def to_bytes(value: Any) -> bytes:
-    """Bytes of a 0x-hex string. Raises InvalidParamsError."""
-    if not isinstance(value, str) or not value.startswith("0x"):
-        raise InvalidParamsError(f"expected 0x-hex, got {value!r:.80}")
-    try:
-        return bytes.fromhex(value[2:])
-    except ValueError as error:
-        raise InvalidParamsError(f"expected 0x-hex, got {value!r:.80}") from error
-
-
-def to_int(value: Any) -> int:
-    """The integer of a JSON-RPC quantity (0x-hex, or a plain number). Raises InvalidParamsError."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    if isinstance(value, str) and value.startswith("0x"):
-        try:
-            return int(value, 16)
-        except ValueError:
-            pass
-    raise InvalidParamsError(f"expected a quantity, got {value!r:.80}")
-
-
-def to_address(value: Any) -> bytes:
-    """The 20 bytes of an address. Raises InvalidParamsError."""
-    if not isinstance(value, str) or not is_address(value):
-        raise InvalidParamsError(f"expected an address, got {value!r:.80}")
-    return to_bytes(value)
-
-
-def _address_or_none(value: bytes) -> str | None:
-    return str(to_checksum_address(value)) if value else None
+from pluralis_lab.chain.rpc_values import (
+    InvalidParamsError,
+    address_or_none,
+    contract_address,
+    to_address,
+    to_bytes,
+    to_hex,
+    to_int,
+)
 
 
 class EthereumMethods:
@@ -192,8 +156,8 @@ class EthereumMethods:
             **self._place(mined),
             "type": to_hex(getattr(transaction, "type_id", None) or 0),
             "status": to_hex(int(mined.receipt.state_root == b"\x01")),
-            "from": _address_or_none(transaction.sender),
-            "to": _address_or_none(transaction.to),
+            "from": address_or_none(transaction.sender),
+            "to": address_or_none(transaction.to),
             "contractAddress": contract_address(transaction.sender, transaction.nonce) if created else None,
             "gasUsed": to_hex(mined.gas_used),
             "cumulativeGasUsed": to_hex(mined.receipt.gas_used),
@@ -236,7 +200,7 @@ class EthereumMethods:
         return [
             {
                 **self._place(mined),
-                "address": _address_or_none(log.address),
+                "address": address_or_none(log.address),
                 "data": to_hex(log.data),
                 "topics": ["0x" + topic.to_bytes(32, "big").hex() for topic in log.topics],
                 "logIndex": to_hex(mined.first_log_index + offset),
@@ -255,8 +219,8 @@ class EthereumMethods:
             **place,
             "type": to_hex(kind),
             "nonce": to_hex(transaction.nonce),
-            "from": _address_or_none(transaction.sender),
-            "to": _address_or_none(transaction.to),
+            "from": address_or_none(transaction.sender),
+            "to": address_or_none(transaction.to),
             "value": to_hex(transaction.value),
             "gas": to_hex(transaction.gas),
             "gasPrice": to_hex(price),
@@ -285,7 +249,7 @@ class EthereumMethods:
             "transactionsRoot": to_hex(header.transaction_root),
             "stateRoot": to_hex(header.state_root),
             "receiptsRoot": to_hex(header.receipt_root),
-            "miner": _address_or_none(header.coinbase),
+            "miner": address_or_none(header.coinbase),
             "difficulty": to_hex(header.difficulty),
             "extraData": to_hex(header.extra_data),
             "mixHash": to_hex(header.mix_hash),
@@ -297,11 +261,6 @@ class EthereumMethods:
             "uncles": [],
             "transactions": [self._transaction_object(m) if full else to_hex(m.transaction.hash) for m in mined],
         }
-
-
-def contract_address(sender: bytes, nonce: int) -> str:
-    """The checksummed address of the contract that `sender`'s transaction `nonce` creates."""
-    return str(to_checksum_address(keccak(rlp.encode([sender, nonce]))[12:]))
 
 
 def _effective_gas_price(transaction: Any, header: Any) -> int:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pluralis_lab.chain.books import Books, read_books
+from pluralis_lab.chain.books import UNASSIGNED, Books, read_books
 from pluralis_lab.chain.claims import ClaimBook
 from pluralis_lab.chain.client import WEI, Chain, to_wei
 from pluralis_lab.chain.deploy import ledger_contract, token_contract
@@ -60,7 +60,7 @@ class Token:
 
     def _names(self) -> dict[str, str]:
         local = {account.address: account.name for account in self.chain.accounts()}
-        return local | ClaimBook(self.chain.home, self.ledger).load()[1]
+        return {UNASSIGNED: "(in the ledger)"} | local | ClaimBook(self.chain.home, self.ledger).load()[1]
 
     def shares(self) -> "pd.DataFrame":
         """Who owns how much: account, name, shares, percent, claimable_eth, claimed_eth; and exact wei as Python integers.

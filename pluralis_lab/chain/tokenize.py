@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.chain.claims import Claim, ClaimBook, Close, read_closes
 from pluralis_lab.chain.deploy import deploy, ledger_contract
+from pluralis_lab.chain.reads import read_many
 from pluralis_lab.errors import ChainError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pluralis_lab.chain.token import Token
 
 # Upper bounds of one call inside a batch; tests/chain measures what they really use. The cap of a transaction is 16,777,216.
-GAS_POST, GAS_SIGNATURE, GAS_FINALIZE, GAS_CLAIM, GAS_BATCH = 200_000, 20_000, 220_000, 260_000, 60_000
+GAS_POST, GAS_SIGNATURE, GAS_FINALIZE, GAS_CLAIM, GAS_SIBLING, GAS_BATCH = 200_000, 20_000, 220_000, 190_000, 3_000, 60_000
 MAX_BATCH_GAS = 15_000_000
 
 
@@ -106,16 +107,18 @@ def _steps(chain: "Chain", ledger_address: str, closes: list[Close], attesters: 
             steps.append(
                 Step(f"finalising epoch {close.epoch}", ledger.encode_abi("finalizeEpoch", args=[close.epoch]), GAS_FINALIZE)
             )
-        for claim in close.claims:
-            if not is_posted or not ledger.functions.isClaimed(close.epoch, claim.index).call():
-                steps.append(claim_step(ledger, claim))
+        asked = [(close.epoch, claim.index) for claim in close.claims] if is_posted else []
+        done = read_many(ledger, "isClaimed", asked, chain.web3.eth.block_number) or [False] * len(close.claims)
+        steps += [claim_step(ledger, claim) for claim, is_claimed in zip(close.claims, done, strict=True) if not is_claimed]
     return steps, None
 
 
 def claim_step(ledger: Any, claim: Claim) -> Step:
     """The call that hands one participant its shares of one epoch."""
-    arguments = [claim.epoch, claim.index, claim.account, claim.amount, list(claim.proof)]
-    return Step(f"handing out the shares of epoch {claim.epoch}", ledger.encode_abi("claim", args=arguments), GAS_CLAIM)
+    proof = claim.proof
+    gas = GAS_CLAIM + GAS_SIBLING * len(proof)
+    arguments = [claim.epoch, claim.index, claim.account, claim.amount, proof]
+    return Step(f"handing out the shares of epoch {claim.epoch}", ledger.encode_abi("claim", args=arguments), gas)
 
 
 def batches(steps: list[Step]) -> Iterator[list[Step]]:

@@ -10,7 +10,8 @@ def weighted_mean(gradients: Mapping[str, Tensor], counts: Mapping[str, int], *,
     """Return the gradient of the round's mean loss from the replicas' sums.
 
     Each replica sends the *sum* over the micro-batches it counted, already divided by the round's number of targets, so
-    weighting by counted samples is a plain sum. It is taken in the order of the workers' names, so that every replica gets the same bits.
+    weighting by counted samples is a plain sum. It is taken in the order of the workers' names, so that every replica gets
+    the same bits.
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.wire_cost import entry_shapes, wire_width
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
 from pluralis_lab.spec import RunSpec
 
@@ -78,30 +79,41 @@ class StageCompute:
         if not self.module.is_last:
             self._flights[task.round, task.index] = _Flight(None if task.inputs is None else entry, out)
             return tasks.ForwardDone(output=self._pack_output(out.detach(), labels))
+        self._count(task)
         loss = self.module.loss_sum(out, self._targets(labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         (loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)).backward()
-        self._summed.add(task.index)
         gradient = None if task.inputs is None else self._pack_gradient(entry)
         return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
 
     def _backward(self, task: tasks.Backward) -> tasks.Result:
-        flight = self._flights.pop((task.round, task.index), None)
+        flight = self._flights.get((task.round, task.index))
         if flight is None:
-            raise RunError(f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug")
+            raise RunError(
+                f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug"
+            )
         wire = task.gradient.tensors().get("g")
         if wire is None:
             raise WireError("a gradient message carries no array 'g'; the peer runs another version")
-        gradient = self.codec.decode_gradient(wire.to(self.device))
-        if gradient.shape != flight.exit.shape:
-            raise WireError(f"a gradient of shape {tuple(gradient.shape)} came back for an output of {tuple(flight.exit.shape)}")
-        flight.exit.backward(gradient)
-        self._summed.add(task.index)
+        expected = (*flight.exit.shape[:-1], wire_width(self.spec, int(flight.exit.shape[-1])))
+        if wire.shape != expected:
+            raise WireError(f"a gradient of shape {tuple(wire.shape)} came back for an output that is sent as {expected}")
+        self._count(task)
+        del self._flights[task.round, task.index]
+        flight.exit.backward(self.codec.decode_gradient(wire.to(self.device)))
         return tasks.BackwardDone(gradient=None if flight.entry is None else self._pack_gradient(flight.entry))
+
+    def _count(self, task: tasks.Forward | tasks.Backward) -> None:
+        """Note that the micro-batch's weight gradient goes into the sum; refuse to add it twice."""
+        if task.index in self._summed:
+            raise RunError(f"micro-batch {task.index} of round {task.round} was counted here already; report this as a bug")
+        self._summed.add(task.index)
 
     def _collect(self, task: tasks.Collect) -> tasks.Result:
         if set(task.indices) != self._summed:
-            raise RunError(f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(self._summed)} were counted here")
+            raise RunError(
+                f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(self._summed)} were counted here"
+            )
         flat = [
             (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten() for parameter in self.parameters
         ]
@@ -158,6 +170,7 @@ class StageCompute:
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
         snapshots.load(task.state, self.module, self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)  # what was summed belongs to other weights
         self._summed.clear()
         self._flights.clear()
         return tasks.RestoreDone(task.version)
@@ -178,7 +191,9 @@ class StageCompute:
         return self._to_tensors(batch.inputs, batch.targets)
 
     def _to_tensors(self, inputs: object, targets: object) -> tuple[Tensor, Tensor]:
-        """Return (what enters the first stage, labels that travel along): ids twice for tokens, features and classes for vectors."""
+        """Return (what enters the first stage, labels that travel along): ids twice for tokens, features and classes for
+        vectors.
+        """
         x = torch.as_tensor(inputs)
         if self.module.takes_tokens:
             return x, x
@@ -191,14 +206,19 @@ class StageCompute:
             return x.to(self.device), labels.to(self.device)
         arrays = inputs.tensors()
         if not {"z", "ids"} <= arrays.keys():
-            raise WireError(f"an activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'; the peer runs another version")
-        labels = arrays["ids"].to(self.device)
-        if self.module.takes_tokens and (labels.dim() != 2 or int(labels.to(torch.int64).max()) >= self.vocab):
-            raise WireError(f"token ids of shape {tuple(labels.shape)} are not [batch, context + 1] below the vocabulary's {self.vocab}")
+            raise WireError(
+                f"an activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'; the peer runs another version"
+            )
+        labels, wire = arrays["ids"].to(self.device), arrays["z"].to(self.device)
+        labels_shape, wire_shape = entry_shapes(self.spec, self.index)
+        if labels.shape != labels_shape or labels.is_floating_point():
+            raise WireError(f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}")
+        lowest, highest = (int(end) for end in labels.to(torch.int64).aminmax())
+        if lowest < 0 or highest >= self.vocab:
+            raise WireError(f"ids from {lowest} to {highest} came in, but the vocabulary has 0 to {self.vocab - 1}")
+        if wire.shape != wire_shape or not wire.is_floating_point():
+            raise WireError(f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}")
         ids = self._ids(labels) if self.module.takes_tokens else None
-        wire = arrays["z"].to(self.device)
-        if ids is not None and wire.shape[:2] != ids.shape:
-            raise WireError(f"an activation of shape {tuple(wire.shape)} does not fit {tuple(ids.shape)} token ids")
         return self.codec.decode(wire, ids), labels
 
     def _ids(self, labels: Tensor) -> Tensor:

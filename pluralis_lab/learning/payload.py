@@ -19,6 +19,7 @@ _DTYPES: dict[str, torch.dtype] = {
     "i4": torch.int32,
     "u2": torch.uint16,
 }
+_MAX_ELEMENTS = 2**40
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
 
@@ -37,8 +38,11 @@ class Payload:
 
     def __post_init__(self) -> None:
         expected = 0
+        if len({name for name, _, _ in self.layout}) != len(self.layout):
+            raise WireError(f"a payload names an array twice: {[name for name, _, _ in self.layout]}")
         for name, code, shape in self.layout:
-            if code not in _SIZES or any(size < 0 for size in shape):
+            # An array with a zero size needs no bytes however large its other sizes are: they are bounded here.
+            if code not in _SIZES or any(size < 0 for size in shape) or math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
                 raise WireError(f"array {name!r} has dtype {code!r} and shape {shape}; dtypes are {sorted(_SIZES)}")
             expected += _SIZES[code] * math.prod(shape)
         if expected != len(self.data):

@@ -1,11 +1,14 @@
 """A stage's weights and optimizer state as safetensors bytes, and back."""
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import nn
 
 from pluralis_lab.errors import WireError
+
+_ADAM_SLOTS = {"step", "exp_avg", "exp_avg_sq"}
 
 
 def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
@@ -19,22 +22,35 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
 
 
 def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load what `dump` wrote. Raises WireError when names or shapes are not this stage's."""
-    tensors = load_tensors(state)
+    """Load what `dump` wrote. Raises WireError, and changes nothing, when it is damaged or names or shapes are not this stage's."""
+    try:
+        tensors = load_tensors(state)
+    except SafetensorError as error:
+        raise WireError(f"a snapshot of {len(state)} bytes is no safetensors file ({error})") from None
     named = dict(module.named_parameters())
     expected = {f"weight/{name}" for name in named}
     if {name for name in tensors if name.startswith("weight/")} != expected:
-        raise WireError(f"a snapshot with the weights {sorted(tensors)[:3]}... is not of this stage, which has {len(named)} weights")
+        raise WireError(
+            f"a snapshot with the weights {sorted(tensors)[:3]}... is not of this stage, which has {len(named)} weights"
+        )
+    slots: dict[str, dict[str, torch.Tensor]] = {}
+    for name, parameter in named.items():
+        prefix = f"optimizer/{name}/"
+        slots[name] = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        parts = {f"weight/{name}": tensors[f"weight/{name}"]}
+        parts |= {f"{prefix}{key}": tensor for key, tensor in slots[name].items() if key != "step"}
+        for key, tensor in parts.items():
+            if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
+                raise WireError(
+                    f"{key!r} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(parameter.shape)} {parameter.dtype}"
+                )
+        if slots[name] and slots[name].keys() != _ADAM_SLOTS:
+            raise WireError(f"the optimizer state of {name!r} is {sorted(slots[name])}, expected {sorted(_ADAM_SLOTS)}")
     optimizer.state.clear()
     with torch.no_grad():
         for name, parameter in named.items():
-            value = tensors[f"weight/{name}"]
-            if value.shape != parameter.shape or value.dtype != parameter.dtype:
-                raise WireError(f"weight {name!r} is {tuple(value.shape)} {value.dtype}, expected {tuple(parameter.shape)} {parameter.dtype}")
-            parameter.copy_(value)
-            prefix = f"optimizer/{name}/"
-            slots = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-            if slots:
+            parameter.copy_(tensors[f"weight/{name}"])
+            if slots[name]:
                 optimizer.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in slots.items()
+                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in slots[name].items()
                 }

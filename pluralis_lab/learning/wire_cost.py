@@ -1,5 +1,6 @@
 """How many bytes a token the codecs put on a boundary, from the spec alone."""
 
+from pluralis_lab.models.cost import stage_blocks
 from pluralis_lab.parts import GPT, Subspace
 from pluralis_lab.spec import RunSpec
 
@@ -17,3 +18,16 @@ def codec_bytes_per_token(spec: RunSpec, vocab: int) -> tuple[float, float]:
         return number * width + id_bytes, float(number * width)
     width = max(spec.model.widths[1:-1], default=0)
     return number * width + 8.0, float(number * width)
+
+
+def wire_width(spec: RunSpec, width: int) -> int:
+    """Return how many numbers a token (or sample) of an activation of `width` are sent as."""
+    return spec.boundary.rank if isinstance(spec.boundary, Subspace) else width
+
+
+def entry_shapes(spec: RunSpec, stage: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes (ids or classes, encoded activation) of a micro-batch that comes in at `stage` > 0."""
+    size = spec.micro_batch_size
+    if isinstance(spec.model, GPT):
+        return (size, spec.model.context + 1), (size, spec.model.context, wire_width(spec, spec.model.d_model))
+    return (size,), (size, wire_width(spec, spec.model.widths[stage_blocks(spec, stage).start]))

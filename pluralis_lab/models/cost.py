@@ -20,8 +20,8 @@ def stage_flops_per_token(spec: RunSpec, stage: int, vocab: int) -> int:
     """Forward floating-point operations of `stage` for one token (GPT) or sample (MLP).
 
     Two for each weight of a matrix product (Kaplan et al., arXiv 2001.08361, section 2.1) and, in each attention layer,
-    ``4 * d_model * context / 2`` for scores and weighted values under a causal mask, plus ``2 * d_model * rank`` for lifting a write out of
-    the subspace.
+    ``4 * d_model * context / 2`` for scores and weighted values under a causal mask, plus ``2 * d_model * rank`` for lifting a
+    write out of the subspace.
     """
     total = sum(2 * size for is_product, size in _weights(spec, stage, vocab) if is_product)
     if isinstance(spec.model, GPT):

@@ -14,8 +14,8 @@ from pluralis_lab.models.seeded import normal, orthonormal
 from pluralis_lab.parts import GPT
 
 FIXED_EMBEDDING_STD = 0.5
-"""Scale of the embeddings beside writes of unit scale. After 100 rounds of the quickstart's model (d=128, k=16, batch 16) the training
-loss was 2.16 nats with 0.5 and 2.33 with 0.1."""
+"""Scale of the embeddings beside writes of unit scale. After 100 rounds of the quickstart's model (d=128, k=16, batch 16) the
+training loss was 2.16 nats with 0.5 and 2.33 with 0.1."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Write(nn.Module):
 
     Input `[batch, time, inputs]`, output `[batch, time, d_model]`.
     """
+
+    basis: Tensor | None
 
     def __init__(self, weight: Tensor, stream: StreamBasis | None, norm: str) -> None:
         super().__init__()
@@ -84,6 +86,9 @@ class Embedding(nn.Module):
 
 class Block(nn.Module):
     """Causal self-attention with rotary positions, then a GELU MLP; RMSNorm with a trainable gain on each branch's input."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, model: GPT, index: int, seed: int, stream: StreamBasis | None, dtype: torch.dtype) -> None:
         super().__init__()

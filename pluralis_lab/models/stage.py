@@ -57,7 +57,10 @@ class Stage(nn.Module):
             self.blocks = nn.ModuleList(Layer(model.widths, index, spec.seed, dtype) for index in stage_blocks(spec, stage))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map the stage's input to its output (before the loss): `[batch, time, d_model]`, `[samples, features]`, or ids first."""
+        """Map the stage's input to its output before the loss: `[batch, time, d_model]` or `[samples, features]`.
+
+        A GPT's first stage takes token ids `[batch, time]`.
+        """
         if self.embedding is not None:
             x = self.embedding(x)
         for block in self.blocks:

@@ -21,9 +21,12 @@ class CheckpointFolder:
     def save(self, version: int, state: bytes, digest: str) -> int:
         """Write `state` and return its size in bytes. Raises OSError when the disk is full; older versions stay."""
         write_atomic(self.path / f"checkpoint-{version}-{digest}.safetensors", state, mode=0o600)
-        for old in self.versions()[:-KEEP]:
+        old = [file for outdated in self.versions()[:-KEEP] for file in self._files(outdated)]
+        # A run that went on from an earlier round may reach this version again with other bits: the new ones count.
+        old += [file for file in self._files(version) if digest not in file.name]
+        for file in old:
             with contextlib.suppress(FileNotFoundError):
-                self._file(old).unlink()
+                file.unlink()
         return len(state)
 
     def versions(self) -> list[int]:
@@ -32,18 +35,19 @@ class CheckpointFolder:
 
     def load(self, version: int) -> tuple[bytes, str]:
         """Return (state, digest). Raises StoreError for a version that is missing or damaged."""
-        file = self._file(version)
+        files = self._files(version)
+        if not files:
+            raise StoreError(f"no checkpoint of round {version} here; there are {self.versions()}")
+        file = files[-1]
         match = _NAME.fullmatch(file.name)
         state = file.read_bytes()
         if match is None or hashlib.sha256(state).hexdigest() != match[2]:
             raise StoreError(f"{file.name} is damaged: its content has another digest; resume from an earlier checkpoint")
         return state, match[2]
 
-    def _file(self, version: int) -> Path:
-        files = sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"))
-        if not files:
-            raise StoreError(f"no checkpoint of round {version} here; there are {self.versions()}")
-        return files[0]
+    def _files(self, version: int) -> list[Path]:
+        """Return the files of `version`, the latest written last."""
+        return sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
 
 
 def common_version(folders: list[list[CheckpointFolder]]) -> int:

@@ -41,25 +41,37 @@ class EventWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         # One connection, used from one thread at a time (the supervisor's loop, or the thread that closes epochs before it).
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
-        self._next = int(self._db.execute("SELECT coalesce(max(seq), 0) + 1 FROM events").fetchone()[0])
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+            self._next = int(self._db.execute("SELECT coalesce(max(seq), 0) + 1 FROM events").fetchone()[0])
+        except sqlite3.Error as error:
+            raise StoreError(f"{path.name} cannot be opened for writing: {error}") from error
 
     def append(
-        self, kind: str, worker: str | None = None, round: int | None = None, body: dict[str, Any] | None = None, *, time: float | None = None
+        self,
+        kind: str,
+        worker: str | None = None,
+        round: int | None = None,
+        body: dict[str, Any] | None = None,
+        *,
+        time: float | None = None,
     ) -> int:
-        """Write one event and return its `seq`. Raises StoreError when the disk is full or the row exists already."""
+        """Write one event and return its `seq`.
+
+        Raises StoreError, and writes nothing, when the disk is full, the row exists already, or the body has no JSON form.
+        """
         return self.append_all([(kind, worker, round, body or {}, clock.time() if time is None else time)])
 
     def append_all(self, rows: Sequence[tuple[str, str | None, int | None, dict[str, Any], float]]) -> int:
         """Write several events (kind, worker, round, body, time) in one transaction and return the last `seq`."""
         seq = self._next
+        texts = [_to_json(kind, body) for kind, _, _, body, _ in rows]
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for kind, worker, round_, body, at in rows:
-                text = json.dumps(body, allow_nan=False, separators=(",", ":"))
+            for (kind, worker, round_, _, at), text in zip(rows, texts, strict=True):
                 self._db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", (seq, at, kind, worker, round_, text))
                 seq += 1
             self._db.execute("COMMIT")
@@ -72,6 +84,13 @@ class EventWriter:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _to_json(kind: str, body: dict[str, Any]) -> str:
+    try:
+        return json.dumps(body, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise StoreError(f"the body of a {kind!r} event cannot be kept ({error}): {str(body)[:200]}") from None
 
 
 class EventReader:
@@ -101,15 +120,17 @@ class EventReader:
 
     def last(self, kind: str) -> Event | None:
         """Return the newest event of `kind`."""
-        rows = self._query("SELECT seq, time, kind, worker, round, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1", [kind])
-        return Event(*rows[0][:5], json.loads(rows[0][5])) if rows else None
+        query = "SELECT seq, time, kind, worker, round, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT 1"
+        for seq, at, kind_, worker, round_, body in self._query(query, [kind]):
+            return Event(seq, at, kind_, worker, round_, json.loads(body))
+        return None
 
     def _query(self, query: str, values: list[Any]) -> list[Any]:
-        if self._db is None:
-            if not self.path.exists():
-                return []
-            self._db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=5)
+        if self._db is None and not self.path.exists():
+            return []
         try:
+            if self._db is None:
+                self._db = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
             if "no such table" in str(error):

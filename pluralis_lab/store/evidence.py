@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pluralis_lab.canonical import canonical_json
 from pluralis_lab.errors import StoreError
@@ -45,8 +45,9 @@ class EvidenceFolder:
         self._append("closes.jsonl", [line])
 
     def rewind(self, *, first_epoch: int, keep: Iterable[Line]) -> None:
-        """Move the files of `first_epoch` and later aside, for a run that goes on from an earlier round; `keep` starts its new file.
+        """Move the files of `first_epoch` and later aside, for a run that goes on from an earlier round.
 
+        `keep` starts the new file of `first_epoch`.
         Nothing is lost: the old lines stay beside the new ones as `epoch-N.jsonl.superseded-K`.
         """
         kept = list(keep)
@@ -59,7 +60,8 @@ class EvidenceFolder:
 
     def _append(self, name: str, lines: Iterable[Line], *, flush: bool = True) -> None:
         data = b"".join(canonical_json(line) + b"\n" for line in lines)
-        with open(self.path / name, "ab") as file:
+        with open(self.path / name, "a+b") as file:
+            _drop_half_line(file)
             file.write(data)
             if flush:  # statements outlive a killed process without it; the close of their epoch makes them outlive the machine
                 file.flush()
@@ -80,5 +82,19 @@ class EvidenceFolder:
             try:
                 out.append(json.loads(line))
             except ValueError as error:
-                raise StoreError(f"{name}, line {number} is not JSON ({error}); the evidence was damaged after it was written") from None
+                raise StoreError(
+                    f"{name}, line {number} is not JSON ({error}); the evidence was damaged after it was written"
+                ) from None
         return out
+
+
+def _drop_half_line(file: BinaryIO) -> None:
+    """Cut off what a killed writer left of its last line, so that the next one does not run into it."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)

@@ -17,6 +17,7 @@ from pluralis_lab.store.evidence import EvidenceFolder
 from pluralis_lab.store.files import write_atomic
 from pluralis_lab.store.home import lab_home
 
+_PROCESS_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,79}")
 RUN_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -95,7 +96,7 @@ class RunDirectory:
 
     def log_tail(self, name: str, *, lines: int = 20) -> str:
         """Return the end of `logs/NAME.log`, empty when there is none."""
-        file = self.path / "logs" / f"{name}.log"
+        file = self.path / "logs" / f"{_plain(name)}.log"
         if not file.exists():
             return ""
         with open(file, "rb") as stream:
@@ -105,9 +106,16 @@ class RunDirectory:
 
     def worker_folder(self, name: str) -> Path:
         """Return the worker's own folder (0700), where its key and its checkpoints stay."""
-        folder = self.path / "workers" / name
+        folder = self.path / "workers" / _plain(name)
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
+
+
+def _plain(name: str) -> str:
+    """Return `name` if it is one file's name and no path. Raises StoreError otherwise."""
+    if not _PROCESS_NAME.fullmatch(name):
+        raise StoreError(f"{name[:80]!r} is no process of a run; they are 'supervisor' and 'worker-0', 'worker-1', ...")
+    return name
 
 
 def list_runs(home: Path | None = None) -> list[RunDirectory]:
@@ -128,5 +136,6 @@ def find_run(prefix: str, home: Path | None = None) -> RunDirectory:
     if not matches:
         raise RunError(f"no run {prefix!r} under {(lab_home(home) / 'runs').name}/; `pluralis-lab runs` lists the ids")
     if len(matches) > 1:
-        raise RunError(f"{len(matches)} runs begin with {prefix!r}; give more of the id: {', '.join(run.id[:12] for run in matches)}")
+        ids = ", ".join(run.id[:12] for run in matches)
+        raise RunError(f"{len(matches)} runs begin with {prefix!r}; give more of the id: {ids}")
     return matches[0]

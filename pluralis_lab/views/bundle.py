@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -23,24 +24,30 @@ def mime_bundle(run_dir: RunDirectory, widget: RunWidget | None = None) -> dict[
     return bundle
 
 
-def display_bundle(bundle: dict[str, Any]) -> None:
-    """Show `bundle` in the output of the cell that runs; outside IPython its plain text is printed."""
-    from IPython import get_ipython
-    from IPython.display import display
+def in_kernel() -> bool:
+    """Tell whether this process is a Jupyter kernel; loads nothing to find out."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None else None
+    return shell is not None and getattr(shell, "kernel", None) is not None
 
-    if get_ipython() is None:
+
+def display_bundle(bundle: dict[str, Any]) -> None:
+    """Show `bundle` in the output of the cell that runs; outside a kernel its plain text is printed."""
+    if not in_kernel():
         print(bundle["text/plain"])
         return
+    from IPython.display import display
+
     display(bundle, raw=True)  # type: ignore[no-untyped-call]
 
 
 def display_watch(run_dir: RunDirectory, on_stop: Callable[[], object] | None = None, headless: bool = False) -> RunWidget | None:
     """Show a run in the output cell and return its live widget, or None.
 
-    `headless` (papermill, scripts) stores the record alone: nobody is there to feed a widget, and its state would only
-    grow the notebook. `on_stop` is called, once at a time and in its own thread, when the reader confirms *Stop*.
+    `headless` (papermill) stores the record alone: nobody is there to see a widget, and its state would only grow the
+    notebook. Outside a kernel it is the same. `on_stop` is called, once at a time and in its own thread, when the reader confirms *Stop*.
     """
-    if headless:
+    if headless or not in_kernel():
         display_bundle(mime_bundle(run_dir))
         return None
     from pluralis_lab.views.widget import RunWidget

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pluralis_lab.views.fold import RunPicture
 
-_KINDS = (("forward", palette.BLUE), ("backward", palette.ORANGE), ("sync", palette.GREEN))
+_KINDS = (("forward", palette.LINE_BLUE), ("backward", palette.ORANGE), ("sync", palette.GREEN))
 _BEND = 0.07
 Place = tuple[float, float]
 
@@ -89,8 +89,8 @@ def _link(go: Any, source: str, target: str, link: dict[str, float], places: dic
         x=[x0, middle[0], x1],
         y=[y0, middle[1], y1],
         mode="lines",
-        line={"color": colour, "width": 0.8 + 6 * _total(link) / most, "shape": "spline"},
-        opacity=0.6,
+        line={"color": colour, "width": 1.3 + 6 * _total(link) / most, "shape": "spline"},
+        opacity=0.75,
         hoverinfo="skip",
     )
     hover = go.Scatter(

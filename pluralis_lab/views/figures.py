@@ -39,7 +39,12 @@ def _loss(picture: RunPicture) -> Figure:
     x, y = picture.loss.thinned(_MAX_POINTS)
     fig.add_trace(
         go.Scatter(
-            x=x, y=y, name="training", mode="lines", line={"color": palette.TRAIN, "width": 1.5}, hovertemplate="%{y:.4f} nats"
+            x=x,
+            y=y,
+            name="training",
+            mode="lines",
+            line={"color": palette.LINE_BLUE, "width": 1.5},
+            hovertemplate="%{y:.4f} nats",
         )
     )
     x, y = picture.validation.thinned(_MAX_POINTS)

@@ -17,6 +17,8 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, YELLOW, GREY = (
     "#C9B400",
     "#7A7F87",
 )
+# Okabe and Ito's blue is too dark for a thin line on a dark page; this one can be read on both.
+LINE_BLUE = "#1F8FD6"
 TRAIN, VALIDATION, BASELINE, DEAD = BLUE, VERMILLION, GREY, VERMILLION
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION, YELLOW, GREY)
 

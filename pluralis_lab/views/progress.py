@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from pluralis_lab.views.bundle import display_bundle
+from pluralis_lab.views.bundle import display_bundle, in_kernel
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.record import record, text_record
 from pluralis_lab.views.units import format_duration, format_nats, format_tokens_per_s
@@ -29,13 +29,6 @@ def progress_mode(headless: bool) -> Mode:
     if in_kernel():
         return "notebook"
     return "terminal" if sys.stdout.isatty() else "lines"
-
-
-def in_kernel() -> bool:
-    """Tell whether this process is a Jupyter kernel; loads nothing to find out."""
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
-    return shell is not None and getattr(shell, "kernel", None) is not None
 
 
 def progress_text(picture: RunPicture) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
 from collections.abc import Callable
@@ -44,6 +45,8 @@ class Tail:
         self._thread = threading.Thread(target=self._follow, name=f"pluralis-tail-{run_dir.id[:8]}", daemon=True)
 
     def start(self) -> None:
+        """Start the thread; it ends with the interpreter, before there is nothing left to send with."""
+        atexit.register(self._closed.set)
         self._thread.start()
 
     def close(self) -> None:
@@ -67,6 +70,7 @@ class Tail:
             self._read_on(reader)
         finally:
             reader.close()
+            atexit.unregister(self._closed.set)
 
     def _read_on(self, reader: EventReader) -> None:
         picture: RunPicture | None = None

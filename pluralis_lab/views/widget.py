@@ -68,6 +68,7 @@ class RunWidget(anywidget.AnyWidget):
         self._stopping = threading.Lock()
         self._tail = Tail(run_dir, self._show)
         self.on_msg(self._on_message)
+        _hear_the_page_while_a_cell_runs(self.comm)
 
     def start(self) -> None:
         """Start to follow the run."""
@@ -118,6 +119,16 @@ class RunWidget(anywidget.AnyWidget):
             self.stop_state = f"failed: {type(error).__name__}: {error}"[:400]
         finally:
             self._stopping.release()
+
+
+def _hear_the_page_while_a_cell_runs(comm: Any) -> None:
+    """Let the page's messages come in by the thread that JupyterLab chose for them, also while a cell runs.
+
+    ipykernel 7.4 sends them to the loop from which the kernel last wrote to this comm, which is the main one and waits for
+    the running cell: *Stop* would be heard only after `run.wait()`. Kernels without that detour have nothing to change.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, default: default
 
 
 def _pulse(picture: RunPicture, heard_at: float | None, problem: str) -> dict[str, Any]:

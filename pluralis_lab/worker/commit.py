@@ -17,10 +17,20 @@ from pluralis_lab.worker.round_state import Parts, RoundState
 
 
 class Commit:
-    """Brings a round to its step. `on_step` is called with the round's state when the new weights are there."""
+    """Brings a round to its step.
 
-    def __init__(self, desk: Desk, on_step: Callable[[RoundState, tuple[tuple[str, int], ...], str | None], None]) -> None:
-        self.desk, self._on_step = desk, on_step
+    on_step : called with (round's state, joiners to admit, digest of the weights or None) when the new weights are there
+    may_step : asked before this worker agrees to a step; a change to True is followed by `advance`
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        on_step: Callable[[RoundState, tuple[tuple[str, int], ...], str | None], None],
+        *,
+        may_step: Callable[[], bool],
+    ) -> None:
+        self.desk, self._on_step, self._may_step = desk, on_step, may_step
         self.waiting_joiners: dict[str, int] = {}
 
     def on_counted_here(self, state: RoundState) -> None:
@@ -131,6 +141,8 @@ class Commit:
         parts = state.decided if state.decided is not None else self._agreed_parts(state)
         if parts is None or not self._inspected(state, parts):
             return
+        if not self._may_step():
+            return
         if state.have is None or state.have.parts != parts:
             self._sign_neighbours(state)
             state.have = Have(state.round, parts, tuple(sorted(self.waiting_joiners.items())))
@@ -194,6 +206,7 @@ class Commit:
             for kind, of_stage, used in tallies
             for worker, items in sorted(used.items())
         ]
+        state.used_forward, state.used_backward = {}, {}  # after a death there can be more to sign, but nothing twice
         if statements:
             self.desk.report("statements", round=state.round, statements=statements)
 

@@ -1,7 +1,7 @@
 """Validation through the stages: one head sends held-out micro-batches along, the tail answers with their loss.
 
-All stages must evaluate the same weights. The head therefore holds back one of its micro-batches until every answer is in: no stage can make
-the next step without it.
+All stages must evaluate the same weights. A stage steps only after the stage before it, so it is enough that this head does not agree to its own
+stage's next step until every answer is in.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ class Evaluation:
         self.desk, self._on_complete = desk, on_complete
         self._results: dict[int, EvalDone] = {}
         self._version: int | None = None
+        self._completed = -1
         self._origins: dict[tuple[int, int], str] = {}
 
     @property
@@ -32,7 +33,8 @@ class Evaluation:
         every = desk.spec.eval_every
         is_due = desk.round > 0 and (desk.is_finished or (every > 0 and desk.round % every == 0))
         heads = desk.roster.serving(0, desk.round)
-        if desk.is_head and is_due and heads and heads[0].name == desk.me.name:
+        is_mine = desk.is_head and bool(heads) and heads[0].name == desk.me.name
+        if is_mine and is_due and self._completed < desk.round:
             self._version, self._results = desk.round, {}
             self._ask()
 
@@ -40,7 +42,7 @@ class Evaluation:
         """Ask again for what a dead worker may have held; as the new first head, for all of it."""
         if self._version is not None:
             self._ask()
-        elif self.desk.is_finished and self.desk.state == "serving":
+        elif self.desk.state in ("active", "serving"):
             self.begin()
 
     def on_activation(self, message: EvalActivation) -> None:
@@ -78,7 +80,7 @@ class Evaluation:
         # In the order of the indices, not of arrival: the sum must not depend on who was faster.
         loss = sum(self._results[index].loss for index in sorted(self._results)) / tokens
         desk.report("validation", round=message.version, loss=loss, tokens=tokens)
-        self._version = None
+        self._version, self._completed = None, message.version
         self._on_complete()
 
     def _ask(self) -> None:

@@ -19,16 +19,15 @@ class Flow:
     def __init__(self, desk: Desk, on_counted: Callable[[RoundState], None]) -> None:
         self.desk, self._on_counted = desk, on_counted
 
-    def claim(self, *, hold: bool = False) -> None:
-        """As a head, start the round's indices that are this worker's and not started; with `hold`, all but the last."""
+    def claim(self) -> None:
+        """As a head, start the round's indices that are this worker's and not started."""
         desk, state = self.desk, self.desk.current()
         heads = desk.roster.serving(0, state.round)
-        mine = [index for index in range(desk.spec.num_micro_batches) if self._owner(heads, state.round, index) == desk.me.name]
-        fresh = [index for index in mine if index not in state.claimed]
-        for index in fresh[:-1] if hold else fresh:
-            state.claimed.add(index)
-            state.route[index] = self._route(state.round, index)
-            desk.compute(tasks.Forward(state.round, index, None))
+        for index in range(desk.spec.num_micro_batches):
+            if self._owner(heads, state.round, index) == desk.me.name and index not in state.claimed:
+                state.claimed.add(index)
+                state.route[index] = self._route(state.round, index)
+                desk.compute(tasks.Forward(state.round, index, None))
 
     def on_activation(self, source: str, message: Activation) -> None:
         """Compute it, or, if that is done or under way, remember who waits for the gradient."""

@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, vocab: int) -> None:
         self.desk = Desk(spec, run_id, me, key, round=me.since or 0)
         self.flops_per_token = stage_flops_per_token(spec, me.stage, vocab)
-        self.commit = Commit(self.desk, self._on_step)
+        self.commit = Commit(self.desk, self._on_step, may_step=lambda: not self.evaluation.is_pending)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self._future: list[tuple[str, wire.Message]] = []
@@ -119,7 +119,7 @@ class Worker:
         if desk.is_head:
             self.evaluation.begin()
             if not desk.is_finished:
-                self.flow.claim(hold=self.evaluation.is_pending)
+                self.flow.claim()
         early, self._future = self._future, []
         for source, message in early:
             self._receive(source, message)
@@ -127,8 +127,8 @@ class Worker:
             self.commit.advance(desk.current())
 
     def _on_evaluated(self) -> None:
-        if self.desk.is_head and not self.desk.is_finished:
-            self.flow.claim()
+        if not self.desk.is_finished:
+            self.commit.advance(self.desk.current())
 
     def _on_step(self, state: RoundState, joiners: tuple[tuple[str, int], ...], state_digest: str | None) -> None:
         """The new weights are there: tell the neighbours, record the round, let joiners in, go on."""

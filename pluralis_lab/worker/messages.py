@@ -168,19 +168,25 @@ def encode(message: Message) -> bytes:
 def decode(data: bytes) -> Message:
     """Read what `encode` wrote. Raises WireError for anything else, naming what is wrong."""
     size = int.from_bytes(data[:4], "big")
+    if size > len(data) - 4:
+        raise WireError(f"a message of {len(data)} bytes announces a header of {size}; it was cut, or is none of ours")
     try:
         name, header = msgpack.unpackb(data[4 : 4 + size], use_list=False)
         cls = _TYPES[name]
-        hints = _hints(cls)
-        if set(header) != set(hints):
-            raise WireError(f"message {name} has the fields {sorted(header)}, expected {sorted(hints)}")
+        hints: dict[str, Any] = _hints(cls)
+        if not isinstance(header, dict) or header.keys() != hints.keys():
+            raise WireError(f"message {name} has the fields {str(list(header))[:200]}, expected {sorted(hints)}")
         raw = data[4 + size :]
+        if raw and not any(hint is Payload or hint is bytes for hint in hints.values()):
+            raise WireError(f"message {name} carries {len(raw)} bytes of data, but holds no arrays")
         fields = {field: _read(header[field], hint, raw, f"{name}.{field}") for field, hint in hints.items()}
         return typing.cast(Message, cls(**fields))
     except WireError:
         raise
     except Exception as error:
-        raise WireError(f"{len(data)} bytes are no message ({type(error).__name__}: {error}); does the peer run another version?") from error
+        raise WireError(
+            f"{len(data)} bytes are no message ({type(error).__name__}: {str(error)[:200]}); does the peer run another version?"
+        ) from error
 
 
 @functools.cache
@@ -191,8 +197,12 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 def _read(value: Any, hint: Any, raw: bytes, where: str) -> Any:
     """Check `value` against the field's type `hint` and return it; arrays come from `raw`."""
     if hint is Payload:
-        return Payload(tuple((str(name), str(code), tuple(int(n) for n in shape)) for name, code, shape in value), raw)
+        if not _fits(value, tuple[tuple[str, str, tuple[int, ...]], ...]):
+            raise WireError(f"{where} is {str(value)[:80]!r}, which is no layout of arrays")
+        return Payload(value, raw)
     if hint is bytes:
+        if value is not None:
+            raise WireError(f"{where} is {str(value)[:80]!r} in the header; its bytes come after it")
         return raw
     if not _fits(value, hint):
         raise WireError(f"{where} is {str(value)[:80]!r}, which is no {hint}")

@@ -82,4 +82,4 @@ def pick(candidates: Iterable[Peer], *, stage: int, round_: int, index: int, rep
     if not by_slot:
         return None
     first = (index + stage * round_) % replicas
-    return next(by_slot[slot] for slot in ((first + step) % replicas for step in range(replicas)) if slot in by_slot)
+    return next((by_slot[slot] for slot in ((first + step) % replicas for step in range(replicas)) if slot in by_slot), None)

@@ -44,7 +44,7 @@ class Model:
             tranche[1] += tranche[0] * per_share
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(operations=operations)
 def test_paid_is_claimed_plus_claimable_plus_dust_to_the_wei(direct, signed_run, operations):
     run, model = signed_run(direct, NUM_HOLDERS), Model()

@@ -271,6 +271,21 @@ def test_calls_do_not_import_web3_unless_a_contract_is_called(chain, daemon_home
     assert done.stdout.strip() == "[]"
 
 
+def test_an_interrupted_call_does_not_answer_the_next_one(chain, daemon_home, monkeypatch):
+    connection = DaemonConnection(ChainPlace(daemon_home))
+    connection.call("eth_chainId")
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection, "_read_line", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            connection.call("eth_gasPrice")
+    assert connection.call("eth_chainId") == hex(chain.chain_id)
+    connection.close()
+
+
 def test_a_forked_child_does_not_share_the_connection(chain, daemon_home):
     connection = DaemonConnection(ChainPlace(daemon_home))
     connection.call("eth_chainId")

@@ -192,17 +192,22 @@ def test_runs_lists_the_newest_first(lab_home: Path) -> None:
     assert "4 of 4" in table
 
 
-def test_a_run_whose_supervisor_vanished_is_shown_as_lost(lab_home: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    run = make_run(lab_home, pid=gone.pid)
+def test_a_run_whose_supervisor_was_killed_is_shown_as_failed_with_the_remedy(lab_home: Path) -> None:
+    run = make_run(lab_home, state="running")
     writer = run.writer()
     writer.append("run.state", body={"state": "running", "reason": ""})
     writer.close()
-    assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "lost"
+    supervise = (
+        "import os, sys, signal; from pluralis_lab.engines.control import write_control\n"
+        "from pluralis_lab.store import RunDirectory\n"
+        "write_control(RunDirectory(sys.argv[1]), {'socket': None, 'token': 'x', 'sockets': {}})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", supervise, str(run.path)], check=False)
     done = cli("watch", run.id)
     assert done.returncode == 1
-    assert done.stderr == f"RunError: the supervisor of {run.id[:8]} is gone; go on with: pluralis-lab resume {run.id[:8]}\n"
+    assert "run failed: its supervisor was killed" in done.stdout
+    assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "failed"
 
 
 def test_watching_a_finished_run_in_a_pipe_prints_its_story_and_ends(lab_home: Path) -> None:
@@ -226,7 +231,7 @@ def test_watching_a_failed_run_is_status_1(lab_home: Path) -> None:
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_run(lab_home: Path) -> None:
-    run = make_run(lab_home, pid=os.getpid())
+    run = make_run(lab_home, state="running")
     writer = run.writer()
     writer.append("run.state", body={"state": "running", "reason": "resumed"})
     writer.close()

@@ -48,6 +48,10 @@ def test_a_run_is_launched_watched_audited_tokenized_paid_claimed_and_stopped(la
     assert "everything holds" in _cli("audit", short)
     assert json.loads(_cli("audit", short, "--json")) == {"run": run, "ok": True, "findings": []}
 
+    done = subprocess.run(
+        [sys.executable, "-m", "pluralis_lab.cli", "pay", short, "--ether", "1"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.startswith("ChainError: ")) == (1, True), "it has no token yet"
     assert re.search(r"token 0x[0-9a-fA-F]{40}  ledger 0x[0-9a-fA-F]{40}\n(.*\n)*.*lab-a", _cli("tokenize", short))
     assert "paid 0.5 ether" in _cli("pay", short, "--ether", "0.5")
     assert "lab-a" in _cli("claim", short)
@@ -55,3 +59,18 @@ def test_a_run_is_launched_watched_audited_tokenized_paid_claimed_and_stopped(la
     assert f"stopped {short}" in _cli("stop", short)
     (row,) = json.loads(_cli("runs", "--json"))
     assert row["state"] == "stopped"
+
+    assert f"resumed {short}" in _cli("resume", short)
+    assert "its workers serve until" in _cli("watch", short), "a resumed run outlives the command that resumed it"
+    _cli("stop", short)
+
+
+@pytest.mark.timeout(200)
+def test_a_simulation_runs_to_its_end(lab_home: Path) -> None:
+    model = 'model={"kind":"gpt","n_layer":2,"n_head":2,"d_model":16,"context":16}'
+    options = ["--stages", "2", "--steps", "3", "--epoch-rounds", "3", "--rank", "4", "--batch-size", "4", "--micro-batches", "2"]
+    printed = _cli("simulate", *options, "--set", model)
+    assert re.search(r"run [0-9a-f]{64}", printed)
+    assert re.search(r"after 3 of 3 rounds, loss \d\.\d+ nats", printed)
+    (row,) = json.loads(_cli("runs", "--json"))
+    assert (row["engine"], row["rounds"]) == ("virtual", 3)

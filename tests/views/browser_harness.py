@@ -39,7 +39,11 @@ const model = {
 };
 window.model = model;
 window.handlers = handlers;
-window.destroy = widget.render({ model, el: document.getElementById("cell") });
+// As JupyterLab does it: drawn first, put on the page afterwards.
+const place = document.createElement("div");
+window.destroy = widget.render({ model, el: place });
+await new Promise((done) => setTimeout(done, 50));
+document.getElementById("cell").append(place);
 </script></body></html>
 """
 

@@ -233,6 +233,6 @@ def test_the_page_does_not_scroll_sideways(half_run: RunDirectory, view: Opener,
 def test_closing_the_view_leaves_nothing_behind(half_run: RunDirectory, view: Opener) -> None:
     with view(_state(RunPicture.of(half_run))) as page:
         page.evaluate("window.destroy()")
-        assert page.locator("#cell").inner_html() == ""
+        assert page.locator("#cell > div").inner_html() == ""
         assert page.evaluate("Object.values(handlers).flat().length") == 0
         page.evaluate("model.set('pulse', {silent_s: 1})")

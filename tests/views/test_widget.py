@@ -17,7 +17,7 @@ from pluralis_lab.views.bundle import WIDGET_MIME_TYPE, display_watch, mime_bund
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.payload import MAX_PAYLOAD_BYTES, payload_bytes
 from pluralis_lab.views.tail import Tail
-from pluralis_lab.views.widget import RunWidget, module_source, style_source
+from pluralis_lab.views.widget import RunWidget, _hear_the_page_while_a_cell_runs, module_source, style_source
 
 
 @pytest.fixture
@@ -213,3 +213,16 @@ def test_headless_watch_stores_the_record_and_starts_no_thread(
     assert display_watch(half_run, headless=True) is None
     assert threading.active_count() == before
     assert "worker-3" in capsys.readouterr().out
+
+
+def test_stop_is_not_routed_to_the_thread_of_a_running_cell() -> None:
+    class Comm:
+        """What ipykernel 7.4 asks a comm before it hands a message to a thread."""
+
+        def _reply_subshell_for(self, data: object, default: object) -> object:
+            return None
+
+    comm = Comm()
+    _hear_the_page_while_a_cell_runs(comm)
+    assert comm._reply_subshell_for({}, "subshell-1") == "subshell-1"
+    _hear_the_page_while_a_cell_runs(object())

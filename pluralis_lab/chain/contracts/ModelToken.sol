@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
 import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 import {ERC20Votes} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Votes.sol";
+import {Multicall} from "@openzeppelin/contracts/utils/Multicall.sol";
 import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 import {Time} from "@openzeppelin/contracts/utils/types/Time.sol";
@@ -15,8 +16,9 @@ import {Time} from "@openzeppelin/contracts/utils/types/Time.sol";
 /// evenly is carried to the next payment, and credits are kept scaled, so that always, exactly,
 ///   sum of revenueCredit(holder) + revenue of unclaimed tranches + carry == (totalPaid - totalClaimed) * SCALE.
 /// Only whole wei are paid out; the fractions (less than one wei a holder) are the dust that stays here.
+/// `multicall` lets a client read many holders at once; it takes no ether, so it cannot count one payment twice.
 /// No owner. Only the ledger mints and releases, and its address is fixed at deployment.
-contract ModelToken is ERC20, ERC20Permit, ERC20Votes, ReentrancyGuardTransient {
+contract ModelToken is ERC20, ERC20Permit, ERC20Votes, Multicall, ReentrancyGuardTransient {
     /// @notice Credits and the revenue index are in wei times this.
     uint256 public constant SCALE = 1 << 128;
 

@@ -53,7 +53,7 @@ class Peering:
         self.meter = WireMeter()
         self._outgoing: dict[str, asyncio.Queue[Message]] = {}
         self._writers: dict[str, asyncio.Task[None]] = {}
-        self._readers: set[asyncio.Task[None]] = set()
+        self._accepted: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._records: dict[str, Record] = {}
         self._is_closing = False
 
@@ -89,10 +89,12 @@ class Peering:
     async def close(self) -> None:
         """Close all streams."""
         self._is_closing = True
-        tasks = [*self._writers.values(), *self._readers]
-        for task in tasks:
+        for task in self._writers.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Accepted streams are closed, not cancelled: hivemind runs their handlers and would log the cancellation as an error.
+        for writer in self._accepted.values():
+            writer.close()
+        await asyncio.gather(*self._writers.values(), *self._accepted, return_exceptions=True)
 
     async def _write(self, record: Record, queue: asyncio.Queue[Message]) -> None:
         """Open the stream and write the queue to it until it breaks."""
@@ -119,7 +121,7 @@ class Peering:
         """Read the messages of whoever opened a stream, if it is a worker of this run."""
         task = asyncio.current_task()
         assert task is not None
-        self._readers.add(task)
+        self._accepted[task] = writer
         try:
             record = await self._find(info.peer_id)
             if record is None:
@@ -127,7 +129,7 @@ class Peering:
                 return
             await self._read(record, reader)
         finally:
-            self._readers.discard(task)
+            del self._accepted[task]
             writer.close()
 
     async def _read(self, record: Record, reader: asyncio.StreamReader) -> None:

@@ -101,6 +101,7 @@ class WorkerProcess:
         building = loop.run_in_executor(pool, self._build)
         p2p = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
         node: DHTNode | None = None
+        log.info("libp2p is up")
         try:
             addresses = [str(address) for address in await p2p.get_visible_maddrs()]
             sockets = [p2p._daemon_listen_maddr["unix"], p2p._client_listen_maddr["unix"]]
@@ -114,6 +115,7 @@ class WorkerProcess:
                 self.name, self.me.stage, self.me.replica, self.key.address, self.incarnation, p2p.peer_id.to_base58(), tuple(addresses)
             )
             await roster.publish(record, self.key)
+            log.info("in the DHT")
             self.peering = Peering(
                 p2p,
                 self.directory.id,
@@ -124,11 +126,13 @@ class WorkerProcess:
             )
             await self.peering.listen()
             self.compute = await building
+            log.info("stage %d is built", self.me.stage)
             self._tell({"op": "up", "device": str(self.compute.device), "parameters": self.compute.num_parameters})
             go = await self._expect(reader, "go")
             if go is None:
                 return
             await self._meet(roster, {name: entry for name, entry in go["peers"].items() if name != self.name})
+            log.info("met all %d peers", len(self.records))
             peers = tuple(self._peer(record, go["peers"][name]["since"]) for name, record in self.records.items() if name in go["peers"])
             early, self._early = self._early or [], None
             self._dispatch(Started(peers, founding=self.founding))

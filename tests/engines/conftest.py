@@ -1,0 +1,136 @@
+"""Small runs that both engines' tests use."""
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.corpus import Corpus, open_corpus
+from pluralis_lab.engines.virtual import Kill, VirtualSwarm
+from pluralis_lab.learning import tasks
+from pluralis_lab.links import Links
+from pluralis_lab.parts import GPT, Dense, Subspace
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker import worker_name
+
+torch.set_num_threads(1)
+RUN_ID = "ab" * 32
+
+
+@pytest.fixture(scope="session")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Half a megabyte of text with some order in it, so that a model has something to learn; context 16."""
+    folder = tmp_path_factory.mktemp("corpus")
+    words = ["def", "return", "import", "self", "class", "for", "in", "range", "None", "True", "(", ")", ":", "\n    "]
+    rng = random.Random(0)
+    file = folder / "text.txt"
+    file.write_text(" ".join(rng.choice(words) for _ in range(120_000)))
+    return open_corpus(f"path:{file}", context=16, home=folder)
+
+
+def tiny_spec(corpus: Corpus, **changes: Any) -> RunSpec:
+    """Return a spec of three stages that runs in a fraction of a second."""
+    fields: dict[str, Any] = {
+        "model": GPT(n_layer=3, n_head=2, d_model=16, context=16),
+        "data": corpus.info().name,
+        "stages": 3,
+        "boundary": Subspace(4, "same"),
+        "steps": 5,
+        "batch_size": 4,
+        "micro_batches": 2,
+        "dtype": "float64",
+        "eval_every": 2,
+        "checkpoint_every": 4,
+        "epoch_rounds": 2,
+    }
+    return RunSpec(**{**fields, **changes})
+
+
+@dataclass
+class Observed:
+    """What came out of a virtual run."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    validations: dict[int, float] = field(default_factory=dict)
+    gradients: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    statements: list[dict[str, Any]] = field(default_factory=list)
+    reports: list[tuple[str, float, str, dict[str, Any]]] = field(default_factory=list)
+    stored: dict[tuple[str, int], tuple[bytes, str]] = field(default_factory=dict)
+    swarm: VirtualSwarm | None = None
+
+    def of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        return [(worker, body) for worker, _, found, body in self.reports if found == kind]
+
+    def digests(self) -> dict[int, set[str]]:
+        """Return the digests of the final weights of each stage's workers."""
+        assert self.swarm is not None
+        found: dict[int, set[str]] = {}
+        for seat in self.swarm.seats.values():
+            found.setdefault(seat.compute.index, set()).add(seat.compute.state_digest())
+        return found
+
+
+def run_virtual(
+    spec: RunSpec, corpus: Corpus, *, kills: tuple[Kill, ...] = (), links: Links | None = None, start: Any = None
+) -> Observed:
+    """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round."""
+    seen = Observed()
+
+    def on_report(worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
+        seen.reports.append((worker, at, kind, body))
+        if kind == "round":
+            assert seen.losses.setdefault(body["round"], body["loss"]) == body["loss"], "tail replicas disagree on the loss"
+        elif kind == "validation":
+            seen.validations[body["round"]] = body["loss"]
+        elif kind == "statements":
+            seen.statements.extend(body["statements"])
+
+    def on_store(worker: str, version: int, state: bytes, digest: str) -> None:
+        seen.stored[worker, version] = (state, digest)
+
+    keys = {worker_name(number): HotKey.from_seed(bytes([number])) for number in range(spec.num_workers)}
+    swarm = VirtualSwarm(
+        spec,
+        corpus,
+        run_id=RUN_ID,
+        links=links or Links(),
+        keys=keys,
+        on_report=on_report,
+        on_store=on_store,
+        kills=kills,
+        start=start,
+    )
+    for seat in swarm.seats.values():
+        seat.compute.run = _spy(seat.compute.index, seat.compute.run, seen)  # type: ignore[method-assign]
+    swarm.run()
+    seen.swarm = swarm
+    return seen
+
+
+def _spy(stage: int, run: Callable[[tasks.Task], tasks.Result], seen: Observed) -> Callable[[tasks.Task], tasks.Result]:
+    """Note the sum of the contributions that each step is made from."""
+
+    def observe(task: tasks.Task) -> tasks.Result:
+        if isinstance(task, tasks.Apply):
+            seen.gradients[stage, task.round] = sum(part.gradient.tensors()["g"] for part in task.parts)  # type: ignore[assignment]
+        return run(task)
+
+    return observe
+
+
+def drawn_seed() -> int:
+    """Return the seed for cases that are drawn: ``PLURALIS_TEST_SEED``, or a new one, printed so that a failure can be repeated."""
+    seed = int(os.environ.get("PLURALIS_TEST_SEED") or random.SystemRandom().randrange(2**31))
+    print(f"PLURALIS_TEST_SEED={seed}")
+    return seed
+
+
+BOUNDARIES = {"dense": Dense(), "subspace": Subspace(4, "same")}
+TOLERANCE = {"dense": 1e-12, "subspace": 1e-10}
+__all__ = ["BOUNDARIES", "RUN_ID", "TOLERANCE", "Kill", "Observed", "Path", "drawn_seed", "run_virtual", "tiny_spec"]

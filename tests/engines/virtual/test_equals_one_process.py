@@ -1,0 +1,94 @@
+"""The pipeline computes what one process computes: losses and gradients of every round."""
+
+import pytest
+import torch
+
+from pluralis_lab.corpus import Corpus
+from pluralis_lab.learning.reference import train
+from pluralis_lab.links import Links
+from pluralis_lab.parts import MLP, Dense
+from tests.engines.conftest import BOUNDARIES, TOLERANCE, Observed, run_virtual, tiny_spec
+
+STEPS = 20
+
+
+def assert_equals_reference(seen: Observed, spec, corpus: Corpus, tolerance: float) -> None:
+    for step in train(spec, corpus):
+        assert seen.losses[step.round] == pytest.approx(step.loss, abs=tolerance, rel=0)
+        for stage, expected in enumerate(step.gradients):
+            difference = (seen.gradients[stage, step.round] - expected).abs().max().item()
+            assert difference <= tolerance, f"stage {stage}, round {step.round}: gradients differ by {difference:.2e}"
+    assert len(seen.losses) == spec.steps
+
+
+@pytest.mark.parametrize("boundary", ["dense", "subspace"])
+def test_three_stages_give_the_losses_and_gradients_of_one_process(text: Corpus, boundary: str) -> None:
+    spec = tiny_spec(text, boundary=BOUNDARIES[boundary], replicas=1, steps=STEPS)
+    assert_equals_reference(run_virtual(spec, text), spec, text, TOLERANCE[boundary])
+
+
+@pytest.mark.parametrize("boundary", ["dense", "subspace"])
+def test_two_replicas_equal_one_process_with_twice_the_batch(text: Corpus, boundary: str) -> None:
+    spec = tiny_spec(text, boundary=BOUNDARIES[boundary], replicas=2, steps=STEPS)
+    # The reference runs all `replicas * micro_batches` micro-batches of a round: one process, twice the batch.
+    assert spec.num_micro_batches == 2 * spec.micro_batches
+    assert_equals_reference(run_virtual(spec, text), spec, text, 1e-10)
+
+
+def test_one_stage_is_plain_data_parallelism(text: Corpus) -> None:
+    spec = tiny_spec(text, boundary=Dense(), stages=1, replicas=3, steps=6)
+    assert_equals_reference(run_virtual(spec, text), spec, text, 1e-12)
+
+
+def test_an_mlp_on_digits_equals_one_process(tmp_path) -> None:
+    from pluralis_lab.corpus import open_corpus
+
+    digits = open_corpus("digits", context=None, home=tmp_path)
+    spec = tiny_spec(digits, model=MLP([64, 32, 32, 10]), boundary=Dense(), replicas=2, steps=10, batch_size=16)
+    assert_equals_reference(run_virtual(spec, digits), spec, digits, 1e-12)
+
+
+def test_the_links_change_the_clock_and_not_the_losses(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2)
+    fast, slow = run_virtual(spec, text, links=Links("1gbit", 1)), run_virtual(spec, text, links=Links("1mbit", 50))
+    assert fast.losses == slow.losses
+    assert fast.digests() == slow.digests()
+    assert slow.swarm.now > 5 * fast.swarm.now
+
+
+def test_a_simulation_repeats_to_the_bit(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2)
+    first, second = run_virtual(spec, text), run_virtual(spec, text)
+    assert first.reports == second.reports
+    assert first.statements == second.statements
+
+
+def test_another_seed_is_another_run(text: Corpus) -> None:
+    first, second = run_virtual(tiny_spec(text), text), run_virtual(tiny_spec(text, seed=1), text)
+    assert first.losses != second.losses
+
+
+def test_replicas_hold_the_same_weights_and_validation_is_theirs(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2)
+    seen = run_virtual(spec, text)
+    assert all(len(digests) == 1 for digests in seen.digests().values())
+    assert sorted(seen.validations) == [2, 4, 5]
+    stages = [seen.swarm.seats[f"worker-{2 * stage}"].compute.module for stage in range(3)]
+    losses = []
+    for index in range(spec.eval_batches):
+        ids = torch.as_tensor(text.validation_batch(index, spec.micro_batch_size).inputs).to(torch.int64)
+        x = ids[:, :-1]
+        for stage in stages:
+            x = stage(x)
+        losses.append(stages[-1].loss_sum(x, ids[:, 1:]).item())
+    tokens = spec.eval_batches * spec.tokens_per_micro_batch
+    assert seen.validations[5] == pytest.approx(sum(losses) / tokens, abs=1e-12)
+
+
+def test_resuming_from_a_checkpoint_gives_the_losses_of_an_uninterrupted_run(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=8)
+    whole = run_virtual(spec, text)
+    states = {stage: whole.stored[f"worker-{2 * stage}", 4] for stage in range(3)}
+    rest = run_virtual(spec, text, start=(4, states))
+    assert {number: whole.losses[number] for number in range(4, 8)} == rest.losses
+    assert whole.digests() == rest.digests()
