@@ -6,20 +6,57 @@ Only descriptions live here, as frozen pydantic models that travel in the spec. 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pluralis_lab.errors import RunSpecError
 
 
 class Part(BaseModel):
-    """Base of everything that can stand in a `RunSpec`: immutable, and an unknown field is an error."""
+    """Base of everything that can stand in a `RunSpec`: immutable, and an unknown field is an error.
+
+    Raises RunSpecError for a value that cannot be, naming the field and what would be right.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
-    def __init__(self, *args: Any, **fields: Any) -> None:
+    def __init__(self, /, *args: Any, **fields: Any) -> None:
         """Accept the fields by name, and the first one also by position (``Subspace(16)``, ``MLP([64, 96, 10])``)."""
         names = [name for name in type(self).model_fields if name != "kind"]
         if len(args) > len(names):
-            raise TypeError(f"{type(self).__name__} takes {len(names)} values, got {len(args)}")
-        super().__init__(**dict(zip(names, args, strict=False)), **fields)
+            takes = f"only ({', '.join(names)})" if names else "no values"
+            raise RunSpecError(f"{type(self).__name__} takes {takes}, but was given {args!r}; put a sequence in brackets")
+        by_position = dict(zip(names, args, strict=False))
+        if twice := sorted(by_position.keys() & fields.keys()):
+            raise RunSpecError(f"{type(self).__name__} got {twice[0]} twice, by position and by name; give it once")
+        try:
+            super().__init__(**by_position, **fields)
+        except ValidationError as error:
+            raise RunSpecError(explain(error, type(self))) from None
+
+
+def explain(error: ValidationError, cls: type[BaseModel]) -> str:
+    """Return what is wrong with the fields of `cls`: for each fault the field, the value given and what would be right."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"] if part not in _TAGS)
+        message = fault["msg"].removeprefix("Value error, ")
+        if isinstance(fault.get("ctx", {}).get("error"), RunSpecError):
+            lines.append(f"{where}: {message}" if where else message)
+        elif fault["type"] == "extra_forbidden":
+            known = ", ".join(sorted(name for name in cls.model_fields if name != "kind"))
+            lines.append(f"unknown field {where}={_shown(fault['input'])}; {cls.__name__} has {known or 'no fields'}")
+        elif fault["type"] == "missing":
+            lines.append(f"{cls.__name__} needs {where}; give it")
+        elif where:
+            lines.append(f"{where}={_shown(fault['input'])}: {message[:1].lower()}{message[1:]}")
+        else:
+            lines.append(message)
+    return "; ".join(lines)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 class GPT(Part):
@@ -94,6 +131,8 @@ class Mean(Part):
 
     kind: Literal["mean"] = "mean"
 
+
+_TAGS = ("gpt", "mlp", "dense", "subspace")  # pydantic names the chosen kind in a fault's place
 
 Model = Annotated[GPT | MLP, Field(discriminator="kind")]
 Boundary = Annotated[Subspace | Dense, Field(discriminator="kind")]

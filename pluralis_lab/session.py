@@ -4,7 +4,15 @@ import os
 import sys
 from typing import Any
 
-_SERVERS = ("jupyter-lab", "jupyter-notebook", "jupyter-server", "jupyterhub-singleuser", "jupyter lab", "jupyter notebook", "jupyter server")
+_SERVERS = (
+    "jupyter-lab",
+    "jupyter-notebook",
+    "jupyter-server",
+    "jupyterhub-singleuser",
+    "jupyter lab",
+    "jupyter notebook",
+    "jupyter server",
+)
 
 
 def is_interactive() -> bool:

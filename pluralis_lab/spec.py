@@ -9,9 +9,25 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pluralis_lab.canonical import canonical_json, digest
 from pluralis_lab.corpus.sources import check_source
 from pluralis_lab.errors import CorpusError, RunSpecError
-from pluralis_lab.parts import GPT, MLP, AdamW, Aggregator, Boundary, Dense, FullSync, Mean, Model, Optimizer, Policy, Subspace, Sync, Work
+from pluralis_lab.parts import (
+    GPT,
+    MLP,
+    AdamW,
+    Aggregator,
+    Boundary,
+    Dense,
+    FullSync,
+    Mean,
+    Model,
+    Optimizer,
+    Policy,
+    Subspace,
+    Sync,
+    Work,
+    explain,
+)
 
-SPEC_VERSION = 1
+SPEC_VERSION: Literal[1] = 1
 
 
 class RunSpec(BaseModel):
@@ -36,7 +52,9 @@ class RunSpec(BaseModel):
     data: str = Field("stdlib", description='"stdlib", "digits", "path:FILE_OR_FOLDER" or "hf:NAME"')
     stages: int = Field(1, ge=1, le=1024, description="slices the model's blocks are cut into; 1 is plain data parallelism")
     replicas: int = Field(1, ge=1, le=16, description="workers that hold the same stage (gather sync: at most 16)")
-    boundary: Boundary | None = Field(None, description="codec between stages; None: Subspace for a GPT, Dense for an MLP")
+    boundary: Boundary | None = Field(
+        None, description="codec between stages; None: Subspace for a GPT of several stages, else Dense"
+    )
     schedule: Literal["sync"] = Field("sync", description='"sync": a round is one optimizer step over all its micro-batches')
     sync: Sync = Field(default_factory=FullSync, description="what replicas of a stage exchange")
     optimizer: Optimizer = Field(default_factory=AdamW, description="the update rule each stage applies")
@@ -54,11 +72,11 @@ class RunSpec(BaseModel):
     eval_batches: int = Field(4, ge=1, le=4096, description="validation micro-batches of one validation loss")
     checkpoint_every: int = Field(25, ge=1, description="rounds between two checkpoints of every stage")
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise RunSpecError(_explain(error)) from None
+            raise RunSpecError(explain(error, RunSpec)) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -67,7 +85,9 @@ class RunSpec(BaseModel):
         if isinstance(fields, dict) and fields.get("boundary") is None:
             model = fields.get("model")
             is_mlp = isinstance(model, MLP) or (isinstance(model, dict) and model.get("kind") == "mlp")
-            width = getattr(model, "d_model", model.get("d_model", 128) if isinstance(model, dict) else 128)
+            width = model.get("d_model", 128) if isinstance(model, dict) else getattr(model, "d_model", 128)
+            if not isinstance(width, int) or width < 1:
+                width = 128  # a wrong width is named when the model is checked
             one_stage = fields.get("stages", 1) == 1
             fields = dict(fields)
             fields["boundary"] = Dense() if is_mlp or one_stage else Subspace(rank=min(16, width))
@@ -95,7 +115,7 @@ class RunSpec(BaseModel):
         """Read a spec from JSON. Raises RunSpecError when it is malformed."""
         try:
             fields = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunSpecError(f"the spec is not JSON ({error}); write one with spec.to_json()") from None
         if not isinstance(fields, dict):
             raise RunSpecError(f"the spec is a JSON {type(fields).__name__}, not an object; write one with spec.to_json()")
@@ -141,7 +161,7 @@ class RunSpec(BaseModel):
 def _check_model(spec: RunSpec) -> str | None:
     model = spec.model
     if isinstance(model, MLP):
-        if len(model.widths) < 2 or min(model.widths) < 1:
+        if len(model.widths) < 2 or any(width < 1 for width in model.widths):
             return f"MLP widths={list(model.widths)}: give at least an input and an output width, all >= 1, e.g. [64, 96, 10]"
         return None
     if model.d_model % model.n_head:
@@ -180,10 +200,15 @@ def _check_boundary(spec: RunSpec) -> str | None:
 
 def _check_batches(spec: RunSpec) -> str | None:
     if spec.batch_size % spec.micro_batches:
-        return f"batch_size={spec.batch_size} is not divisible by micro_batches={spec.micro_batches}; choose a divisor of {spec.batch_size}"
+        return (
+            f"batch_size={spec.batch_size} is not divisible by micro_batches={spec.micro_batches}; "
+            f"choose a divisor of {spec.batch_size}"
+        )
     if spec.attesters is not None:
         if not spec.attesters:
             return "attesters=() leaves nobody to sign an epoch; name at least one account, or use None for the participants"
+        if not all(name.strip() for name in spec.attesters):
+            return f"attesters={list(spec.attesters)} has one without a name; name the accounts that sign"
         if len(set(spec.attesters)) != len(spec.attesters):
             return f"attesters={list(spec.attesters)} names somebody twice; name each attester once"
     return None
@@ -196,24 +221,8 @@ def _check_data(spec: RunSpec) -> str | None:
         return str(error)
     wanted = "tokens" if isinstance(spec.model, GPT) else "vectors"
     if kind != wanted:
-        other = 'pl.MLP(widths=[64, 96, 10])' if kind == "vectors" else "pl.GPT(...)"
+        other = "pl.MLP(widths=[64, 96, 10])" if kind == "vectors" else "pl.GPT(...)"
         return f"data={spec.data!r} holds {kind}, but the model {type(spec.model).__name__} takes {wanted}; use model={other}"
     if kind == "vectors" and isinstance(spec.model, MLP) and (spec.model.widths[0], spec.model.widths[-1]) != (64, 10):
         return f"data='digits' has 64 features and 10 classes, but widths={list(spec.model.widths)}; use widths=[64, ..., 10]"
     return None
-
-
-def _explain(error: ValidationError) -> str:
-    """One line a fault, each with the field, the value that was given and what would be right."""
-    lines = []
-    for fault in error.errors(include_url=False):
-        where = ".".join(str(part) for part in fault["loc"] if part not in ("gpt", "mlp", "dense", "subspace"))
-        message = fault["msg"].removeprefix("Value error, ")
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(sorted(RunSpec.model_fields))
-            lines.append(f"unknown field {where!r}; " + (f"the fields are {known}" if "." not in where else "remove it"))
-        elif where:
-            lines.append(f"{where}={fault['input']!r}: {message[0].lower()}{message[1:]}")
-        else:
-            lines.append(message)
-    return "; ".join(lines)

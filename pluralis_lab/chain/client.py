@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.chain.place import ChainPlace, home_folder
 from pluralis_lab.chain.profiles import PROFILES
-from pluralis_lab.chain.provider import CODE_LOCKED, DaemonConnection, RpcError, stop_daemon, web3_provider
+from pluralis_lab.chain.provider import CODE_LOCKED, DaemonConnection, RpcError, http_provider, stop_daemon, web3_provider
 from pluralis_lab.chain.reverts import as_chain_error, decode_revert
 from pluralis_lab.errors import ChainError
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 WEI = 10**18
 TRANSACTION_GAS_CAP = 16_777_216  # EIP-7825
 RECEIPT_TIMEOUT_S = 300.0
-HTTP_TIMEOUT_S = 30
 PASSPHRASE_VARIABLE = "PLURALIS_LAB_PASSPHRASE"
 
 # One passphrase prompt a session: (home, account name) -> the token that the daemon gave for it.
@@ -111,11 +110,9 @@ class Chain:
     def web3(self) -> "Web3":
         """A web3 client of this chain, loaded on first use; it holds no accounts."""
         if self._web3 is None:
-            from web3 import HTTPProvider, Web3
+            from web3 import Web3
 
-            self._web3 = Web3(
-                web3_provider(self._daemon) if self.url is None else HTTPProvider(self.url, request_kwargs={"timeout": 30})
-            )
+            self._web3 = Web3(web3_provider(self._daemon) if self.url is None else http_provider(self.url))
         return self._web3
 
     def _ask(self, question: Callable[[], Any]) -> Any:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from web3.providers import JSONBaseProvider
 
 CALL_TIMEOUT_S = 300.0
+HTTP_TIMEOUT_S = 30
 CODE_LOCKED, CODE_STOPPING = -32001, -32002
 _STOPPING_RETRIES, _STOPPING_PAUSE_S = 40, 0.05
 
@@ -153,3 +154,22 @@ def web3_provider(connection: DaemonConnection) -> "JSONBaseProvider":
             return True
 
     return DaemonProvider()
+
+
+def http_provider(url: str) -> "JSONBaseProvider":
+    """A web3 provider over http, whose failures to reach the node are ChainErrors."""
+    from requests import RequestException
+    from web3 import HTTPProvider
+    from web3.types import RPCEndpoint, RPCResponse
+
+    class NodeProvider(HTTPProvider):
+        """web3 over http."""
+
+        def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+            """Send one request."""
+            try:
+                return super().make_request(method, params)
+            except RequestException as error:
+                raise ChainError(f"the node at {url} could not be reached ({type(error).__name__}); is it running?") from error
+
+    return NodeProvider(url, request_kwargs={"timeout": HTTP_TIMEOUT_S})

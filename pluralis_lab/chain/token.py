@@ -39,6 +39,8 @@ class Token:
     def open(cls, run_info: dict[str, Any], chain: Chain | None = None) -> "Token":
         """The token of a run.json. Raises ChainError before the run is tokenized, and when the node is another chain now."""
         bound = run_info.get("chain") or {}
+        if bound.get("chain_id") is None:
+            raise ChainError(f"run {str(run_info['id'])[:8]} was launched without a chain, so it has no token")
         if chain is None:
             chain = Chain.from_description(bound)
         else:

@@ -191,8 +191,9 @@ class StageCompute:
         return self._to_tensors(batch.inputs, batch.targets)
 
     def _to_tensors(self, inputs: object, targets: object) -> tuple[Tensor, Tensor]:
-        """Return (what enters the first stage, labels that travel along): ids twice for tokens, features and classes for
-        vectors.
+        """Return (what enters the first stage, labels that travel along).
+
+        Ids twice for tokens, features and classes for vectors.
         """
         x = torch.as_tensor(inputs)
         if self.module.takes_tokens:
@@ -212,7 +213,9 @@ class StageCompute:
         labels, wire = arrays["ids"].to(self.device), arrays["z"].to(self.device)
         labels_shape, wire_shape = entry_shapes(self.spec, self.index)
         if labels.shape != labels_shape or labels.is_floating_point():
-            raise WireError(f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}")
+            raise WireError(
+                f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}"
+            )
         lowest, highest = (int(end) for end in labels.to(torch.int64).aminmax())
         if lowest < 0 or highest >= self.vocab:
             raise WireError(f"ids from {lowest} to {highest} came in, but the vocabulary has 0 to {self.vocab - 1}")

@@ -22,7 +22,10 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
 
 
 def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load what `dump` wrote. Raises WireError, and changes nothing, when it is damaged or names or shapes are not this stage's."""
+    """Load what `dump` wrote.
+
+    Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.
+    """
     try:
         tensors = load_tensors(state)
     except SafetensorError as error:

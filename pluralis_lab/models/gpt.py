@@ -112,7 +112,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention_write(self.attend(F.rms_norm(x, x.shape[-1:], self.attention_gain, eps=1e-6)))
         h = F.rms_norm(x, x.shape[-1:], self.mlp_gain, eps=1e-6)
-        return x + self.mlp_write(F.gelu(h @ self.up, approximate="tanh"))
+        write: Tensor = self.mlp_write(F.gelu(h @ self.up, approximate="tanh"))
+        return x + write
 
     def attend(self, h: Tensor) -> Tensor:
         """Causal attention over `h` `[batch, time, d_model]`; same shape out."""

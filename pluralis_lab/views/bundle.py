@@ -45,7 +45,8 @@ def display_watch(run_dir: RunDirectory, on_stop: Callable[[], object] | None = 
     """Show a run in the output cell and return its live widget, or None.
 
     `headless` (papermill) stores the record alone: nobody is there to see a widget, and its state would only grow the
-    notebook. Outside a kernel it is the same. `on_stop` is called, once at a time and in its own thread, when the reader confirms *Stop*.
+    notebook. Outside a kernel it is the same. `on_stop` is called, once at a time and in its own thread, when the reader
+    confirms *Stop*.
     """
     if headless or not in_kernel():
         display_bundle(mime_bundle(run_dir))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pluralis_lab.views.series import Series
 
 if TYPE_CHECKING:
-    from pluralis_lab.views.fold import RunPicture, WorkerPicture
+    from pluralis_lab.views.fold import RunPicture
+    from pluralis_lab.views.picture_parts import WorkerPicture
 
 PAYLOAD_VERSION = 1
 MIME_TYPE = "application/vnd.pluralis.run+json"

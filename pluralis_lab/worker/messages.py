@@ -138,7 +138,19 @@ class EvalDone:
 
 
 Message = (
-    Hello | Activation | Gradient | Counted | Contribution | Have | Fetch | Committed | Join | State | Lost | EvalActivation | EvalDone
+    Hello
+    | Activation
+    | Gradient
+    | Counted
+    | Contribution
+    | Have
+    | Fetch
+    | Committed
+    | Join
+    | State
+    | Lost
+    | EvalActivation
+    | EvalDone
 )
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in typing.get_args(Message)}
 _TRAFFIC = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync"}
@@ -173,7 +185,7 @@ def decode(data: bytes) -> Message:
     try:
         name, header = msgpack.unpackb(data[4 : 4 + size], use_list=False)
         cls = _TYPES[name]
-        hints: dict[str, Any] = _hints(cls)
+        hints = _hints(name)
         if not isinstance(header, dict) or header.keys() != hints.keys():
             raise WireError(f"message {name} has the fields {str(list(header))[:200]}, expected {sorted(hints)}")
         raw = data[4 + size :]
@@ -190,8 +202,8 @@ def decode(data: bytes) -> Message:
 
 
 @functools.cache
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hints(name: str) -> dict[str, Any]:
+    return typing.get_type_hints(_TYPES[name])
 
 
 def _read(value: Any, hint: Any, raw: bytes, where: str) -> Any:

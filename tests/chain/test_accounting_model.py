@@ -17,8 +17,8 @@ operations = st.lists(
         st.tuples(st.just("claim revenue"), st.integers(0, NUM_HOLDERS - 1)),
         st.tuples(st.just("transfer"), st.integers(0, NUM_HOLDERS - 1), st.integers(0, NUM_HOLDERS - 1), st.integers(1, 100)),
     ),
-    min_size=6,
-    max_size=14,
+    min_size=2,
+    max_size=12,
 )
 
 
@@ -52,7 +52,10 @@ def test_paid_is_claimed_plus_claimable_plus_dust_to_the_wei(direct, signed_run,
     token, holders = contracts.token, run.accounts
     tables = {}
 
-    for operation, *arguments in [("epoch", [1, 1, 1]), *operations]:
+    # However the middle goes, some shares are claimed early, and everyone with shares takes revenue that has a fraction, twice.
+    begin = [("epoch", [1, 2, 4]), ("claim shares", 0, 0), ("claim shares", 0, 1), ("pay", 10**18 + 1)]
+    end = [*(("claim revenue", holder) for holder in range(NUM_HOLDERS)), ("pay", 10**18 + 3), ("claim revenue", 0)]
+    for operation, *arguments in [*begin, *operations, *end]:
         if operation == "epoch":
             (parts,) = arguments
             amounts = {holders[i].address: 10**24 * part // sum(parts) for i, part in enumerate(parts) if part}

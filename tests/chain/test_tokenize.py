@@ -147,6 +147,8 @@ def test_a_run_without_a_chain_is_not_tokenized(closed):
     closed.info["chain"] = {"kind": "none"}
     with pytest.raises(ChainError, match="launched without a chain"):
         closed.tokenize()
+    with pytest.raises(ChainError, match="launched without a chain"):
+        Token.open(closed.info)
 
 
 def test_there_is_no_token_before_tokenize(closed):

@@ -1,13 +1,20 @@
 """Whoever is killed, whenever: the run goes on, with the same losses, and no micro-batch is counted twice or lost."""
 
 import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from pluralis_lab.contributions.attestation import authorisation_typed_data
+from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.shape import RunShape, WorkerSeat
 from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.corpus import Corpus
+from pluralis_lab.engines.signers import SeedSigner
 from pluralis_lab.engines.virtual import Kill
+from pluralis_lab.models.cost import stage_flops_per_token
+from pluralis_lab.spec import RunSpec
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 
@@ -59,9 +66,7 @@ def test_one_worker_after_the_other_is_killed_and_joins_again(text: Corpus) -> N
     assert all(seat.incarnation == 1 for seat in seen.swarm.seats.values())
 
 
-def shape_of(spec) -> RunShape:
-    from pluralis_lab.models.cost import stage_flops_per_token
-
+def shape_of(spec: RunSpec) -> RunShape:
     workers = [WorkerSeat(f"worker-{n}", n // spec.replicas, n % spec.replicas, f"owner-{n}") for n in range(spec.num_workers)]
     return RunShape(
         run_id="ab" * 32,
@@ -79,11 +84,7 @@ def shape_of(spec) -> RunShape:
     )
 
 
-def authorisations_of(spec, shape: RunShape) -> list[dict]:
-    from pluralis_lab.contributions.attestation import authorisation_typed_data
-    from pluralis_lab.contributions.keys import HotKey
-    from pluralis_lab.engines.signers import SeedSigner
-
+def authorisations_of(shape: RunShape) -> list[dict[str, Any]]:
     signer = SeedSigner(0)
     lines = []
     for n, seat in enumerate(shape.workers):
@@ -108,13 +109,9 @@ def test_a_killed_worker_keeps_its_receipts_and_the_survivor_computes_its_stage_
     whole = run_virtual(spec, text)
     victim, survivor = "worker-2", "worker-3"
     shape = shape_of(spec)
-    from dataclasses import replace
-
-    from pluralis_lab.engines.signers import SeedSigner
-
     signer = SeedSigner(0)
     shape = replace(shape, participants={name: signer.address(name) for name in shape.participants})
-    authorisations = authorisations_of(spec, shape)
+    authorisations = authorisations_of(shape)
     kept = 0
     for moment in range(20, whole.swarm.num_events, 9):
         seen = run_virtual(spec, text, kills=(Kill(victim, moment, restart_s=None, loses_wire=False),))
@@ -130,9 +127,10 @@ def test_a_killed_worker_keeps_its_receipts_and_the_survivor_computes_its_stage_
                 assert sum(row.forward_tokens for row in both) == total
             if stage > 0:
                 assert sum(row.backward_tokens for row in both) == total
-        died_before_its_step = not any(worker == victim for worker, _ in seen.of_kind("work"))
-        if died_before_its_step and rows[victim].forward_tokens:
+        step = next(body for worker, body in seen.of_kind("work") if worker == survivor)
+        if victim not in step["observed"] and rows[victim].forward_tokens:
             kept += 1
             assert rows[victim].contribution_tokens == 0
             assert rows[survivor].forward_tokens < total
-    assert kept >= 3, "no moment was found at which the victim had forward receipts and no step"
+    assert kept >= 3, "no moment was found at which the victim had forward receipts and no part in the step"
+

@@ -1,0 +1,144 @@
+"""How each kind of event changes the picture of a run: one function a kind, found in `FOLDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pluralis_lab.views.picture_parts import LIVE_STATES, Epoch, Mark, finite
+from pluralis_lab.views.units import format_duration
+
+if TYPE_CHECKING:
+    from pluralis_lab.store import Event
+    from pluralis_lab.views.fold import RunPicture
+
+
+def _run_state(picture: RunPicture, event: Event) -> None:
+    picture.state = str(event.body.get("state", picture.state))
+    picture.reason = str(event.body.get("reason") or "")
+    picture.ended_at = event.time if picture.is_over else None
+    if picture.state == "running" and picture.running_since is None:
+        picture.running_since = event.time
+
+
+def _worker_state(picture: RunPicture, event: Event) -> None:
+    worker, body = picture.worker(event.worker or ""), event.body
+    before, worker.state = worker.state, str(body.get("state", worker.state))
+    worker.reason = str(body.get("reason") or "")
+    for key in ("stage", "replica", "pid", "incarnation", "parameters"):
+        if body.get(key) is not None:
+            setattr(worker, key, int(body[key]))
+    for key in ("participant", "device"):
+        if body.get(key):
+            setattr(worker, key, str(body[key]))
+    if worker.participant and worker.participant not in picture.participants:
+        picture.participants.append(worker.participant)
+    at = event.round if event.round is not None else picture.round or 0
+    if worker.is_dead and before != "dead":
+        worker.deaths += 1
+        picture.marks.append(Mark("death", at, worker.name, f"{worker.name} died in round {at}"))
+    elif worker.state == "active" and worker.deaths and before not in LIVE_STATES:
+        picture.marks.append(Mark("return", at, worker.name, f"{worker.name} is back in round {at}"))
+    if worker.state not in LIVE_STATES:
+        worker._heard = worker.bytes_per_s = None
+    elif worker._heard is None:
+        worker._heard = event.time
+
+
+def _round(picture: RunPicture, event: Event) -> None:
+    if event.round is None:
+        return
+    picture.round = event.round
+    loss = finite(event.body.get("loss"))
+    if loss is None:
+        picture.marks.append(Mark("diverged", event.round, "", f"the loss of round {event.round} is not finite"))
+    else:
+        picture.loss.put(event.round, loss)
+    for key, series in (("tokens_per_s", picture.tokens_per_s), ("seconds", picture.seconds), ("tokens", picture.tokens)):
+        value = finite(event.body.get(key))
+        if value is not None:
+            series.put(event.round, value)
+
+
+def _validation(picture: RunPicture, event: Event) -> None:
+    loss = finite(event.body.get("loss"))
+    if event.round is not None and loss is not None:
+        picture.validation.put(event.round, loss)
+
+
+def _worker_round(picture: RunPicture, event: Event) -> None:
+    if event.round is None:
+        return
+    worker, body = picture.worker(event.worker or ""), event.body
+    worker.round = event.round
+    tokens, work = finite(body.get("tokens")) or 0.0, finite(body.get("work_flops")) or 0.0
+    worker.total_tokens += tokens - (worker.tokens.put(event.round, tokens) or 0.0)
+    worker.total_work_flops += work - (worker.work_flops.put(event.round, work) or 0.0)
+    for key, series in (("grad_norm", worker.grad_norm), ("agreement", worker.agreement)):
+        value = finite(body.get(key))
+        if value is not None:
+            series.put(event.round, value)
+    sent = finite(body.get("bytes_out")) or 0.0
+    worker.bytes_out += sent
+    worker.bytes_in += finite(body.get("bytes_in")) or 0.0
+    worker.compute_s += finite(body.get("compute_s")) or 0.0
+    if worker._heard is not None and event.time > worker._heard:
+        worker.bytes_per_s = sent / (event.time - worker._heard)
+    worker._heard = event.time
+    for peer, link in (body.get("links") or {}).items():
+        total = worker.links.setdefault(peer, {})
+        for key, value in link.items():
+            total[key] = total.get(key, 0.0) + (finite(value) or 0.0)
+
+
+def _reroute(picture: RunPicture, event: Event) -> None:
+    picture.reroutes += 1
+    body, at = event.body, event.round if event.round is not None else picture.round or 0
+    text = f"{event.worker} sent micro-batch {body.get('index')} to {body.get('to')} instead of {body.get('dead')}"
+    picture.marks.append(Mark("reroute", at, str(event.worker or ""), text))
+
+
+def _epoch(picture: RunPicture, event: Event) -> None:
+    body = event.body
+    number = int(body.get("epoch", len(picture.epochs)))
+    picture.epochs[number] = Epoch(
+        epoch=number,
+        round=event.round if event.round is not None else (number + 1) * picture.epoch_rounds - 1,
+        shares={str(name): int(num) / int(den) for name, (num, den) in (body.get("shares") or {}).items()},
+        amounts_wei={str(address): int(amount) for address, amount in (body.get("amounts") or {}).items()},
+        statements=int(body.get("statements") or 0),
+        unpaid=int(body.get("unpaid") or 0),
+        attested_by=tuple(str(name) for name in body.get("attested_by") or ()),
+    )
+
+
+def _checkpoint(picture: RunPicture, event: Event) -> None:
+    picture.checkpoints += 1
+
+
+def _wire(picture: RunPicture, event: Event) -> None:
+    picture.wire = {key: value for key, value in event.body.items() if isinstance(value, str) or finite(value) is not None}
+
+
+def _error(picture: RunPicture, event: Event) -> None:
+    picture.errors.append(
+        {
+            "worker": event.worker or "",
+            "message": str(event.body.get("message", "")),
+            "after": format_duration(event.time - picture.first_time) if picture.first_time is not None else "",
+        }
+    )
+
+
+FOLDS: dict[str, Callable[[RunPicture, Event], None]] = {
+    "run.state": _run_state,
+    "worker.state": _worker_state,
+    "round": _round,
+    "validation": _validation,
+    "worker.round": _worker_round,
+    "reroute": _reroute,
+    "epoch": _epoch,
+    "checkpoint": _checkpoint,
+    "wire": _wire,
+    "error": _error,
+}

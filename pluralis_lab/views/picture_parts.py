@@ -1,0 +1,78 @@
+"""What a picture of a run is made of: workers, epochs, and marks on the time axis."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluralis_lab.views.series import Series
+
+LIVE_STATES = frozenset({"active", "serving"})
+COMING_STATES = frozenset({"starting", "joining", "syncing", "warming"})
+RECENT_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that happened once and belongs on the time axis: a death, a return, a re-routed micro-batch."""
+
+    kind: str
+    round: int
+    worker: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One closed epoch: how its emission was split, and who signed for it."""
+
+    epoch: int
+    round: int
+    shares: dict[str, float]
+    amounts_wei: dict[str, int]
+    statements: int
+    unpaid: int
+    attested_by: tuple[str, ...]
+
+
+@dataclass
+class WorkerPicture:
+    """One worker as far as the events tell: where it sits, how it is, and what it has done."""
+
+    name: str
+    stage: int = -1
+    replica: int = -1
+    participant: str = ""
+    state: str = "starting"
+    reason: str = ""
+    device: str = ""
+    pid: int | None = None
+    incarnation: int = 0
+    parameters: int | None = None
+    deaths: int = 0
+    tokens: Series = field(default_factory=Series)
+    work_flops: Series = field(default_factory=Series)
+    grad_norm: Series = field(default_factory=Series)
+    agreement: Series = field(default_factory=Series)
+    total_tokens: float = 0
+    total_work_flops: float = 0.0
+    compute_s: float = 0.0
+    bytes_out: float = 0
+    bytes_in: float = 0
+    bytes_per_s: float | None = None
+    links: dict[str, dict[str, float]] = field(default_factory=dict)
+    round: int | None = None
+    _heard: float | None = None
+
+    @property
+    def is_dead(self) -> bool:
+        return self.state == "dead"
+
+
+def finite(value: Any) -> float | None:
+    """Return `value` as a float, or None when it is missing, infinite or not a number."""
+    if value is None or isinstance(value, bool):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
