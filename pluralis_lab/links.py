@@ -1,5 +1,6 @@
 """A virtual link between two workers: how long bytes take."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -27,8 +28,8 @@ class Links:
     latency_ms: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.latency_ms < 0:
-            raise RunSpecError(f"latency_ms={self.latency_ms} is negative; give milliseconds, e.g. 20")
+        if not 0 <= self.latency_ms < math.inf:
+            raise RunSpecError(f"latency_ms={self.latency_ms} is no time that a message takes; give milliseconds, e.g. 20")
         if self.bits_per_s <= 0:
             raise RunSpecError(f"rate={self.rate!r} carries nothing; give one such as '80mbit'")
 

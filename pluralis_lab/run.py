@@ -10,7 +10,7 @@ from pluralis_lab.engines import processes
 from pluralis_lab.errors import RunError
 from pluralis_lab.session import is_interactive
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.store import RunDirectory, find_run, lab_home, list_runs
+from pluralis_lab.store import Event, RunDirectory, find_run, lab_home, list_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,8 +63,13 @@ class Run:
         processes.is_running(self._directory)
         return str(self._directory.info["state"])
 
-    def wait(self, *, timeout_s: float | None = None) -> "Run":
+    def wait(self, *, round: int | None = None, timeout_s: float | None = None) -> "Run":
         """Wait until every round is trained, showing progress; then leave the record of the run in the output.
+
+        Parameters
+        ----------
+        round : return as soon as so many rounds are done, without the record
+        timeout_s : give up after so many seconds; the run goes on
 
         Raises
         ------
@@ -73,15 +78,17 @@ class Run:
         from pluralis_lab.views.progress import ProgressLine
 
         end = None if timeout_s is None else time.monotonic() + timeout_s
-        with ProgressLine(self._directory, headless=not is_interactive()) as progress:
+        wanted = self.spec.steps if round is None else min(round, self.spec.steps)
+        with ProgressLine(self._directory, headless=not is_interactive(), final=round is None) as progress:
             while (state := self.state) in ("starting", "running"):
+                if progress.update().rounds_done >= wanted and round is not None:
+                    return self
                 if end is not None and time.monotonic() > end:
                     raise RunError(f"run {self.id[:8]} is still {state} after {timeout_s} s; call run.wait() again or run.stop()")
-                progress.update()
                 time.sleep(POLL_S)
             progress.update()
-        if state == "failed":
-            self._raise_failure()
+            if state == "failed":
+                self._raise_failure()
         return self
 
     def _raise_failure(self) -> None:
@@ -148,6 +155,10 @@ class Run:
         from pluralis_lab.views import frames
 
         return frames.contributions(self._directory)
+
+    def events(self, *kinds: str) -> list[Event]:
+        """Return what happened, oldest first: all events, or those of some kinds ("round", "worker.state", "epoch", ...)."""
+        return self._directory.events(kinds=kinds or None)
 
     def figure(self, name: str) -> "Figure":
         """Return a plotly figure: "loss", "contributions", "alignment", "network" or "ownership". Raises PluralisError for another name."""

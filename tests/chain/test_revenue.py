@@ -34,6 +34,7 @@ def test_a_plain_transfer_of_ether_is_revenue_too(run, paid):
 
 def test_shares_earn_while_they_wait_in_the_ledger(run, paid):
     paid.send(paid.token, "pay", value=3 * ETHER)
+    assert paid.token.functions.claimableRevenue(paid.ledger.address).call() == 0, "what waits in the ledger is others'"
     for place in range(3):
         paid.claim(paid.close, place)
     revenue = [paid.token.functions.claimableRevenue(a.address).call() for a in run.accounts]

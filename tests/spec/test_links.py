@@ -1,0 +1,29 @@
+"""Virtual links: rates and latencies that are none are refused; seconds follow from bits."""
+
+import pytest
+
+from pluralis_lab.errors import RunSpecError
+from pluralis_lab.links import Links
+
+
+@pytest.mark.parametrize(("rate", "bits"), [("80mbit", 80e6), ("1gbit", 1e9), ("500 KBIT", 500e3), (" 2.5mbit ", 2.5e6)])
+def test_a_rate_is_read_in_bits_a_second(rate, bits):
+    assert Links(rate).bits_per_s == bits
+    assert Links(rate).seconds(1000) == pytest.approx(8000 / bits)
+
+
+@pytest.mark.parametrize("rate", ["", "80", "80 MB", "-1mbit", "0mbit", "1e3mbit", "mbit", "80mbit/s", 80])
+def test_a_rate_that_is_none_is_refused_with_an_example(rate):
+    with pytest.raises(RunSpecError, match="80mbit") as raised:
+        Links(rate)
+    assert repr(rate) in str(raised.value)
+
+
+@pytest.mark.parametrize("latency", [-1.0, float("nan"), float("inf")])
+def test_a_latency_that_is_none_is_refused(latency):
+    with pytest.raises(RunSpecError, match="latency_ms"):
+        Links("1gbit", latency_ms=latency)
+
+
+def test_latency_is_given_in_milliseconds():
+    assert Links("1gbit", latency_ms=20).latency_s == 0.02
