@@ -1,7 +1,7 @@
 """A Jupyter-native laboratory for protocol learning: train together, prove every contribution, own the result.
 
-Everything here is loaded on first use, so that ``import pluralis_lab as pl`` takes milliseconds and brings in neither torch, hivemind
-nor web3.
+Everything here is loaded on first use, so that ``import pluralis_lab as pl`` takes milliseconds and brings in neither torch,
+hivemind nor web3.
 """
 
 import importlib

@@ -43,8 +43,8 @@ def launch(
     chain : where ownership is kept, for good; None: the embedded chain of this home
     account : the founder's account name; made on first use on the embedded chain
     participants : account names that own the workers, dealt out in turn; None: the founder owns all
-    lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached where somebody
-        is in front, kernel under papermill, in scripts and in CI
+    lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached
+        where somebody is in front, kernel under papermill, in scripts and in CI
     home : where runs, corpora and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
 
     Raises
@@ -78,10 +78,10 @@ def simulate(
     participants: Sequence[str] | None = None,
     home: str | Path | None = None,
 ) -> Run:
-    """Start `spec` in one process with virtual links and a virtual clock, and return at once; the same interface as a launched run.
+    """Start `spec` in one process with virtual links and a virtual clock, with the interface of a launched run; return at once.
 
-    Losses depend on the spec alone, to the bit. Without a `chain` its accounts follow from the seed, so such a run cannot be tokenized. By
-    nature the one process holds all stages.
+    Losses depend on the spec alone, to the bit. Without a `chain` its accounts follow from the seed, so such a run cannot be
+    tokenized. By nature the one process holds all stages.
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.
     """

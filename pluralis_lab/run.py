@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from pluralis_lab.chain import Token
+    from pluralis_lab.chain import Chain, Token
     from pluralis_lab.contributions.report import AuditReport
     from pluralis_lab.views.widget import RunWidget
 
@@ -161,7 +161,10 @@ class Run:
         return self._directory.events(kinds=kinds or None)
 
     def figure(self, name: str) -> "Figure":
-        """Return a plotly figure: "loss", "contributions", "alignment", "network" or "ownership". Raises PluralisError for another name."""
+        """Return a plotly figure: "loss", "contributions", "alignment", "network" or "ownership".
+
+        Raises RunError for another name.
+        """
         from pluralis_lab.views.figures import figure
 
         return figure(self._directory, name)
@@ -190,7 +193,9 @@ class Run:
         chain = self._chain()
         closes = self._directory.evidence.closes()
         if not closes:
-            raise RunError(f"run {self.id[:8]} has no closed epoch yet (an epoch is {self.spec.epoch_rounds} rounds); wait for the first")
+            raise RunError(
+                f"run {self.id[:8]} has no closed epoch yet (an epoch is {self.spec.epoch_rounds} rounds); wait for the first"
+            )
         show = _step_printer()
         return chain.tokenize(self.info, self.spec.emission * 10**18, closes, account or self.info["account"], show)
 
@@ -201,12 +206,14 @@ class Run:
 
         return Token.open(self.info, self._chain())
 
-    def _chain(self) -> Any:
+    def _chain(self) -> "Chain":
         from pluralis_lab.chain import Chain
 
         description = self.info["chain"]
         if description["kind"] == "none":
-            raise RunError(f"run {self.id[:8]} was simulated without a chain; simulate(spec, chain=pl.Chain.embedded()) binds one")
+            raise RunError(
+                f"run {self.id[:8]} was simulated without a chain; simulate(spec, chain=pl.Chain.embedded()) binds one"
+            )
         return Chain.from_description(description, home=self.path.parent.parent)
 
     def __repr__(self) -> str:
@@ -217,11 +224,15 @@ class Run:
         facts = {
             "Run": self.id[:8],
             "State": info["state"] + (f" ({info['reason']})" if info.get("reason") else ""),
-            "Model": f"{type(self.spec.model).__name__}, {info['model_parameters']:,} parameters, {self.spec.stages} stages × {self.spec.replicas} replicas",
+            "Model": f"{type(self.spec.model).__name__}, {info['model_parameters']:,} parameters",
+            "Workers": f"{self.spec.stages} stages × {self.spec.replicas} replicas",
             "Data": info["corpus"]["name"],
             "Participants": ", ".join(participant["name"] for participant in info["participants"]),
         }
-        rows = "".join(f"<tr><th style='text-align:left'>{key}</th><td style='text-align:left'>{html.escape(str(value))}</td></tr>" for key, value in facts.items())
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{key}</th><td style='text-align:left'>{html.escape(str(value))}</td></tr>"
+            for key, value in facts.items()
+        )
         return f"<table>{rows}</table>"
 
 

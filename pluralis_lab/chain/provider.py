@@ -35,10 +35,11 @@ class DaemonConnection:
     Calls of several threads follow each other. A forked child opens a connection of its own.
     """
 
+    _socket: socket.socket | None = None
+
     def __init__(self, place: ChainPlace) -> None:
         self.place = place
         self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
         self._owner = 0
         self._buffer = b""
         self._ids = itertools.count(1)
@@ -112,6 +113,9 @@ class DaemonConnection:
         """Close the connection; the daemon goes on. The next call opens another."""
         with self._lock:
             self._drop()
+
+    def __del__(self) -> None:
+        self._drop()
 
 
 def stop_daemon(place: ChainPlace, *, timeout_s: float = 10.0) -> bool:

@@ -20,7 +20,7 @@ START_TIMEOUT_S = 20.0
 COMMAND_TIMEOUT_S = 10.0
 
 _children: dict[str, subprocess.Popen[bytes]] = {}
-"""Processes started here, by run id: reaped when they end, and (lifetime="kernel") ended with this process by their standard input."""
+"""Processes started here, by run id: reaped when they end; with lifetime="kernel" their standard input ends with this one."""
 
 
 def start_supervisor(run: RunDirectory, *, version: int) -> None:
@@ -51,10 +51,14 @@ def _start(run: RunDirectory, module: str, version: int) -> None:
         if time.monotonic() > end:
             process.kill()
             process.wait()
-            raise RunError(f"the run's process did not start within {START_TIMEOUT_S:.0f} s; the end of its log:\n{run.log_tail('supervisor')}")
+            raise RunError(
+                f"the run's process did not start in {START_TIMEOUT_S:.0f} s; its log ends with:\n{run.log_tail('supervisor')}"
+            )
         time.sleep(0.02)  # another process's file: there is nothing to wait on but the file system
     if process.poll() not in (None, 0):
-        raise RunError(f"the run's process ended with status {process.returncode}; the end of its log:\n{run.log_tail('supervisor')}")
+        raise RunError(
+            f"the run's process ended with status {process.returncode}; the end of its log:\n{run.log_tail('supervisor')}"
+        )
 
 
 def is_running(run: RunDirectory) -> bool:
@@ -109,7 +113,9 @@ def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:
         else:
             process.wait(timeout_s)
     except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-        raise RunError(f"run {run.id[:8]} did not stop within {timeout_s:.0f} s; the end of its log:\n{run.log_tail('supervisor')}") from None
+        raise RunError(
+            f"run {run.id[:8]} did not stop within {timeout_s:.0f} s; the end of its log:\n{run.log_tail('supervisor')}"
+        ) from None
     sweep(run)
     return True
 

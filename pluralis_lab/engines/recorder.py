@@ -24,7 +24,7 @@ class _Books:
     last_round: dict[str, int] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
     digests: dict[int, dict[int, dict[str, str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
-    wire: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    wire: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
 
 
 class Recorder:
@@ -59,8 +59,17 @@ class Recorder:
         """Prepare for a run that goes on from `version` rounds: later losses are measured again, open statements set aside."""
         self._rounds_seen = {number for number in self._rounds_seen if number is not None and number < version}
         self._validations_seen = {number for number in self._validations_seen if number is not None and number <= version}
-        kept = [line for line in self.run.evidence.statements(self.next_epoch) if line["body"]["round"] < version]
-        self.run.evidence.rewind(first_epoch=self.next_epoch, keep=kept)
+        open_epochs = range(self.next_epoch, self.spec.num_epochs)
+        kept = {epoch: self.run.evidence.statements(epoch) for epoch in open_epochs}
+        self.run.evidence.rewind(first_epoch=self.next_epoch)
+        for epoch, lines in kept.items():
+            if some := [line for line in lines if line["body"]["round"] < version]:
+                self.run.evidence.append_statements(epoch, some)
+        # An epoch can have ended without being closed yet: its digests come from the record, its rounds are not computed again.
+        for event in self.run.events(kinds=["worker.round"]):
+            digest, round_ = event.body.get("state_digest"), event.round
+            if digest is not None and round_ is not None and event.worker is not None and round_ < version:
+                self._books.digests[round_ // self.spec.epoch_rounds][self._seats[event.worker]["stage"]][event.worker] = digest
 
     def run_state(self, state: str, reason: str = "", **facts: Any) -> None:
         """Write the run's new state to `run.json` and as an event."""
@@ -121,7 +130,7 @@ class Recorder:
         return due
 
     def close_epoch(self, epoch: int) -> dict[str, Any]:
-        """Compute the epoch's table and root and collect its attestations. Heavy: call it outside an event loop; writes nothing."""
+        """Compute the epoch's table and root and collect its attestations; writes nothing. Heavy: not for an event loop."""
         statements = self.run.evidence.statements(epoch)
         authorisations = self.run.evidence.authorisations()
         digests = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
@@ -151,7 +160,7 @@ class Recorder:
             "unpaid": closed["unpaid_tokens"],
         }
         self.events.append("epoch", None, last, body, time=at)
-        self._write_wire(last, at)
+        self._write_wire(epoch, last, at)
 
     def _last_round_of(self, epoch: int) -> int:
         return min((epoch + 1) * self.spec.epoch_rounds, self.spec.steps) - 1
@@ -161,7 +170,9 @@ class Recorder:
         digests = self._books.digests[epoch][stage]
         if len(set(digests.values())) != 1:
             shown = ", ".join(f"{name}: {digest[:12]}" for name, digest in sorted(digests.items()))
-            raise PluralisError(f"replicas of stage {stage} hold different weights after epoch {epoch} ({shown}); report this as a bug")
+            raise PluralisError(
+                f"replicas of stage {stage} hold different weights after epoch {epoch} ({shown}); report this as a bug"
+            )
         return next(iter(digests.values()))
 
     def _round(self, at: float, body: dict[str, Any]) -> None:
@@ -185,8 +196,8 @@ class Recorder:
             self._books.digests[round_ // self.spec.epoch_rounds][self._seats[worker]["stage"]][worker] = digest
         for link in body["links"].values():
             for key in ("forward_bytes", "forward_tokens", "backward_bytes", "backward_tokens"):
-                self._books.wire[key] += link.get(key, 0)
-        facts = {key: value for key, value in body.items() if key not in ("round", "state_digest")}
+                self._books.wire[round_ // self.spec.epoch_rounds][key] += link.get(key, 0)
+        facts = {key: value for key, value in body.items() if key != "round" and not (key == "state_digest" and value is None)}
         self.events.append("worker.round", worker, round_, facts, time=at)
 
     def _statements(self, lines: list[dict[str, Any]]) -> None:
@@ -198,9 +209,9 @@ class Recorder:
             if epoch >= self.next_epoch:
                 self.run.evidence.append_statements(epoch, some)
 
-    def _write_wire(self, round_: int, at: float) -> None:
-        """Write bytes a token on the boundaries since the last epoch, as measured at the socket and as the codec says."""
-        wire, self._books.wire = self._books.wire, defaultdict(int)
+    def _write_wire(self, epoch: int, round_: int, at: float) -> None:
+        """Write bytes a token on the boundaries in this epoch, as measured at the socket and as the codec says."""
+        wire = self._books.wire.pop(epoch, defaultdict(int))
         if not wire["forward_tokens"] or not wire["backward_tokens"]:
             return
         codec_forward, codec_backward = codec_bytes_per_token(self.spec, self.info["corpus"]["vocab"])

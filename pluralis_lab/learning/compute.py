@@ -138,6 +138,9 @@ class StageCompute:
 
     def _apply(self, task: tasks.Apply) -> tasks.Result:
         gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
+        indices = sorted(index for part in task.parts for index in part.indices)
+        if indices != list(range(self.spec.num_micro_batches)):
+            raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
         counts = {part.worker: len(part.indices) for part in task.parts}
         mean = weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
         offset = 0

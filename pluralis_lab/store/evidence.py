@@ -44,19 +44,15 @@ class EvidenceFolder:
             os.fsync(file.fileno())
         self._append("closes.jsonl", [line])
 
-    def rewind(self, *, first_epoch: int, keep: Iterable[Line]) -> None:
+    def rewind(self, *, first_epoch: int) -> None:
         """Move the files of `first_epoch` and later aside, for a run that goes on from an earlier round.
 
-        `keep` starts the new file of `first_epoch`.
         Nothing is lost: the old lines stay beside the new ones as `epoch-N.jsonl.superseded-K`.
         """
-        kept = list(keep)
         for file in sorted(self.path.glob("epoch-*.jsonl")):
             if int(file.stem.removeprefix("epoch-")) >= first_epoch:
                 count = len(list(self.path.glob(f"{file.name}.superseded-*")))
                 file.rename(file.with_name(f"{file.name}.superseded-{count}"))
-        if kept:
-            self.append_statements(first_epoch, kept)
 
     def _append(self, name: str, lines: Iterable[Line], *, flush: bool = True) -> None:
         data = b"".join(canonical_json(line) + b"\n" for line in lines)

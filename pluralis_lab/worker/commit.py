@@ -1,8 +1,8 @@
 """How the replicas of a stage make the same step: who counted what, whose contributions are in, and when to apply them.
 
-`FullSync` over `gather` (algorithms.md, "Sync inside a stage"): every replica receives every contribution and steps when all live ones have
-announced the same set. A stage steps only after the stage before it, so that whoever may still need a gradient of the round finds
-somebody who can recompute it with the round's weights.
+`FullSync` over `gather` (algorithms.md, "Sync inside a stage"): every replica receives every contribution and steps when all
+live ones have announced the same set. A stage steps only after the stage before it, so that whoever may still need a gradient
+of the round finds somebody who can recompute it with the round's weights.
 """
 
 from collections.abc import Callable

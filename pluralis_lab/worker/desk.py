@@ -97,7 +97,9 @@ class Desk:
         """
         work = verify_work(item, author.key, self.run_id, round_, kind, author.stage, author.name)
         if work.digest != payload.digest:
-            raise WireError(f"{author.name} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})")
+            raise WireError(
+                f"{author.name} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})"
+            )
         if work.tokens != len(work.indices) * self.spec.tokens_per_micro_batch:
             raise WireError(f"{author.name} claims {work.tokens} tokens for {len(work.indices)} micro-batches of round {round_}")
         if not all(0 <= index < self.spec.num_micro_batches for index in work.indices):

@@ -1,7 +1,7 @@
 """Validation through the stages: one head sends held-out micro-batches along, the tail answers with their loss.
 
-All stages must evaluate the same weights. A stage steps only after the stage before it, so it is enough that this head does not agree to its own
-stage's next step until every answer is in.
+All stages must evaluate the same weights. A stage steps only after the stage before it, so it is enough that this head does
+not agree to its own stage's next step until every answer is in.
 """
 
 from collections.abc import Callable

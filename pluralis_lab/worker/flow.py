@@ -1,12 +1,13 @@
 """Micro-batches on their way: forward along the route, backward the same way, and around a dead worker.
 
-A micro-batch is known everywhere by (round, index), and every message about it may come twice. Who has an activation already does not
-compute it again but notes the new sender; so when a worker dies, its stage alone is computed anew, by the survivor.
+A micro-batch is known everywhere by (round, index), and every message about it may come twice. Who has an activation already
+does not compute it again but notes the new sender; so when a worker dies, its stage alone is computed anew, by the survivor.
 """
 
 from collections.abc import Callable
 
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Activation, Committed, Gradient
 from pluralis_lab.worker.roster import Peer, pick
@@ -102,7 +103,7 @@ class Flow:
                 for index in sorted(state.sent.keys() - state.sent_to.keys()):
                     self._forward(state, index)
 
-    def _count(self, state: RoundState, index: int, gradient: tasks.Payload | None) -> None:
+    def _count(self, state: RoundState, index: int, gradient: Payload | None) -> None:
         """Note that this worker holds the index's weight gradient, and return the input's gradient."""
         desk = self.desk
         state.counted.add(index)

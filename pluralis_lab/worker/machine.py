@@ -21,8 +21,8 @@ from pluralis_lab.worker.round_state import RoundState
 class Worker:
     """One stage replica's protocol under ``schedule="sync"``.
 
-    It never looks at a clock, draws a random number or touches a tensor: the same events give the same effects, so a run can be replayed from
-    its event log, and the virtual engine proves what the swarm engine runs.
+    It never looks at a clock, draws a random number or touches a tensor: the same events give the same effects, so a run can
+    be replayed from its event log, and the virtual engine proves what the swarm engine runs.
 
     Parameters
     ----------
@@ -133,7 +133,8 @@ class Worker:
     def _on_step(self, state: RoundState, joiners: tuple[tuple[str, int], ...], state_digest: str | None) -> None:
         """The new weights are there: tell the neighbours, record the round, let joiners in, go on."""
         desk, stage = self.desk, self.desk.me.stage
-        assert state.applying is not None and state.inspected is not None
+        assert state.applying is not None
+        assert state.inspected is not None
         measured = state.inspected[1]
         tokens = desk.spec.tokens_per_micro_batch
         desk.report(

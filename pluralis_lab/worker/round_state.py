@@ -15,9 +15,10 @@ class RoundState:
 
     Flow (one entry a micro-batch index): `route`; `source`, who sent its activation; `sent` and `sent_to`, the own output and who
     got it; `returned`, the own gradient for the previous stage; `loss` on the tail; `accepted`, whose gradient has come back.
-    Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed yet, by worker.
-    Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` and `haves` by worker; `inspected`, the measured
-    parts; `decided`, parts that a replica has already stepped with.
+    Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
+    yet, by worker.
+    Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` and `haves` by worker;
+    `inspected`, the measured parts; `decided`, parts that a replica has already stepped with.
     """
 
     round: int

@@ -118,14 +118,15 @@ def _spy(stage: int, run: Callable[[tasks.Task], tasks.Result], seen: Observed) 
 
     def observe(task: tasks.Task) -> tasks.Result:
         if isinstance(task, tasks.Apply):
-            seen.gradients[stage, task.round] = sum(part.gradient.tensors()["g"] for part in task.parts)  # type: ignore[assignment]
+            seen.gradients[stage, task.round] = torch.stack([part.gradient.tensors()["g"] for part in task.parts]).sum(dim=0)
         return run(task)
 
     return observe
 
 
 def drawn_seed() -> int:
-    """Return the seed for cases that are drawn: ``PLURALIS_TEST_SEED``, or a new one, printed so that a failure can be repeated."""
+    """Return the seed for cases that are drawn: ``PLURALIS_TEST_SEED``, or a new one, printed so that a failure can be
+    repeated."""
     seed = int(os.environ.get("PLURALIS_TEST_SEED") or random.SystemRandom().randrange(2**31))
     print(f"PLURALIS_TEST_SEED={seed}")
     return seed

@@ -1,4 +1,5 @@
-"""RunSpec: every bad spec is refused with its value and the remedy; the canonical form is stable and the hash sees every field."""
+"""RunSpec: every bad spec is refused with its value and the remedy; the canonical form is stable and the hash sees every
+field."""
 
 import json
 import subprocess
@@ -206,7 +207,10 @@ def test_the_canonical_form_is_sorted_ascii_without_blanks_and_does_not_drift():
     assert text == json.dumps(json.loads(text), sort_keys=True, separators=(",", ":")).encode()
     # These hashes are in signed statements: a change of the form needs a new SPEC_VERSION.
     assert RunSpec().hash == "c9aea87459dcb376fdd3d12ba48954919ba920c353a7c889951ee5d000ef3c01"
-    assert RunSpec(stages=3, replicas=2, boundary=Subspace(16), steps=200).hash == "3961ade7ace95b3fa92fedca56282704af69bf0cebdcc377e6a870b3631acfbc"
+    assert (
+        RunSpec(stages=3, replicas=2, boundary=Subspace(16), steps=200).hash
+        == "3961ade7ace95b3fa92fedca56282704af69bf0cebdcc377e6a870b3631acfbc"
+    )
 
 
 def test_the_order_of_the_fields_and_the_process_do_not_matter():

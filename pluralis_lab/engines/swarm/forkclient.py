@@ -35,6 +35,19 @@ class ForkClient:
 
     async def start(self, log: Path) -> None:
         """Start the server and wait until it is warm. Raises RunError with its log when it is not to be had."""
+        # Not in a thread: the server asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG).
+        theirs, ours = self._launch(log)
+        theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        if not await self._reader.readline():
+            assert self._process is not None
+            await asyncio.to_thread(self._process.wait)
+            tail = await asyncio.to_thread(log.read_text, errors="replace")
+            raise RunError(f"the fork server ended with status {self._process.returncode}; its log ends with:\n{tail[-2000:]}")
+        self._listener = asyncio.create_task(self._listen())
+
+    def _launch(self, log: Path) -> tuple[socket.socket, socket.socket]:
+        """Start the server's process and return its end of the control socket and ours."""
         ours, theirs = socket.socketpair()
         with open(log, "ab") as output:
             command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
@@ -42,13 +55,7 @@ class ForkClient:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[theirs.fileno()]
             )
-        theirs.close()
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        if not await self._reader.readline():
-            self._process.wait()
-            tail = log.read_text(errors="replace")[-2000:]
-            raise RunError(f"the fork server ended with status {self._process.returncode}; the end of its log:\n{tail}")
-        self._listener = asyncio.create_task(self._listen())
+        return theirs, ours
 
     def spawn(self, name: str, log: Path, arguments: dict[str, Any]) -> None:
         """Have a worker started."""

@@ -1,7 +1,8 @@
 """A warm process that has torch and hivemind loaded and forks a worker in milliseconds.
 
-It has one thread and never touches CUDA, so a fork of it is clean. It speaks JSON lines with its supervisor over an inherited socket:
-``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"spawned": name, "pid": n}`` and ``{"exited": pid, "status": n}`` out.
+It has one thread and never touches CUDA, so a fork of it is clean. It speaks JSON lines with its supervisor over an inherited
+socket: ``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"spawned": name, "pid": n}`` and ``{"exited": pid,
+"status": n}`` out.
 """
 
 import json
@@ -34,11 +35,11 @@ def main(descriptor: int, supervisor: int) -> None:
     _say(control, {"ready": True})
     pending = b""
     while True:
-        readable, _, _ = select.select([control, wake_read], [], [])
+        readable, _, _ = select.select([control.fileno(), wake_read], [], [])
         if wake_read in readable:
             os.read(wake_read, 512)
             _reap(control, children)
-        if control in readable:
+        if control.fileno() in readable:
             data = control.recv(1 << 16)
             if not data:
                 break

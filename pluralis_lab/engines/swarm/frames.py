@@ -29,6 +29,7 @@ def frame(data: bytes) -> bytes:
 
 
 def json_frame(value: dict[str, Any]) -> bytes:
+    """Return `value` as JSON with its length before it."""
     return frame(json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
 
 

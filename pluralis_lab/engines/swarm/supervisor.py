@@ -87,7 +87,7 @@ class Supervisor:
         """Run to the end and return the exit status."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self.end, "stopped", f"the supervisor got {number.name}")
+            loop.add_signal_handler(number, self.end, "stopped", "stopped by its owner")
         server = await asyncio.start_unix_server(self._accept, self.socket)
         os.chmod(self.socket, 0o600)
         self._write_control()
@@ -229,7 +229,9 @@ class Supervisor:
     def _bootstrap(self) -> None:
         """Bring workers into the DHT: the first alone, the others through those that are in it."""
         inside = [seat for seat in self.seats.values() if seat.is_up]
-        waiting = [seat for seat in self.seats.values() if seat.addresses and seat.writer and seat.state == "starting" and not seat.is_up]
+        waiting = [
+            seat for seat in self.seats.values() if seat.addresses and seat.writer and seat.state == "starting" and not seat.is_up
+        ]
         if not inside:
             waiting = waiting[:1] if not any(seat.state == "bootstrapping" for seat in self.seats.values()) else []
         for seat in waiting:
@@ -295,7 +297,9 @@ class Supervisor:
         control.remove_sockets(seat.sockets)
         reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         ending = self._ending.is_set()
-        self.recorder.worker_state(name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=reason)
+        self.recorder.worker_state(
+            name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=reason
+        )
         if ending:
             return
         if status not in (0, EXIT_EXPELLED) and status > 0:

@@ -1,4 +1,4 @@
 """Exit statuses of a worker process, apart from its code so that the supervisor need not load torch to know them."""
 
 EXIT_EXPELLED = 75
-"""The others gave this worker up while it lived (a broken link, a machine that slept): its supervisor starts a new incarnation."""
+"""The others gave this worker up while it lived (a broken link, say): its supervisor starts a new incarnation."""

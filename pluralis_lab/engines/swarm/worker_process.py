@@ -112,7 +112,13 @@ class WorkerProcess:
             node = await self._join_dht(p2p, bootstrap["addresses"])
             roster = DHTRoster(node, self.directory.id, self.keys)
             record = Record(
-                self.name, self.me.stage, self.me.replica, self.key.address, self.incarnation, p2p.peer_id.to_base58(), tuple(addresses)
+                self.name,
+                self.me.stage,
+                self.me.replica,
+                self.key.address,
+                self.incarnation,
+                p2p.peer_id.to_base58(),
+                tuple(addresses),
             )
             await roster.publish(record, self.key)
             log.info("in the DHT")
@@ -133,7 +139,9 @@ class WorkerProcess:
                 return
             await self._meet(roster, {name: entry for name, entry in go["peers"].items() if name != self.name})
             log.info("met all %d peers", len(self.records))
-            peers = tuple(self._peer(record, go["peers"][name]["since"]) for name, record in self.records.items() if name in go["peers"])
+            peers = tuple(
+                self._peer(record, go["peers"][name]["since"]) for name, record in self.records.items() if name in go["peers"]
+            )
             early, self._early = self._early or [], None
             self._dispatch(Started(peers, founding=self.founding))
             for event in early:
@@ -211,7 +219,7 @@ class WorkerProcess:
 
     def _limit_bytes(self) -> int:
         """Return the largest frame that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
-        largest = max(self.info["stage_parameters"])
+        largest: int = max(self.info["stage_parameters"])
         width = self.spec.model.d_model if isinstance(self.spec.model, GPT) else max(self.spec.model.widths)
         return (1 << 20) + 4 * 8 * largest + 2 * 8 * self.spec.tokens_per_micro_batch * width
 

@@ -26,8 +26,9 @@ OnReport = Callable[[str, float, str, dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Kill:
-    """Kill `worker` when the simulation has processed `after_events` events; a fresh incarnation starts `restart_s` later (None: never).
+    """Kill `worker` when the simulation has processed `after_events` events.
 
+    `restart_s`: virtual seconds after which a fresh incarnation starts (None: never).
     `loses_wire`: bytes that it has sent and nobody has received are lost with it.
     """
 

@@ -133,4 +133,3 @@ def test_a_killed_worker_keeps_its_receipts_and_the_survivor_computes_its_stage_
             assert rows[victim].contribution_tokens == 0
             assert rows[survivor].forward_tokens < total
     assert kept >= 3, "no moment was found at which the victim had forward receipts and no part in the step"
-

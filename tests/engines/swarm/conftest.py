@@ -1,0 +1,62 @@
+"""One home with one chain daemon for all swarm tests of a module, and small specs that start in seconds."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import pluralis_lab as pl
+
+PEOPLE = ["lab-a", "lab-b"]
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """A short-pathed home; its chain daemon is ended afterwards."""
+    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLURALIS_LAB_HOME", str(path))
+        patch.setenv("PLURALIS_LAB_HEADLESS", "1")
+        yield path
+        pl.Chain.embedded(home=path).stop()
+    shutil.rmtree(path)
+
+
+def small_spec(**changes: Any) -> pl.RunSpec:
+    """Two stages, two replicas, 40 rounds of a tiny GPT on the standard library."""
+    fields: dict[str, Any] = {
+        "model": pl.GPT(n_layer=2, n_head=2, d_model=32, context=64),
+        "stages": 2,
+        "replicas": 2,
+        "boundary": pl.Subspace(8),
+        "steps": 40,
+        "batch_size": 8,
+        "micro_batches": 2,
+        "epoch_rounds": 10,
+        "eval_every": 20,
+        "checkpoint_every": 10,
+    }
+    return pl.RunSpec(**{**fields, **changes})
+
+
+def descendants_of(run: pl.Run) -> list[psutil.Process]:
+    """Return the run's supervisor and every process under it: fork server, workers, p2pd."""
+    supervisor = psutil.Process(run.info["pid"])
+    return [supervisor, *supervisor.children(recursive=True)]
+
+
+def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None:
+    """Check that `processes` end in time. A zombie has ended: its parent has not looked yet."""
+    _, alive = psutil.wait_procs(processes, timeout=within_s)
+    alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not alive, [" ".join(process.cmdline()) for process in alive]
+
+
+def hivemind_sockets() -> set[str]:
+    """Return the socket files of hivemind's daemons on this machine."""
+    return {name for name in os.listdir("/tmp") if name.startswith("hivemind-p2p")}

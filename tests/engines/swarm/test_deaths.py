@@ -1,0 +1,201 @@
+"""SIGKILL of a worker, of the supervisor, of the process that started the run: what is left, and what goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.errors import RunError
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, small_spec
+
+
+def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
+    run = pl.launch(small_spec(steps=60), account="lab-a", participants=PEOPLE)
+    run.wait(round=15, timeout_s=60)
+    run.kill("worker-3")
+    run.wait(timeout_s=90)
+    events = run.events()
+    death = next(e for e in events if e.kind == "worker.state" and e.body["state"] == "dead")
+    assert death.worker == "worker-3"
+    step = next(e for e in events if e.kind == "worker.round" and e.worker == "worker-2" and e.time > death.time)
+    assert step.time - death.time < 5
+    rounds = [e.round for e in events if e.kind == "round"]
+    assert rounds == list(range(60))
+    counted: dict[tuple[int, int], int] = {}
+    for e in events:
+        if e.kind == "worker.round":
+            stage = int(e.worker.removeprefix("worker-")) // 2
+            counted[stage, e.round] = counted.get((stage, e.round), 0) + e.body["tokens"]
+    tokens = run.spec.num_micro_batches * run.spec.tokens_per_micro_batch
+    # A worker that is killed cannot report the round it died in; every other round counts each micro-batch exactly once.
+    whole = [place for place, count in counted.items() if count == tokens]
+    assert len(whole) >= 2 * 60 - 1
+    assert all(count <= tokens for count in counted.values())
+    report = run.audit()
+    assert report.ok, str(report)
+    receipts = [
+        line["body"]
+        for lines in run._directory.evidence.statements_by_epoch().values()
+        for line in lines
+        if line["body"]["worker"] == "worker-3"
+    ]
+    assert any(body["kind"] == "backward" and body["round"] <= step.round for body in receipts)
+    back = run.workers().set_index("worker").loc["worker-3"]
+    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 1, 1)
+    simulated = pl.simulate(run.spec)
+    simulated.wait(timeout_s=60)
+    expected = simulated.metrics()["loss"].dropna().tolist()
+    assert run.metrics()["loss"].dropna().tolist() == pytest.approx(expected, rel=1e-3)
+    run.stop()
+
+
+def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: Path) -> None:
+    before = hivemind_sockets()
+    run = pl.launch(small_spec(), account="lab-a", participants=PEOPLE)
+    run.wait(round=25, timeout_s=60)
+    processes = descendants_of(run)
+    os.kill(run.info["pid"], signal.SIGKILL)
+    assert_all_gone(processes, within_s=5)
+    assert run.state == "failed"
+    assert "resume" in run.info["reason"]
+    assert hivemind_sockets() <= before
+    with pytest.raises(RunError, match="resume"):
+        run.wait(timeout_s=5)
+    done_before = run.metrics()["loss"].dropna()
+
+    reopened = pl.open_run(run.id[:12])
+    reopened.resume().wait(timeout_s=90)
+    assert reopened.state == "serving"
+    events = reopened.events("round", "worker.state")
+    first_after = next(e for e in events if e.kind == "worker.state" and e.body["state"] == "active" and e.round > 0)
+    assert first_after.round in (10, 20)
+    simulated = pl.simulate(run.spec)
+    simulated.wait(timeout_s=60)
+    losses, expected = reopened.metrics()["loss"].dropna(), simulated.metrics()["loss"].dropna()
+    assert losses.tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+    assert losses[first_after.round] == pytest.approx(done_before[first_after.round], rel=1e-4)
+    report = reopened.audit()
+    assert report.ok, str(report)
+    reopened.stop()
+
+
+def test_a_resume_of_a_running_run_is_refused_and_a_stopped_one_goes_on_serving(home: Path) -> None:
+    run = pl.launch(small_spec(steps=10, stages=1, replicas=2, boundary=pl.Dense()), account="lab-a", participants=PEOPLE)
+    with pytest.raises(RunError, match="running already"):
+        run.resume()
+    run.wait(timeout_s=60)
+    run.stop()
+    assert run.state == "stopped"
+    run.resume().wait(timeout_s=60)
+    assert run.state == "serving"
+    assert run.metrics()["loss"].dropna().size == 10
+    run.stop()
+
+
+STARTER = """
+import os, sys, time
+import pluralis_lab as pl
+from tests.engines.swarm.conftest import small_spec
+run = pl.launch(small_spec(steps=100_000), account="lab-a", lifetime=sys.argv[1])
+run.wait(round=1)
+print(run.id, flush=True)
+if sys.argv[2] == "end":
+    sys.exit()
+time.sleep(1000)
+"""
+
+
+def start(lifetime: str, then: str) -> tuple[subprocess.Popen[str], pl.Run]:
+    root = Path(__file__).parents[3]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER, lifetime, then], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if len(line.strip()) == 64:
+            return process, pl.open_run(line.strip())
+    raise AssertionError(process.communicate())
+
+
+def test_a_run_of_lifetime_kernel_ends_when_its_starter_is_killed(home: Path) -> None:
+    process, run = start("kernel", "wait")
+    processes = descendants_of(run)
+    process.kill()
+    process.communicate()
+    assert_all_gone(processes, within_s=10)
+    assert run.state == "stopped"
+    assert run.info["reason"] == "its kernel ended"
+
+
+def test_a_script_that_ends_without_waiting_says_what_it_ended(home: Path) -> None:
+    process, run = start("kernel", "end")
+    _, errors = process.communicate(timeout=30)
+    assert f"run {run.id[:8]} ends with this process" in errors
+    assert run.state == "stopped"
+
+
+def test_a_detached_run_outlives_its_starter(home: Path) -> None:
+    process, run = start("detached", "end")
+    process.communicate(timeout=30)
+    done = run._directory.last("round").round
+    run.wait(round=done + 3, timeout_s=30)
+    assert run.state == "running"
+    run.stop()
+    assert run.state == "stopped"
+
+
+def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    processes = descendants_of(run)
+    run.wait(round=2, timeout_s=60)
+    # The worker's own key becomes readable by others; the next incarnation refuses to use it.
+    os.chmod(run.path / "workers" / "worker-2" / "hot.key", 0o644)
+    run.kill("worker-2")
+    with pytest.raises(RunError) as caught:
+        run.wait(timeout_s=60)
+    assert "worker-2 failed" in str(caught.value)
+    assert "others can read it" in str(caught.value)
+    assert_all_gone(processes, within_s=5)
+    assert run.state == "failed"
+
+
+def test_a_stage_without_a_replica_fails_the_run_with_the_remedy(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a")
+    run.wait(round=12, timeout_s=60)
+    run.kill("worker-1")
+    with pytest.raises(RunError, match="stage 1 has no live replica left; run.resume"):
+        run.wait(timeout_s=30)
+    run.resume().wait(round=15, timeout_s=60)
+    run.stop()
+
+
+def test_commands_without_the_token_do_nothing(home: Path) -> None:
+    import json
+    import socket
+
+    from pluralis_lab.engines.swarm.frames import json_frame
+
+    run = pl.launch(small_spec(steps=100_000), account="lab-a")
+    control = json.loads((run.path / "control.json").read_text())
+    assert (run.path / "control.json").stat().st_mode & 0o077 == 0
+    assert os.stat(control["socket"]).st_mode & 0o077 == 0
+    for garbage in (json_frame({"op": "stop", "token": "0" * 32}), json_frame({"op": "stop"}), b"\xff" * 64, json_frame({"a": 1})):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(5)
+            connection.connect(control["socket"])
+            connection.sendall(garbage)
+            assert connection.recv(100) == b""
+    run.wait(round=2, timeout_s=60)
+    assert run.state == "running"
+    with pytest.raises(RunError, match="no worker 'worker-9'"):
+        run.kill("worker-9")
+    assert psutil.pid_exists(control["pid"])
+    begin = time.monotonic()
+    run.stop()
+    assert time.monotonic() - begin < 10

@@ -1,0 +1,108 @@
+"""Real processes over hivemind compute what the simulation computes, and put on the wire what the codec promises."""
+
+from pathlib import Path
+
+import pytest
+
+import pluralis_lab as pl
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, small_spec
+
+
+@pytest.fixture(scope="module")
+def pair(home: Path) -> tuple[pl.Run, pl.Run]:
+    """The same spec in the swarm and in virtual time, both finished and stopped."""
+    spec = small_spec(stages=2, steps=20, boundary=pl.Subspace(8, "bfloat16"), batch_size=16)
+    before = hivemind_sockets()
+    simulated = pl.simulate(spec)
+    simulated.wait(timeout_s=60)
+    run = pl.launch(spec, account="lab-a", participants=PEOPLE)
+    run.wait(timeout_s=90)
+    processes = descendants_of(run)
+    assert len([process for process in processes if process.name() == "p2pd"]) == 4
+    folder = Path(__import__("json").loads((run.path / "control.json").read_text())["socket"]).parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    run.stop()
+    assert_all_gone(processes, within_s=1)
+    assert hivemind_sockets() <= before
+    assert not folder.exists()
+    return run, simulated
+
+
+def test_the_swarm_gives_the_losses_of_the_simulation(pair: tuple[pl.Run, pl.Run]) -> None:
+    swarm, virtual = (run.metrics().set_index("round")["loss"].dropna() for run in pair)
+    assert list(swarm.index) == list(virtual.index) == list(range(20))
+    for number in range(20):
+        assert swarm[number] == pytest.approx(virtual[number], rel=1e-4)
+
+
+def test_the_swarm_gives_the_validation_losses_of_the_simulation(pair: tuple[pl.Run, pl.Run]) -> None:
+    swarm, virtual = (run.metrics()["validation_loss"].dropna().tolist() for run in pair)
+    assert len(swarm) == 1
+    assert swarm == pytest.approx(virtual, rel=1e-4)
+
+
+def test_bytes_at_the_socket_are_the_codecs_within_five_per_cent(pair: tuple[pl.Run, pl.Run]) -> None:
+    run, _ = pair
+    rank, context = 8, 64
+    wires = [event.body for event in run.events("wire")]
+    assert len(wires) == 2
+    for wire in wires:
+        forward, backward = 2 * rank + 2 * (context + 1) / context, 2 * rank
+        assert wire["codec_forward"] == pytest.approx(forward)
+        assert wire["codec_backward"] == pytest.approx(backward)
+        assert forward < wire["forward_bytes_per_token"] <= 1.05 * forward
+        assert backward < wire["backward_bytes_per_token"] <= 1.05 * backward
+
+
+def test_receivers_record_norm_and_agreement_of_every_worker_and_round(pair: tuple[pl.Run, pl.Run]) -> None:
+    run, _ = pair
+    rounds = run.events("worker.round")
+    assert len(rounds) == 4 * 20
+    for event in rounds:
+        assert event.body["grad_norm"] > 0
+        assert -1 <= event.body["agreement"] <= 1
+    signed = [
+        line["body"]
+        for lines in run._directory.evidence.statements_by_epoch().values()
+        for line in lines
+        if line["body"]["kind"] == "contribution"
+    ]
+    by_place = {(event.worker, event.round): event.body for event in rounds}
+    assert len(signed) == 4 * 20
+    for body in signed:
+        assert body["signer"] != body["worker"]
+        assert body["norm"] == pytest.approx(by_place[body["worker"], body["round"]]["grad_norm"])
+
+
+def test_events_have_no_gap_and_times_do_not_go_back_for_a_worker(pair: tuple[pl.Run, pl.Run]) -> None:
+    for run in pair:
+        events = run.events()
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+
+
+def test_no_worker_held_the_model(pair: tuple[pl.Run, pl.Run]) -> None:
+    run, _ = pair
+    workers = run.workers()
+    held = workers.groupby("stage")["parameters"].first()
+    assert held.sum() == run.info["model_parameters"]
+    assert (workers["parameters"] < run.info["model_parameters"]).all()
+
+
+def test_the_audit_is_in_order_and_shares_sum_to_one(pair: tuple[pl.Run, pl.Run]) -> None:
+    from fractions import Fraction
+
+    for run in pair:
+        report = run.audit()
+        assert report.ok, str(report)
+        closes = run._directory.evidence.closes()
+        assert len(closes) == 2
+        for close in closes:
+            assert sum(Fraction(*share) for share in close["shares"].values()) == 1
+            assert sum(int(wei) for _, _, wei in close["amounts"]) == run.spec.emission * 10**18
+
+
+def test_logs_of_libraries_stay_out_of_the_supervisors_log(pair: tuple[pl.Run, pl.Run]) -> None:
+    run, _ = pair
+    assert "Traceback" not in "".join(run._directory.log_tail(name, lines=1000) for name in ("supervisor", "forkserver"))
+    for worker in range(4):
+        assert "Traceback" not in run._directory.log_tail(f"worker-{worker}", lines=1000)

@@ -1,0 +1,88 @@
+"""Checkpoints: the last two, whole or refused, and for their owner alone."""
+
+import hashlib
+import os
+
+import pytest
+
+from pluralis_lab.errors import StoreError
+from pluralis_lab.store.checkpoints import CheckpointFolder, common_version
+
+
+def save(folder, version, state=None):
+    state = f"state {version}".encode() if state is None else state
+    return folder.save(version, state, hashlib.sha256(state).hexdigest())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path)
+
+
+def test_the_last_two_versions_are_kept(folder):
+    for version in (25, 50, 75, 100, 1000):
+        assert save(folder, version) == len(f"state {version}")
+    assert folder.versions() == [100, 1000]
+    state, digest = folder.load(100)
+    assert state == b"state 100"
+    assert digest == hashlib.sha256(state).hexdigest()
+    with pytest.raises(StoreError, match=r"no checkpoint of round 75.*\[100, 1000\]"):
+        folder.load(75)
+
+
+def test_a_version_that_is_reached_again_replaces_the_old_bits(folder):
+    for attempt in range(6):  # names are digests: whichever sorts first
+        save(folder, 25, f"attempt {attempt}".encode())
+        assert folder.load(25)[0] == f"attempt {attempt}".encode()
+        assert len(list(folder.path.iterdir())) == 1
+
+
+def test_the_latest_counts_where_a_kill_left_both(folder):
+    for attempt in range(6):
+        state = f"attempt {attempt}".encode()
+        file = folder.path / f"checkpoint-25-{hashlib.sha256(state).hexdigest()}.safetensors"
+        file.write_bytes(state)
+        os.utime(file, (1000 + attempt, 1000 + attempt))
+        assert folder.load(25)[0] == state
+    assert folder.versions() == [25]
+
+
+@pytest.mark.parametrize("content", [b"", b"state 2", b"state 26", b"state 25 "])
+def test_a_damaged_file_is_refused(content, folder):
+    save(folder, 25)
+    next(folder.path.iterdir()).write_bytes(content)
+    with pytest.raises(StoreError, match=r"checkpoint-25-.* is damaged"):
+        folder.load(25)
+
+
+def test_other_files_are_left_alone(folder):
+    (folder.path / "hot.key").write_text("secret")
+    (folder.path / "checkpoint-7-short.safetensors").write_text("no digest")
+    (folder.path / ".checkpoint-8.tmp").write_text("half")
+    for version in (1, 2, 3):
+        save(folder, version)
+    assert folder.versions() == [2, 3]
+    assert (folder.path / "hot.key").read_text() == "secret"
+
+
+def test_nobody_else_may_read_the_weights(folder):
+    save(folder, 1)
+    assert next(folder.path.iterdir()).stat().st_mode & 0o777 == 0o600
+
+
+def test_the_common_version_is_the_newest_that_every_stage_has_once(tmp_path):
+    def stage(*replicas):
+        out = []
+        for versions in replicas:
+            path = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+            path.mkdir()
+            out.append(CheckpointFolder(path))
+            for version in versions:
+                save(out[-1], version)
+        return out
+
+    ahead, behind = stage((50, 75), (50,)), stage((25, 50), ())
+    assert common_version([ahead, behind]) == 50
+    assert common_version([ahead, behind, stage((75, 100))]) == 0
+    assert common_version([ahead, stage((), ())]) == 0
+    assert common_version([ahead]) == 75
