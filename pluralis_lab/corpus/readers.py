@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -50,12 +51,14 @@ def open_reader(source: Source, name: str) -> Reader:
 def stdlib_files() -> list[Path]:
     """Return the Python sources of the running interpreter's standard library, sorted by their path inside it."""
     root = Path(sysconfig.get_paths()["stdlib"])
-    found = {
-        path.relative_to(root).as_posix(): path
-        for path in root.rglob("*.py")
-        if not _STDLIB_EXCLUDED & set(path.relative_to(root).parts) and not path.name.startswith("_sysconfigdata")
-    }
-    return [found[inner] for inner in sorted(found)]
+    found = {}
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _STDLIB_EXCLUDED]  # site-packages can hold 10,000 files: never enter it
+        for name in names:
+            if name.endswith(".py") and not name.startswith("_sysconfigdata") and name not in _STDLIB_EXCLUDED:
+                path = Path(folder, name)
+                found[path.relative_to(root).as_posix()] = path
+    return [found[name] for name in sorted(found)]
 
 
 def _files_of(path: Path, name: str) -> list[Path]:

@@ -39,16 +39,22 @@ class StageCompute:
     ----------
     spec : the run's spec
     stage : the stage to hold; only its weights are built
-    corpus : where the head draws micro-batches from; its `vocab` shapes embedding and head
+    corpus : where the head draws micro-batches from; other stages need none if they are told the `vocab`
+    vocab : token ids or classes of the corpus, which shape embedding and head; None: as the corpus says
     device : "cpu" or "cuda:N"
     """
 
-    def __init__(self, spec: RunSpec, stage: int, corpus: Corpus, *, device: str = "cpu") -> None:
+    def __init__(
+        self, spec: RunSpec, stage: int, corpus: Corpus | None, *, vocab: int | None = None, device: str = "cpu"
+    ) -> None:
+        if corpus is None and (stage == 0 or vocab is None):
+            raise RunError(f"stage {stage} was given no corpus; the head draws from one, and other stages must be told its vocab")
         self.spec, self.index, self.corpus, self.device = spec, stage, corpus, torch.device(device)
         self.dtype = torch_dtype(spec)
-        self.vocab = corpus.info().vocab
+        self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
-        self.codec = build_codec(spec, stream_basis(spec, self.vocab), self.dtype)
+        stream = stream_basis(spec, self.vocab)
+        self.codec = build_codec(spec, None if stream is None else stream.to(self.device), self.dtype)
         self.optimizer = build_optimizer(self.module, spec.optimizer)
         self.parameters = list(self.module.parameters())
         self._flights: dict[tuple[int, int], _Flight] = {}
@@ -186,10 +192,12 @@ class StageCompute:
         return sha.hexdigest()
 
     def _draw(self, round_: int, index: int) -> tuple[Tensor, Tensor]:
+        assert self.corpus is not None
         batch = self.corpus.micro_batch(self.spec.seed, round_, index, self.spec.micro_batch_size)
         return self._to_tensors(batch.inputs, batch.targets)
 
     def _draw_validation(self, index: int) -> tuple[Tensor, Tensor]:
+        assert self.corpus is not None
         batch = self.corpus.validation_batch(index, self.spec.micro_batch_size)
         return self._to_tensors(batch.inputs, batch.targets)
 

@@ -38,6 +38,10 @@ class StreamBasis:
         basis = torch.from_numpy(orthonormal(seed, "stream/basis", d_model, rank)).to(dtype)
         return cls(fixed, basis)
 
+    def to(self, device: torch.device) -> "StreamBasis":
+        """Return both on `device`."""
+        return StreamBasis(self.fixed.to(device), self.basis.to(device))
+
 
 class Write(nn.Module):
     """A linear map into the residual stream: `x W`, or `(x Z) Uᵀ` when the stream is confined to Col(U).
@@ -68,9 +72,13 @@ class Write(nn.Module):
 class Embedding(nn.Module):
     """Token ids `[batch, time]` to the stream `[batch, time, d_model]`: frozen part plus trainable part inside Col(U)."""
 
+    fixed: Tensor | None
+    basis: Tensor | None
+
     def __init__(self, model: GPT, vocab: int, seed: int, stream: StreamBasis | None, dtype: torch.dtype) -> None:
         super().__init__()
-        self.stream = stream
+        self.register_buffer("fixed", None if stream is None else stream.fixed, persistent=False)
+        self.register_buffer("basis", None if stream is None else stream.basis, persistent=False)
         width = model.d_model if stream is None else stream.basis.shape[1]
         self.table = nn.Parameter(normal(seed, "embedding", (vocab, width), FIXED_EMBEDDING_STD, dtype))
         if model.positions == "learned":
@@ -79,8 +87,8 @@ class Embedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         x = F.embedding(ids, self.table)
-        if self.stream is not None:
-            x = F.embedding(ids, self.stream.fixed) + x @ self.stream.basis.T
+        if self.fixed is not None and self.basis is not None:
+            x = F.embedding(ids, self.fixed) + x @ self.basis.T
         return x + self.positions[: ids.shape[1]] if self.has_positions else x
 
 

@@ -228,11 +228,14 @@ def test_inspect_measures_without_changing_anything(make_spec, pipeline):
 
 def test_validation_gives_the_loss_without_leaving_a_gradient(make_spec, pipeline, corpus):
     here = pipeline(make_spec(boundary=Subspace(4, wire="same")))
-    wire = None
+    wire, keeps_graphs = None, []
+    for stage in here.stages:
+        stage.module.register_forward_hook(lambda *_: keeps_graphs.append(torch.is_grad_enabled()))
     for stage in here.stages[:-1]:
         wire = stage.run(tasks.Evaluate(0, 0, wire)).output
     done = here.stages[-1].run(tasks.Evaluate(0, 0, wire))
     assert done.tokens == here.spec.tokens_per_micro_batch
+    assert keeps_graphs == [False] * 3
     assert 4.5 < done.loss / done.tokens < 6.5  # ln 256 = 5.55
     with pytest.raises(RunError, match=r"\[\] were counted"):
         here.stages[-1].run(tasks.Collect(0, (0,)))
@@ -347,3 +350,20 @@ def test_the_state_digest_is_that_of_the_weights_alone(make_spec, pipeline):
         one.stages[0].parameters[-1].view(-1)[0] += 1e-12
     assert one.digests()[0] != two.digests()[0]
     assert one.digests()[1:] == two.digests()[1:]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("boundary", [Dense(), Subspace(4, wire="same")], ids=["dense", "subspace"])
+def test_a_gpu_computes_what_a_cpu_does_and_a_state_moves_between_them(boundary, make_spec, pipeline, corpus):
+    spec = make_spec(boundary=boundary)
+    here, there = pipeline(spec), pipeline(spec)
+    there.stages = [StageCompute(spec, stage, corpus, device="cuda:0") for stage in range(spec.stages)]
+    for round_ in range(3):
+        (loss, gradients), (other, other_gradients) = here.step(round_), there.step(round_)
+        assert abs(loss - other) < 1e-12
+        assert max((a - b).abs().max() for a, b in zip(gradients, other_gradients, strict=True)) < 1e-11
+    for stage, other in zip(here.stages, there.stages, strict=True):
+        state = stage.run(tasks.Snapshot(3))
+        other.run(tasks.Restore(3, state.state, state.digest))
+        assert other.state_digest() == stage.state_digest()
+    assert abs(here.step(3)[0] - there.step(3)[0]) < 1e-12

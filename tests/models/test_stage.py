@@ -94,3 +94,16 @@ def test_an_mlp_has_a_ramp_after_every_layer_but_the_last():
     assert second.min() == 0
     assert third.min() < 0
     assert third.shape == (50, 10)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_stage_moves_to_another_device_whole(name):
+    spec = SPECS[name]
+    for stage in range(3):
+        module = build_stage(spec, stage, VOCAB).to("meta")  # a tensor that stays behind meets the others in `forward`
+        x = torch.empty(2, 8, dtype=torch.int64) if stage == 0 else torch.empty(2, 8, 16)
+        if name == "mlp":
+            x = torch.empty(2, (64, 20, 30)[stage])
+        assert module(x.to("meta")).device.type == "meta"
+        own = [value for part in module.modules() for value in vars(part).values()]
+        assert not [value for value in own if isinstance(value, torch.Tensor | gpt_module.StreamBasis)]

@@ -52,8 +52,15 @@ class ForkClient:
         with open(log, "ab") as output:
             command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
             # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
+            # One thread a library: a pool that a library starts on import would not survive the forks.
+            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[theirs.fileno()]
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **threads},
             )
         return theirs, ours
 

@@ -22,9 +22,14 @@ def main(descriptor: int, supervisor: int) -> None:
     import hivemind  # noqa: F401  (loaded here once, so that every fork has it)
     import torch
 
+    from pluralis_lab.contributions.keys import keccak
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
 
     torch.set_num_threads(1)
+    torch.optim.AdamW(
+        [torch.nn.Parameter(torch.zeros(1))]
+    )  # the first optimizer loads 800 modules, better here than in each worker
+    keccak(b"")
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)

@@ -169,12 +169,13 @@ class WorkerProcess:
             task.result()
 
     def _build(self) -> StageCompute:
-        """Open the corpus and build the stage, with the checkpoint's weights if there is one to start from."""
-        context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
-        corpus = open_corpus(
-            self.spec.data, context=context, home=Path(self.arguments["home"]), expected_hash=self.info["corpus"]["hash"]
-        )
-        compute = StageCompute(self.spec, self.me.stage, corpus)
+        """Build the stage, with the checkpoint's weights if there is one to start from; a head also opens the corpus."""
+        corpus = None
+        if self.me.stage == 0:
+            context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
+            facts = self.info["corpus"]
+            corpus = open_corpus(self.spec.data, context=context, home=Path(self.arguments["home"]), expected_hash=facts["hash"])
+        compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"])
         if self.founding and self.version:
             state, digest = self.checkpoints.load(self.version)
             compute.run(tasks.Restore(self.version, state, digest))
