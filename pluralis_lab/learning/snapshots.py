@@ -47,8 +47,11 @@ def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer) -> N
                 raise WireError(
                     f"{key!r} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(parameter.shape)} {parameter.dtype}"
                 )
-        if slots[name] and slots[name].keys() != _ADAM_SLOTS:
-            raise WireError(f"the optimizer state of {name!r} is {sorted(slots[name])}, expected {sorted(_ADAM_SLOTS)}")
+        if not slots[name]:
+            continue
+        if slots[name].keys() != _ADAM_SLOTS or slots[name]["step"].shape != ():
+            shapes = {key: tuple(tensor.shape) for key, tensor in sorted(slots[name].items())}
+            raise WireError(f"the optimizer state of {name!r} is {shapes}, expected {sorted(_ADAM_SLOTS)} with a scalar step")
     optimizer.state.clear()
     with torch.no_grad():
         for name, parameter in named.items():

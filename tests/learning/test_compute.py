@@ -280,8 +280,8 @@ def damaged(state, kind, other_stage):
     from safetensors.torch import load, save
 
     tensors = load(state)
-    name = next(key for key in tensors if key.startswith("weight/"))
-    moment = next(key for key in tensors if key.endswith("/exp_avg"))
+    name = min(key for key in tensors if key.startswith("weight/"))
+    moment = min(key for key in tensors if key.endswith("/exp_avg"))
     if kind == "cut":
         return state[:-3]
     if kind == "no safetensors":
@@ -291,7 +291,9 @@ def damaged(state, kind, other_stage):
     if kind == "a weight missing":
         del tensors[name]
     elif kind == "another shape":
-        tensors[list(tensors)[-1]] = torch.zeros(3, 3, dtype=torch.float64)
+        tensors[max(key for key in tensors if key.startswith("weight/"))] = torch.zeros(3, 3, dtype=torch.float64)
+    elif kind == "a step that is no number":
+        tensors[moment.removesuffix("exp_avg") + "step"] = torch.zeros(3)
     elif kind == "another dtype":
         tensors[name] = tensors[name].float()
     elif kind == "a moment missing":
@@ -313,6 +315,7 @@ KINDS = [
     "a moment missing",
     "a moment of another shape",
     "an unknown moment",
+    "a step that is no number",
 ]
 
 
