@@ -169,7 +169,7 @@ def test_a_stage_without_a_replica_fails_the_run_with_the_remedy(home: Path) -> 
     run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a")
     run.wait(round=12, timeout_s=60)
     run.kill("worker-1")
-    with pytest.raises(RunError, match="stage 1 has no live replica left; run.resume"):
+    with pytest.raises(RunError, match=r"stage 1 has no live replica left; run\.resume"):
         run.wait(timeout_s=30)
     run.resume().wait(round=15, timeout_s=60)
     run.stop()
@@ -185,7 +185,8 @@ def test_commands_without_the_token_do_nothing(home: Path) -> None:
     control = json.loads((run.path / "control.json").read_text())
     assert (run.path / "control.json").stat().st_mode & 0o077 == 0
     assert os.stat(control["socket"]).st_mode & 0o077 == 0
-    for garbage in (json_frame({"op": "stop", "token": "0" * 32}), json_frame({"op": "stop"}), b"\xff" * 64, json_frame({"a": 1})):
+    wrong_token, no_token = json_frame({"op": "stop", "token": "0" * 32}), json_frame({"op": "stop"})
+    for garbage in (wrong_token, no_token, b"\xff" * 64, json_frame({"a": 1})):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
             connection.connect(control["socket"])
