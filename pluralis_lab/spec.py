@@ -30,6 +30,10 @@ from pluralis_lab.parts import (
 SPEC_VERSION: Literal[1] = 1
 
 
+MAX_BRACKETS = 1000
+"""Python's JSON decoder recurses in C: where a library has raised the recursion limit (py-evm does), deep nesting would crash."""
+
+
 class RunSpec(BaseModel):
     """What shall be trained, how it is cut, and how work is counted and paid.
 
@@ -113,9 +117,12 @@ class RunSpec(BaseModel):
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunSpec":
         """Read a spec from JSON. Raises RunSpecError when it is malformed."""
+        brackets = "[{" if isinstance(text, str) else b"[{"
+        if sum(text.count(brackets[place : place + 1]) for place in (0, 1)) > MAX_BRACKETS:
+            raise RunSpecError(f"the spec holds more than {MAX_BRACKETS} brackets, no spec does; write one with spec.to_json()")
         try:
             fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise RunSpecError(f"the spec is not JSON ({error}); write one with spec.to_json()") from None
         if not isinstance(fields, dict):
             raise RunSpecError(f"the spec is a JSON {type(fields).__name__}, not an object; write one with spec.to_json()")
