@@ -117,11 +117,11 @@ class RunSpec(BaseModel):
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunSpec":
         """Read a spec from JSON. Raises RunSpecError when it is malformed."""
-        brackets = "[{" if isinstance(text, str) else b"[{"
-        if sum(text.count(brackets[place : place + 1]) for place in (0, 1)) > MAX_BRACKETS:
+        raw = text.encode() if isinstance(text, str) else text
+        if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS:
             raise RunSpecError(f"the spec holds more than {MAX_BRACKETS} brackets, no spec does; write one with spec.to_json()")
         try:
-            fields = json.loads(text)
+            fields = json.loads(raw)
         except ValueError as error:
             raise RunSpecError(f"the spec is not JSON ({error}); write one with spec.to_json()") from None
         if not isinstance(fields, dict):
