@@ -4,7 +4,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pluralis_lab.chain import Chain
 from pluralis_lab.contributions.attestation import authorisation_typed_data
@@ -12,17 +12,16 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
-from pluralis_lab.errors import RunSpecError
+from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.parts import GPT
 from pluralis_lab.run import Run
-from pluralis_lab.session import is_interactive
+from pluralis_lab.session import Lifetime, chosen_lifetime
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import RunDirectory, lab_home, new_run_id
 from pluralis_lab.worker.roster import worker_name
 
-Lifetime = Literal["detached", "kernel"]
 NO_LEDGER = "0x" + "00" * 20
 
 
@@ -51,8 +50,9 @@ def launch(
     ------
     RunSpecError, CorpusError, ChainError : before anything is started; no run is left behind
     """
+    _check_kinds(spec, chain)
     where = lab_home(home)
-    _check_lifetime(lifetime)
+    lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
     corpus = _corpus_facts(spec, where)
     chain = chain or Chain.embedded(home=where)
@@ -61,11 +61,11 @@ def launch(
     run_id = new_run_id(spec.hash, founder)
     description.update(chain.plan(run_id))
     signer = signer_for(description, seed=spec.seed, home=where)
-    lifetime = lifetime or ("detached" if is_interactive() else "kernel")
+    granted = _granted(chain, signer, spec, owners, run_id)
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
-    processes.start_supervisor(run, version=0)
+    processes.start_supervisor(run, version=0, granted=granted)
     return Run(run)
 
 
@@ -85,11 +85,15 @@ def simulate(
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.
     """
+    _check_kinds(spec, chain)
+    if not isinstance(links, Links | None):
+        raise RunSpecError(f"links={links!r}; give pl.Links(...), e.g. pl.Links('80mbit', latency_ms=20)")
     where = lab_home(home)
     owners = _check_participants(participants, account, spec)
     corpus = _corpus_facts(spec, where)
     links = links or Links()
     signer: Signer
+    granted: dict[str, str] = {}
     if chain is None:
         signer = SeedSigner(spec.seed)
         founder = signer.address(account)
@@ -101,11 +105,12 @@ def simulate(
         run_id = new_run_id(spec.hash, founder)
         description = {**chain.describe(), "account": account, **chain.plan(run_id)}
         signer = signer_for(description, seed=spec.seed, home=where)
+        granted = _granted(chain, signer, spec, owners, run_id)
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="virtual", lifetime="kernel", account=account
     )
     run.update_info(links={"rate": links.rate, "latency_ms": links.latency_ms})
-    processes.start_virtual(run, version=0)
+    processes.start_virtual(run, version=0, granted=granted)
     return Run(run)
 
 
@@ -113,18 +118,33 @@ def _exists(home: Path, spec: RunSpec, founder: str) -> bool:
     return (home / "runs" / new_run_id(spec.hash, founder, spec.seed.to_bytes(32, "big"))).exists()
 
 
-def _check_lifetime(lifetime: str | None) -> None:
-    if lifetime not in (None, "detached", "kernel"):
-        raise RunSpecError(f'lifetime={lifetime!r}; use "detached" or "kernel", or leave it out')
+def _check_kinds(spec: object, chain: object) -> None:
+    """Refuse what a newcomer may hand over instead: a dictionary, a name, a URL."""
+    if not isinstance(spec, RunSpec):
+        raise RunSpecError(
+            f"spec={spec!r:.80} is no RunSpec; describe the run with pl.RunSpec(...) or pl.RunSpec.from_json(text)"
+        )
+    if not isinstance(chain, Chain | None):
+        raise ChainError(f"chain={chain!r}; use pl.Chain.embedded(), or pl.Chain(url) for a JSON-RPC node")
 
 
 def _check_participants(participants: Sequence[str] | None, account: str, spec: RunSpec) -> list[str]:
+    if isinstance(participants, str):
+        raise RunSpecError(f"participants={participants!r} is one text; give a list of account names: [{participants!r}]")
     owners = [account] if participants is None else list(participants)
     if not owners or len(set(owners)) != len(owners):
         raise RunSpecError(f"participants={owners}: name at least one account, and each once")
     if len(owners) > spec.num_workers:
         raise RunSpecError(f"{len(owners)} participants for {spec.num_workers} workers; use at most one participant a worker")
     return owners
+
+
+def _granted(chain: Chain, signer: Signer, spec: RunSpec, owners: list[str], run_id: str) -> dict[str, str]:
+    """Make and unlock the attesters' accounts, where the chain's accounts are behind passphrases; see `Chain.delegate`."""
+    names = owners if spec.attesters is None else list(spec.attesters)
+    for name in names:
+        signer.address(name)
+    return chain.delegate(names, run_id)
 
 
 def _corpus_facts(spec: RunSpec, home: Path) -> dict[str, Any]:

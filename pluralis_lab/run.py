@@ -1,14 +1,15 @@
 """The handle of a run: everything one can ask of it or tell it, from any kernel, after any restart."""
 
 import html
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.engines import processes
-from pluralis_lab.errors import RunError
-from pluralis_lab.session import is_interactive
+from pluralis_lab.errors import PluralisError, RunError
+from pluralis_lab.session import Lifetime, chosen_lifetime, is_interactive
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import Event, RunDirectory, find_run, lab_home, list_runs
 
@@ -50,18 +51,27 @@ class Run:
 
     @property
     def spec(self) -> RunSpec:
-        return self._directory.spec
+        try:
+            return self._directory.spec
+        except FileNotFoundError:
+            raise self._deleted() from None
 
     @property
     def info(self) -> dict[str, Any]:
-        """The facts of `run.json`: participants, workers, chain, corpus, parameters."""
-        return self._directory.info
+        """The facts of `run.json`: participants, workers, chain, corpus, parameters. Raises RunError for a deleted run."""
+        try:
+            return self._directory.info
+        except FileNotFoundError:
+            raise self._deleted() from None
+
+    def _deleted(self) -> RunError:
+        return RunError(f"run {self.id[:8]} was deleted; pl.runs() lists those that are left")
 
     @property
     def state(self) -> str:
         """ "starting", "running", "serving" (trained, workers still up), "stopped" or "failed"."""
         processes.is_running(self._directory)
-        return str(self._directory.info["state"])
+        return str(self.info["state"])
 
     def wait(self, *, round: int | None = None, timeout_s: float | None = None) -> "Run":
         """Wait until every round is trained, showing progress; then leave the record of the run in the output.
@@ -104,10 +114,17 @@ class Run:
         processes.stop(self._directory)
         return self
 
-    def resume(self) -> "Run":
-        """Go on from the newest checkpoint that every stage has, with the losses the run had there.
+    def resume(self, lifetime: Lifetime | None = None) -> "Run":
+        """Go on from the newest checkpoint that every stage has, with the losses the run had there; return at once.
 
-        Raises RunError when the run is running.
+        Parameters
+        ----------
+        lifetime : as for `launch`; a simulation always ends with the process that resumed it
+
+        Raises
+        ------
+        RunError : the run is running
+        ChainError : an attester's account is behind a passphrase, and there is nobody to ask for it
         """
         if processes.is_running(self._directory):
             raise RunError(f"run {self.id[:8]} is running already (state {self.info['state']}); run.stop() ends it")
@@ -117,11 +134,32 @@ class Run:
         for worker in self.info["workers"]:
             folders[worker["stage"]].append(CheckpointFolder(self._directory.worker_folder(worker["name"])))
         version = common_version(folders)
-        lifetime = "detached" if self.info["lifetime"] == "detached" and is_interactive() else "kernel"
+        is_swarm = self.info["engine"] == "swarm"
+        lifetime = chosen_lifetime(lifetime) if is_swarm else "kernel"
+        granted = self._granted()
         self._directory.update_info(state="starting", reason="", lifetime=lifetime)
-        start = processes.start_supervisor if self.info["engine"] == "swarm" else processes.start_virtual
-        start(self._directory, version=version)
+        start = processes.start_supervisor if is_swarm else processes.start_virtual
+        start(self._directory, version=version, granted=granted)
         return self
+
+    def _granted(self) -> dict[str, str]:
+        """Unlock the attesters' accounts for the run's process, where they are behind passphrases."""
+        bound = self.info["chain"]
+        if bound["kind"] != "url":
+            return {}
+        from pluralis_lab.chain import Chain
+
+        chain = Chain(bound["url"], profile=bound["profile"], home=self.path.parent.parent)
+        return chain.delegate([attester["name"] for attester in self.info["attesters"]], self.id)
+
+    def delete(self) -> None:
+        """Remove the run's directory: events, evidence, checkpoints, logs. What is on its chain stays there.
+
+        Raises RunError when the run is running.
+        """
+        if processes.is_running(self._directory):
+            raise RunError(f"run {self.id[:8]} is still {self.info['state']}; end it with run.stop(), then delete it")
+        shutil.rmtree(self.path)
 
     def kill(self, worker: str) -> "Run":
         """Kill a local worker with SIGKILL, as a power cut would; its slot is started again and joins.
@@ -172,14 +210,19 @@ class Run:
     def audit(self) -> "AuditReport":
         """Compute every share again from the public evidence, and name what is forged, missing, replayed or of another run."""
         from pluralis_lab.contributions.audit import audit
+        from pluralis_lab.engines.attesting import attested_closes
         from pluralis_lab.engines.recorder import run_shape
 
         evidence = self._directory.evidence
         shape = run_shape(self._directory)
-        return audit(shape, evidence.closes(), evidence.statements_by_epoch(), evidence.authorisations(), shape.quorum)
+        return audit(
+            shape, attested_closes(self._directory), evidence.statements_by_epoch(), evidence.authorisations(), shape.quorum
+        )
 
     def tokenize(self, account: str | None = None) -> "Token":
         """Put the run's ownership on its chain: deploy, post the attested epochs, hand out the shares. Safe to call again.
+
+        An epoch that an attester's account could not sign when it was closed is signed now, if the account is in this home.
 
         Parameters
         ----------
@@ -190,13 +233,16 @@ class Run:
         RunError : no epoch is closed yet, or the run is a simulation without a chain
         ChainError : the chain refused, or is not the one the run was launched with
         """
+        from pluralis_lab.engines.attesting import attested_closes, sign_missing
+
         chain = self._chain()
-        closes = self._directory.evidence.closes()
-        if not closes:
+        if not self._directory.evidence.closes():
             raise RunError(
                 f"run {self.id[:8]} has no closed epoch yet (an epoch is {self.spec.epoch_rounds} rounds); wait for the first"
             )
         show = _step_printer()
+        sign_missing(self._directory, chain, show)
+        closes = attested_closes(self._directory)
         return chain.tokenize(self.info, self.spec.emission * 10**18, closes, account or self.info["account"], show)
 
     @property
@@ -217,9 +263,11 @@ class Run:
         return Chain.from_description(description, home=self.path.parent.parent)
 
     def __repr__(self) -> str:
-        return f"<Run {self.id[:8]} {self.info['state']}>"
+        return f"<Run {self.id[:8]} {self.info['state'] if self.path.exists() else 'deleted'}>"
 
     def _repr_html_(self) -> str:
+        if not self.path.exists():
+            return html.escape(repr(self))
         info = self.info
         facts = {
             "Run": self.id[:8],
@@ -238,32 +286,42 @@ class Run:
 
 def open_run(run_id: str, *, home: str | Path | None = None) -> Run:
     """Return the run whose id begins with `run_id`. Raises RunError when there is none, or more than one."""
-    run = Run(find_run(run_id, lab_home(home)))
+    if not isinstance(run_id, str):
+        raise RunError(f"open_run({run_id!r}): give a run's id as text, or its beginning; pl.runs() lists them")
+    run = Run(find_run(run_id.strip(), lab_home(home)))
     processes.is_running(run._directory)
     return run
 
 
 def runs(*, home: str | Path | None = None) -> "pd.DataFrame":
-    """Return all runs of this home, newest first: id, state, engine, created, steps done, loss."""
+    """Return all runs of this home, newest first: state, engine, when it was made (UTC), data, workers, rounds done, loss."""
     import pandas as pd
 
-    rows = []
-    for directory in reversed(list_runs(lab_home(home))):
-        processes.is_running(directory)
-        info, last = directory.info, directory.last("round")
-        rows.append(
-            {
-                "run": directory.id[:8],
-                "state": info["state"],
-                "engine": info["engine"],
-                "created": pd.Timestamp(info["created"], unit="s").round("s"),
-                "rounds": 0 if last is None or last.round is None else last.round + 1,
-                "steps": directory.spec.steps,
-                "loss": None if last is None else last.body["loss"],
-            }
-        )
-    columns = ["run", "state", "engine", "created", "rounds", "steps", "loss"]
+    rows = [_row(directory) for directory in reversed(list_runs(lab_home(home)))]
+    columns = ["run", "state", "engine", "created", "data", "workers", "rounds", "steps", "loss"]
     return pd.DataFrame(rows, columns=columns).set_index("run")
+
+
+def _row(directory: RunDirectory) -> dict[str, Any]:
+    """Return a run as a row; one that cannot be read is shown as damaged and hides none of the others."""
+    import pandas as pd
+
+    try:
+        processes.is_running(directory)
+        info, spec, last = directory.info, directory.spec, directory.last("round")
+    except PluralisError:
+        return {"run": directory.id[:8], "state": "damaged"}
+    return {
+        "run": directory.id[:8],
+        "state": info["state"],
+        "engine": info["engine"],
+        "created": pd.Timestamp(info["created"], unit="s").round("s"),
+        "data": spec.data,
+        "workers": spec.num_workers,
+        "rounds": 0 if last is None or last.round is None else last.round + 1,
+        "steps": spec.steps,
+        "loss": None if last is None else last.body["loss"],
+    }
 
 
 def _step_printer() -> Callable[[str, int, int], None]:

@@ -2,7 +2,12 @@
 
 import os
 import sys
-from typing import Any
+from typing import Any, Literal, cast
+
+from pluralis_lab.errors import RunSpecError
+
+Lifetime = Literal["detached", "kernel"]
+"""How long a run lives: on its own, or as long as the process that started it."""
 
 _SERVERS = (
     "jupyter-lab",
@@ -33,6 +38,13 @@ def is_interactive() -> bool:
         return sys.stdin.isatty()
     # A front end names the cell that it runs; papermill and nbconvert do not. A console is known by its Jupyter server.
     return bool(shell.get_parent().get("metadata", {}).get("cellId")) or _has_server_as_parent()
+
+
+def chosen_lifetime(lifetime: str | None) -> Lifetime:
+    """Return `lifetime`; for None "detached" where somebody is in front, else "kernel". Raises RunSpecError for another word."""
+    if lifetime not in (None, "detached", "kernel"):
+        raise RunSpecError(f'lifetime={lifetime!r}; use "detached" or "kernel", or leave it out')
+    return cast(Lifetime, lifetime or ("detached" if is_interactive() else "kernel"))
 
 
 def _ipython() -> Any:

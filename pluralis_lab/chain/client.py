@@ -1,7 +1,5 @@
 """`Chain`: the chain a run is bound to, embedded or behind a URL, and its accounts. Keys stay in the home's daemon."""
 
-import getpass
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.chain.place import ChainPlace, home_folder
 from pluralis_lab.chain.profiles import PROFILES
-from pluralis_lab.chain.provider import CODE_LOCKED, DaemonConnection, RpcError, http_provider, stop_daemon, web3_provider
+from pluralis_lab.chain.provider import DaemonConnection, http_provider, stop_daemon, web3_provider
 from pluralis_lab.chain.reverts import as_chain_error, decode_revert
+from pluralis_lab.chain.sessions import Sessions, passphrase
 from pluralis_lab.errors import ChainError
 
 if TYPE_CHECKING:
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
 WEI = 10**18
 TRANSACTION_GAS_CAP = 16_777_216  # EIP-7825
 RECEIPT_TIMEOUT_S = 300.0
-PASSPHRASE_VARIABLE = "PLURALIS_LAB_PASSPHRASE"
-
-# One passphrase prompt a session: (home, account name) -> the token that the daemon gave for it.
-_sessions: dict[tuple[str, str], str] = {}
 
 
 @dataclass(frozen=True)
@@ -63,6 +58,7 @@ class Chain:
         self.url, self.profile = url, profile
         self.home = home_folder(home)
         self._daemon = DaemonConnection(ChainPlace(self.home))
+        self._sessions = Sessions(lambda: self._daemon, self.home)
         self._web3: Web3 | None = None
         self._chain_id: int | None = None
 
@@ -130,8 +126,8 @@ class Chain:
         """
         address = self._daemon.call("pluralis_account", self.kind, name, False)
         if address is None and create:
-            passphrase = None if self.kind == "embedded" else _passphrase(f"New passphrase for account {name!r}: ", repeat=True)
-            address = self._daemon.call("pluralis_account", self.kind, name, True, passphrase)
+            secret = None if self.kind == "embedded" else passphrase(f"New passphrase for account {name!r}: ", repeat=True)
+            address = self._daemon.call("pluralis_account", self.kind, name, True, secret)
         if address is None:
             raise ChainError(f"no account {name!r} in {self.home}; chain.account({name!r}) makes it")
         return Account(name, address)
@@ -156,6 +152,18 @@ class Chain:
         """Sign an EIP-712 message with the account `name`: 65 bytes as 0x-hex (r, s, v with v 27 or 28). Raises ChainError."""
         return str(self._signed("pluralis_signTypedData", self.kind, name, typed_data))
 
+    def delegate(self, names: Iterable[str], run_id: str) -> dict[str, str]:
+        """Unlock accounts for the process of a run: name -> a token that signs epochs of this run and nothing else.
+
+        Empty for the embedded chain, whose accounts need no unlocking. Raises ChainError when a passphrase is wrong.
+        """
+        return {} if self.kind == "embedded" else self._sessions.delegate(names, run_id)
+
+    def use(self, granted: dict[str, str]) -> "Chain":
+        """Sign with these tokens of `delegate` from now on, and never ask for a passphrase: for a process without a terminal."""
+        self._sessions = Sessions(lambda: self._daemon, self.home, granted)
+        return self
+
     def plan(self, run_id: str) -> dict[str, str]:
         """The addresses of a run's contracts, known before they are deployed: deployer (the run's own), ledger, token.
 
@@ -167,17 +175,7 @@ class Chain:
     def _signed(self, method: str, kind: str, name: str, body: dict[str, Any]) -> Any:
         if kind != "url":
             return self._daemon.call(method, kind, name, body)
-        key = (str(self.home), name)
-        for _ in range(2):  # a session token is void once its daemon has ended; then the passphrase is needed again
-            if key not in _sessions:
-                _sessions[key] = self._daemon.call("pluralis_unlock", name, _passphrase(f"Passphrase of account {name!r}: "))
-            try:
-                return self._daemon.call(method, kind, name, body, _sessions[key])
-            except RpcError as error:
-                if error.code != CODE_LOCKED:
-                    raise
-                del _sessions[key]
-        raise ChainError(f"account {name!r} stays locked")
+        return self._sessions.signed(method, name, body)
 
     # Transactions
 
@@ -266,6 +264,7 @@ class Chain:
 
     def close(self) -> None:
         """Close this object's connection; the daemon goes on."""
+        self._sessions.close()
         self._daemon.close()
 
     def stop(self) -> bool:
@@ -288,18 +287,3 @@ def to_wei(ether: int | float | str | Decimal) -> int:
     if whole != wei or whole < 0:
         raise ChainError(f"ether={ether!r}; use an amount of at least 0 in whole wei (18 decimals)")
     return whole
-
-
-def _passphrase(prompt: str, *, repeat: bool = False) -> str:
-    given = os.environ.get(PASSPHRASE_VARIABLE)
-    if given:
-        return given
-    try:
-        given = getpass.getpass(prompt)
-        if repeat and given != getpass.getpass("The same again: "):
-            raise ChainError("the two passphrases differ; try again")
-    except (EOFError, OSError, RuntimeError) as error:  # no terminal, or a kernel without an input box
-        raise ChainError(f"there is nobody to ask for a passphrase here; set {PASSPHRASE_VARIABLE}") from error
-    if not given:
-        raise ChainError("an empty passphrase protects nothing; give one")
-    return given

@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ class AccountLockedError(ChainError):
     """The account is behind a passphrase that this caller has not given in this session."""
 
 
+@dataclass(frozen=True)
+class Session:
+    """What a session token is good for: all signatures of account `name`, or only those over epochs of one `run`."""
+
+    name: str
+    run: str | None = None
+
+
 class Keystore:
     """The accounts of one home, under `<home>/accounts/<kind>/<name>.json`.
 
@@ -42,7 +51,7 @@ class Keystore:
         self._folder.chmod(0o700)
         self._secret = self._read_or_make_secret(self._folder / "secret")
         self._unlocked: dict[tuple[str, str], LocalAccount] = {}
-        self._sessions: dict[str, str] = {}
+        self._sessions: dict[str, Session] = {}
 
     @staticmethod
     def _read_or_make_secret(path: Path) -> bytes:
@@ -95,7 +104,16 @@ class Keystore:
         """Decrypt an account of kind url and return a session token, without which it signs nothing. Raises ChainError."""
         self._unlocked["url", name] = self._decrypt("url", name, passphrase.encode())
         token = secrets.token_hex(16)
-        self._sessions[token] = name
+        self._sessions[token] = Session(name)
+        return token
+
+    def delegate(self, session: str, run_id: str) -> str:
+        """Return a token that can sign epochs of run `run_id` and nothing else. Raises AccountLockedError for a void session."""
+        known = self._sessions.get(session)
+        if known is None or known.run is not None:
+            raise AccountLockedError("this session is void; unlock the account with its passphrase")
+        token = secrets.token_hex(16)
+        self._sessions[token] = Session(known.name, run_id)
         return token
 
     def _decrypt(self, kind: str, name: str, secret: bytes) -> LocalAccount:
@@ -113,13 +131,20 @@ class Keystore:
         account: LocalAccount = EthAccount.from_key(key)
         return account
 
-    def signer(self, kind: str, name: str, session: str | None = None) -> LocalAccount:
-        """The account ready to sign; for use inside the daemon only. Raises ChainError when it is locked."""
-        if kind == "url" and (session is None or self._sessions.get(session) != name):
+    def signer(self, kind: str, name: str, session: str | None = None, *, run: str | None = None) -> LocalAccount:
+        """The account ready to sign; for use inside the daemon only. Raises ChainError when it is locked.
+
+        run : the run whose epoch is to be signed, None for anything else
+        """
+        if kind == "url" and not self._allows(session, name, run):
             raise AccountLockedError(f"account {name!r} is locked; unlock it with its passphrase, or set PLURALIS_LAB_PASSPHRASE")
         if (kind, name) not in self._unlocked:
             self._unlocked[kind, name] = self._decrypt(kind, name, self._secret)
         return self._unlocked[kind, name]
+
+    def _allows(self, session: str | None, name: str, run: str | None) -> bool:
+        known = None if session is None else self._sessions.get(session)
+        return known is not None and known.name == name and known.run in (None, run)
 
 
 def sign_typed_data(account: LocalAccount, typed_data: dict[str, Any]) -> str:

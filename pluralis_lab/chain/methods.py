@@ -23,7 +23,8 @@ from pluralis_lab.chain.place import ChainPlace
 from pluralis_lab.chain.provider import CODE_LOCKED
 from pluralis_lab.chain.rpc import EthereumMethods
 from pluralis_lab.chain.rpc_values import InvalidParamsError, contract_address, to_address, to_hex, to_int
-from pluralis_lab.errors import ChainError, PluralisError
+from pluralis_lab.contributions.attestation import epoch_typed_data
+from pluralis_lab.errors import ChainError, EvidenceError, PluralisError
 
 GIFT_WEI = 100 * 10**18  # what a new embedded account has
 _FAUCET = ("embedded", FAUCET)
@@ -46,6 +47,7 @@ class Methods:
             "pluralis_accounts": lambda kind: {n: a for n, a in self._keystore.accounts(kind).items() if (kind, n) != _FAUCET},
             "pluralis_account": self.account,
             "pluralis_unlock": self.unlock,
+            "pluralis_delegate": self.delegate,
             "pluralis_plan": self.plan,
             "pluralis_signTypedData": self.sign_typed_data,
             "pluralis_signTransaction": self.sign_transaction,
@@ -117,10 +119,14 @@ class Methods:
         with self._lock:
             return self._keystore.unlock(name, passphrase)
 
+    def delegate(self, session: str, run_id: str) -> str:
+        """A token for a run's own process: it signs that run's epochs and nothing else."""
+        with self._lock:
+            return self._keystore.delegate(session, _checked_run_id(run_id))
+
     def plan(self, run_id: str) -> dict[str, str]:
         """A run's own deployer, made on first use, and the addresses its first two transactions create."""
-        if len(run_id) != 64 or set(run_id) - set("0123456789abcdef"):
-            raise ChainError(f"run id {run_id!r:.80} is not 64 hexadecimal characters")
+        _checked_run_id(run_id)
         with self._lock:
             deployer = self._keystore.find("deployer", run_id) or self._keystore.create("deployer", run_id)
         sender = to_address(deployer)
@@ -129,7 +135,8 @@ class Methods:
     def sign_typed_data(self, kind: str, name: str, typed_data: dict[str, Any], session: str | None = None) -> str:
         """An EIP-712 signature. An embedded account signs for the embedded chain only."""
         with self._lock:
-            signer = self._signer(kind, name, session, (typed_data.get("domain") or {}).get("chainId"))
+            chain_id = (typed_data.get("domain") or {}).get("chainId")
+            signer = self._signer(kind, name, session, chain_id, run=_run_of_epoch(typed_data))
             return sign_typed_data(signer, typed_data)
 
     def sign_transaction(self, kind: str, name: str, transaction: dict[str, Any], session: str | None = None) -> str:
@@ -138,13 +145,13 @@ class Methods:
             signer = self._signer(kind, name, session, transaction.get("chainId"))
             return to_hex(bytes(signer.sign_transaction(_with_numbers(transaction)).raw_transaction))
 
-    def _signer(self, kind: str, name: str, session: str | None, chain_id: Any) -> LocalAccount:
+    def _signer(self, kind: str, name: str, session: str | None, chain_id: Any, run: str | None = None) -> LocalAccount:
         if kind == "embedded" and to_int(chain_id) != self._node.chain_id:
             raise ChainError(
                 f"account {name!r} belongs to the embedded chain {self._node.chain_id} and signs nothing for chain {chain_id}; "
                 "another chain needs an account of its own"
             )
-        return self._keystore.signer(kind, name, session)
+        return self._keystore.signer(kind, name, session, run=run)
 
     def send_transaction(self, kind: str, name: str, transaction: dict[str, Any]) -> str:
         """Fill in, sign and mine a transaction of an embedded account or a deployer; its hash. One that reverts is not mined."""
@@ -188,6 +195,24 @@ class Methods:
         """End the daemon once this is answered."""
         self._on_shutdown()
         return True
+
+
+def _checked_run_id(run_id: str) -> str:
+    if len(run_id) != 64 or set(run_id) - set("0123456789abcdef"):
+        raise ChainError(f"run id {run_id!r:.80} is not 64 hexadecimal characters")
+    return run_id
+
+
+def _run_of_epoch(typed_data: dict[str, Any]) -> str | None:
+    """The run whose epoch this message attests, None when it is anything else, or only looks like one."""
+    message, domain = typed_data.get("message") or {}, typed_data.get("domain") or {}
+    try:
+        run_id, root, data_hash, model_hash = (message[field] for field in ("runId", "root", "dataHash", "modelHash"))
+        place = (domain["chainId"], domain["verifyingContract"])
+        epoch = epoch_typed_data(run_id, message["epoch"], message["attempt"], root, data_hash, model_hash, *place)
+    except (KeyError, TypeError, EvidenceError):
+        return None
+    return str(epoch["message"]["runId"])[2:] if epoch == typed_data else None
 
 
 def _with_numbers(transaction: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,12 @@ CALL_TIMEOUT_S = 300.0
 HTTP_TIMEOUT_S = 30
 CODE_LOCKED, CODE_STOPPING = -32001, -32002
 _STOPPING_RETRIES, _STOPPING_PAUSE_S = 40, 0.05
+# What must not happen twice, so that nothing is known of it when the daemon goes away before it answers.
+_ONCE = frozenset({"pluralis_sendTransaction", "pluralis_fund", "eth_sendRawTransaction"})
+
+
+class DaemonGoneError(ChainError):
+    """The daemon ended between a question and its answer."""
 
 
 class RpcError(ChainError):
@@ -59,8 +65,13 @@ class DaemonConnection:
             + b"\n"
         )
         with self._lock:
-            for _ in range(_STOPPING_RETRIES):
-                answer = self._exchange(method, line)
+            for attempt in range(_STOPPING_RETRIES):
+                try:
+                    answer = self._exchange(method, line)
+                except DaemonGoneError:
+                    if attempt or method in _ONCE:
+                        raise
+                    continue  # it was ending as it was asked, for instance because it was idle: the next one answers
                 if (answer.get("error") or {}).get("code") != CODE_STOPPING:
                     return answer
                 self._drop()  # it was ending and has done nothing; the next one is started as soon as it has let go
@@ -74,7 +85,7 @@ class DaemonConnection:
             answer: dict[str, Any] = json.loads(self._read_line(connection))
         except (OSError, ValueError) as error:
             self._drop()
-            raise ChainError(
+            raise DaemonGoneError(
                 f"the chain daemon went away during {method} ({error!r}); call again, or see {self.place.log}"
             ) from error
         except BaseException:  # an interrupt of the kernel: the answer, still on its way, must not be taken for the next one's

@@ -106,6 +106,10 @@ class Token:
         """Pay revenue to all shares from an account: {transaction, block, account, wei, gas_used}. Raises ChainError."""
         payer = self._payer(account)
         wei = to_wei(ether)
+        has = self.chain.balance(self.chain.account(payer, create=False).address)
+        if wei > has:
+            remedy = f"chain.fund({payer!r}, {ether}) tops it up" if self.chain.kind == "embedded" else "send ether to it first"
+            raise ChainError(f"account {payer!r} has {Decimal(has) / WEI:.6f} ether and cannot pay {ether}; {remedy}")
         receipt = self.chain.transact(payer, to=self.address, data=self._contract.encode_abi("pay", args=[]), value=wei)
         return {
             "transaction": "0x" + bytes(receipt["transactionHash"]).hex(),

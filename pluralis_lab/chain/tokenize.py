@@ -54,7 +54,8 @@ def tokenize(
             )
     chain.account(account)
     attesters = [entry["address"] for entry in run_info["attesters"]]
-    report("deploying the ledger and the token", 0, 1)
+    if not chain.web3.eth.get_code(plan["token"]):  # type: ignore[arg-type]
+        report("deploying the ledger and the token", 0, 1)
     deploy(chain, run_id, attesters, emission_wei0, account)
     ClaimBook(chain.home, plan["ledger"]).save(run_id, lines, account_names(run_info))
 
@@ -64,7 +65,7 @@ def tokenize(
         report(batch[0].what, done, len(steps))
         send_batch(chain, plan["ledger"], batch, account)
         done += len(batch)
-    report("done", done, len(steps))
+    report("done" if steps else "nothing to do: every closed epoch is on the chain", done, len(steps))
     if problem:
         raise ChainError(problem)
     return Token(chain, plan["token"], plan["ledger"], account=account)

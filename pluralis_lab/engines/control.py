@@ -1,14 +1,15 @@
 """What a run's process writes about itself (`control.json`), and the clean-up after one that was killed."""
 
-import contextlib
+import fcntl
 import json
+import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from pluralis_lab.errors import RunError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.files import write_atomic
 
@@ -31,7 +32,7 @@ def is_alive(control: dict[str, Any]) -> bool:
 
 
 def write_control(run: RunDirectory, control: dict[str, Any]) -> None:
-    """Write `control` (socket or None, token, sockets by worker) with this process's identity, readable by its owner alone."""
+    """Write `control` (socket or None, token) with this process's identity, readable by its owner alone."""
     me = psutil.Process()
     facts = {**control, "pid": me.pid, "started": me.create_time()}
     write_atomic(run.path / "control.json", json.dumps(facts).encode(), mode=0o600)
@@ -42,12 +43,31 @@ def remove_control(run: RunDirectory) -> None:
     (run.path / "control.json").unlink(missing_ok=True)
 
 
-def remove_sockets(paths: Iterable[str]) -> None:
-    """Remove socket files of hivemind's daemons, which a killed worker cannot."""
-    for path in paths:
-        if Path(path).name.startswith("hivemind-p2p"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(path).unlink()
+LOCK_VARIABLE = "PLURALIS_LAB_LOCK"
+"""Tells a run's process which inherited descriptor holds the run's lock."""
+
+
+def own(run: RunDirectory) -> None:
+    """Make sure that this process has the run, from whoever started it or by itself. Raises RunError as `lock` does."""
+    inherited = os.environ.pop(LOCK_VARIABLE, "")
+    if inherited.isdecimal() and os.path.samestat(os.fstat(int(inherited)), os.stat(run.path / "lock")):
+        os.set_inheritable(int(inherited), False)
+    else:
+        lock(run)
+
+
+def lock(run: RunDirectory) -> int:
+    """Take the run for this process and those that inherit the returned descriptor, until all of them have closed it.
+
+    Raises RunError when another process has it: two would write the same events.
+    """
+    descriptor = os.open(run.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RunError(f"run {run.id[:8]} is running already: another process has it; run.stop() ends it") from None
+    return descriptor
 
 
 def sweep(run: RunDirectory) -> bool:
@@ -58,14 +78,27 @@ def sweep(run: RunDirectory) -> bool:
     control = read_control(run)
     if control is None or is_alive(control):
         return False
-    remove_sockets(path for paths in control["sockets"].values() for path in paths)
+    try:
+        descriptor = lock(run)
+    except RunError:
+        return False  # it is being started anew, or another process sweeps
+    try:
+        return _clean_up(run)
+    finally:
+        os.close(descriptor)
+
+
+def _clean_up(run: RunDirectory) -> bool:
+    control = read_control(run)
+    if control is None:
+        return False
     if control["socket"] is not None:
         shutil.rmtree(Path(control["socket"]).parent, ignore_errors=True)
-    remove_control(run)
     if run.info["state"] in ("starting", "running", "serving"):
         writer = run.writer()
-        reason = "its supervisor was killed; run.resume() goes on from the last checkpoint"
+        reason = "its supervisor was killed, or found the disk full; run.resume() goes on from the last checkpoint"
         run.update_info(state="failed", reason=reason, pid=None)
         writer.append("run.state", body={"state": "failed", "reason": reason})
         writer.close()
+    remove_control(run)
     return True

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,8 @@ from typing import Any
 
 import psutil
 
-from pluralis_lab.engines.control import read_control, sweep
+from pluralis_lab.chain.sessions import PASSPHRASE_VARIABLE
+from pluralis_lab.engines.control import LOCK_VARIABLE, lock, read_control, sweep
 from pluralis_lab.errors import RunError
 from pluralis_lab.store import RunDirectory
 
@@ -23,42 +25,59 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 """Processes started here, by run id: reaped when they end; with lifetime="kernel" their standard input ends with this one."""
 
 
-def start_supervisor(run: RunDirectory, *, version: int) -> None:
-    """Start the swarm engine's supervisor for `run`, from `version` completed rounds on."""
-    _start(run, "pluralis_lab.engines.swarm.supervisor", version)
+def start_supervisor(run: RunDirectory, *, version: int, granted: dict[str, str] | None = None) -> None:
+    """Start the swarm engine's supervisor for `run`, from `version` completed rounds on.
+
+    granted : tokens of the attesters' accounts by name (`Chain.delegate`); they go through a pipe and are written nowhere
+    """
+    _start(run, "pluralis_lab.engines.swarm.supervisor", version, granted or {})
 
 
-def start_virtual(run: RunDirectory, *, version: int) -> None:
-    """Start the virtual engine's process for `run`."""
-    _start(run, "pluralis_lab.engines.virtual.process", version)
+def start_virtual(run: RunDirectory, *, version: int, granted: dict[str, str] | None = None) -> None:
+    """Start the virtual engine's process for `run`; `granted` as in `start_supervisor`."""
+    _start(run, "pluralis_lab.engines.virtual.process", version, granted or {})
 
 
-def _start(run: RunDirectory, module: str, version: int) -> None:
+def _start(run: RunDirectory, module: str, version: int, granted: dict[str, str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != PASSPHRASE_VARIABLE}
     keeps = run.info["lifetime"] == "kernel"
+    descriptor = lock(run)
     with open(run.path / "logs" / "supervisor.log", "ab") as log:
         # A session of its own: a kernel's interrupt goes to the kernel's process group and must not reach the run.
         process = subprocess.Popen(
             [sys.executable, "-m", module, str(run.path), str(version)],
-            stdin=subprocess.PIPE if keeps else subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "PLURALIS_LAB_HOME": str(run.path.parent.parent)},
+            pass_fds=[descriptor],  # the lock is the child's from its first moment on: nobody else can start between
+            env={**environment, "PLURALIS_LAB_HOME": str(run.path.parent.parent), LOCK_VARIABLE: str(descriptor)},
         )
+    os.close(descriptor)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # one that ended at once: its log says why, and is raised below
+        process.stdin.write(json.dumps(granted).encode() + b"\n")
+        process.stdin.flush()
+    if not keeps:
+        _release(process)
+        process.stdin = None
     _children[run.id] = process
     end = time.monotonic() + START_TIMEOUT_S
     while read_control(run) is None and process.poll() is None:
         if time.monotonic() > end:
             process.kill()
             process.wait()
-            raise RunError(
-                f"the run's process did not start in {START_TIMEOUT_S:.0f} s; its log ends with:\n{run.log_tail('supervisor')}"
-            )
+            raise _failed_to_start(run, f"did not start in {START_TIMEOUT_S:.0f} s")
         time.sleep(0.02)  # another process's file: there is nothing to wait on but the file system
     if process.poll() not in (None, 0):
-        raise RunError(
-            f"the run's process ended with status {process.returncode}; the end of its log:\n{run.log_tail('supervisor')}"
-        )
+        raise _failed_to_start(run, f"ended with status {process.returncode}")
+
+
+def _failed_to_start(run: RunDirectory, how: str) -> RunError:
+    """Note that the run has failed, so that nobody waits for it, and return the error to raise."""
+    if run.info["state"] == "starting":
+        run.update_info(state="failed", reason=f"the run's process {how}", pid=None)
+    return RunError(f"the process of run {run.id[:8]} {how}; the end of its log:\n{run.log_tail('supervisor')}")
 
 
 def is_running(run: RunDirectory) -> bool:
@@ -67,7 +86,17 @@ def is_running(run: RunDirectory) -> bool:
     if child is not None and child.poll() is not None:
         _release(_children.pop(run.id))
     sweep(run)
-    return read_control(run) is not None
+    if read_control(run) is not None:
+        return True
+    _note_if_never_started(run)
+    return False
+
+
+def _note_if_never_started(run: RunDirectory) -> None:
+    """Note the failure of a run whose starter was killed before there was a process, so that nobody waits for it."""
+    facts = run.path / "run.json"
+    if facts.exists() and run.info["state"] == "starting" and time.time() - facts.stat().st_mtime > START_TIMEOUT_S:
+        run.update_info(state="failed", reason="whoever started it was gone before its process was; run.resume() starts it")
 
 
 def command(run: RunDirectory, op: str, **arguments: Any) -> dict[str, Any]:
@@ -82,8 +111,6 @@ def command(run: RunDirectory, op: str, **arguments: Any) -> dict[str, Any]:
     control = read_control(run)
     if control is None or control.get("socket") is None:
         raise RunError(f"run {run.id[:8]} is a simulation, which has no worker processes to {op}")
-    import json
-
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(COMMAND_TIMEOUT_S)
         try:

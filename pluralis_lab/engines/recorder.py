@@ -8,7 +8,7 @@ from typing import Any
 from pluralis_lab.contributions.closing import Close, check_close, close_epoch
 from pluralis_lab.contributions.shape import RunShape
 from pluralis_lab.contributions.tally import tally_epoch
-from pluralis_lab.errors import PluralisError
+from pluralis_lab.errors import ChainError, PluralisError
 from pluralis_lab.learning.wire_cost import codec_bytes_per_token
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.store import EventWriter, RunDirectory
@@ -130,18 +130,26 @@ class Recorder:
         return due
 
     def close_epoch(self, epoch: int) -> dict[str, Any]:
-        """Compute the epoch's table and root and collect its attestations; writes nothing. Heavy: not for an event loop."""
+        """Compute the epoch's table and root and collect its attestations; writes nothing. Heavy: not for an event loop.
+
+        An account that cannot sign now (locked, its daemon restarted) does not stop the training: "unsigned" says who and why.
+        """
         statements = self.run.evidence.statements(epoch)
         authorisations = self.run.evidence.authorisations()
         digests = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
         line = close_epoch(self.shape, epoch, statements, authorisations, digests)
-        line["attestations"] = []
+        line["attestations"], unsigned = [], {}
         for name, address in self.shape.attesters.items():
             owned = name if name in self.shape.participants else None
             typed = check_close(self.shape, line, statements, authorisations, attester=owned)
-            line["attestations"].append({"attester": name, "address": address, "signature": self._sign_epoch(name, typed)})
+            try:
+                signature = self._sign_epoch(name, typed)
+            except ChainError as error:
+                unsigned[name] = str(error)
+                continue
+            line["attestations"].append({"attester": name, "address": address, "signature": signature})
         table = tally_epoch(self.shape, epoch, statements, authorisations)
-        return {"line": line, "unpaid_tokens": sum(row.unattested_units for row in table.rows)}
+        return {"line": line, "unpaid_tokens": sum(row.unattested_units for row in table.rows), "unsigned": unsigned}
 
     def write_close(self, closed: dict[str, Any], *, at: float) -> None:
         """Write what `close_epoch` returned as evidence and as events."""
@@ -160,6 +168,8 @@ class Recorder:
             "unpaid": closed["unpaid_tokens"],
         }
         self.events.append("epoch", None, last, body, time=at)
+        for name, why in closed["unsigned"].items():
+            self.error(f"epoch {epoch} is closed without the signature of {name}: {why}")
         self._write_wire(epoch, last, at)
 
     def _last_round_of(self, epoch: int) -> int:

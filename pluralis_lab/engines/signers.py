@@ -1,6 +1,8 @@
 """Who signs for a participant: its account in the keystore of this home, or a key that follows from the seed of a simulation."""
 
 import hashlib
+import json
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +23,18 @@ class Signer(Protocol):
 
 
 class ChainSigner:
-    """Accounts of a chain; the keystore's daemon signs, no key enters this process."""
+    """Accounts of a chain; the keystore's daemon signs, no key enters this process.
 
-    def __init__(self, description: dict[str, Any], home: Path) -> None:
+    granted : tokens by account name (`Chain.delegate`), for a process that nobody can be asked in; None: ask for passphrases.
+    Nothing here asks the chain's node, which may be away while a run trains.
+    """
+
+    def __init__(self, description: dict[str, Any], home: Path, granted: dict[str, str] | None = None) -> None:
         from pluralis_lab.chain import Chain
 
-        self._chain = Chain.from_description(description, home=home)
+        self._chain = Chain(description["url"], profile=description["profile"], home=home)
+        if granted is not None:
+            self._chain.use(granted)
 
     def address(self, name: str) -> str:
         return str(self._chain.account(name).address)
@@ -51,6 +59,17 @@ class SeedSigner:
         return hashlib.sha256(f"pluralis_lab simulated account {self._seed} {name}".encode()).digest()
 
 
-def signer_for(chain: dict[str, Any], *, seed: int, home: Path) -> Signer:
-    """Return the signer of a run whose `run.json` describes `chain`."""
-    return SeedSigner(seed) if chain["kind"] == "none" else ChainSigner(chain, home)
+def signer_for(chain: dict[str, Any], *, seed: int, home: Path, granted: dict[str, str] | None = None) -> Signer:
+    """Return the signer of a run whose `run.json` describes `chain`; `granted` as in `ChainSigner`."""
+    return SeedSigner(seed) if chain["kind"] == "none" else ChainSigner(chain, home, granted)
+
+
+def granted_on_stdin() -> dict[str, str]:
+    """Read the first line of standard input, where a run's process is given its tokens: they are in no file and no environment.
+
+    Byte by byte, because what follows on standard input is for somebody else. Empty when there is no such line.
+    """
+    line = b""
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):
+        line += byte
+    return dict(json.loads(line or b"{}"))

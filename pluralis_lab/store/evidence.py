@@ -56,12 +56,15 @@ class EvidenceFolder:
 
     def _append(self, name: str, lines: Iterable[Line], *, flush: bool = True) -> None:
         data = b"".join(canonical_json(line) + b"\n" for line in lines)
-        with open(self.path / name, "a+b") as file:
-            _drop_half_line(file)
-            file.write(data)
-            if flush:  # statements outlive a killed process without it; the close of their epoch makes them outlive the machine
-                file.flush()
-                os.fsync(file.fileno())
+        try:
+            with open(self.path / name, "a+b") as file:
+                _drop_half_line(file)
+                file.write(data)
+                if flush:  # statements outlive a killed process without it; their epoch's close makes them outlive the machine
+                    file.flush()
+                    os.fsync(file.fileno())
+        except OSError as error:  # what is there of a line is dropped by the next one, and is not read
+            raise StoreError(f"{name}: {error.strerror}; is the disk full?") from error
 
     def _read(self, name: str) -> list[Line]:
         file = self.path / name

@@ -3,8 +3,8 @@
 Both engines drive the same `Worker`: what is proven in virtual time is the code that runs on the wire.
 """
 
-from pluralis_lab.worker.effects import Compute, Effect, Report, Send, Store
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Started
+from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
+from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
 from pluralis_lab.worker.machine import Worker
 from pluralis_lab.worker.roster import Peer, worker_name
 
@@ -13,9 +13,11 @@ __all__ = [
     "Computed",
     "Effect",
     "Event",
+    "Expel",
     "Peer",
     "PeerLost",
     "Received",
+    "Refused",
     "Report",
     "Send",
     "Started",

@@ -1,34 +1,33 @@
 """How the replicas of a stage make the same step: who counted what, whose contributions are in, and when to apply them.
 
 `FullSync` over `gather` (algorithms.md, "Sync inside a stage"): every replica receives every contribution and steps when all
-live ones have announced the same set. A stage steps only after the stage before it, so that whoever may still need a gradient
-of the round finds somebody who can recompute it with the round's weights.
+live ones have announced the same set. What a replica has announced it never takes back for a smaller one (`Parts` are compared
+as tuples), and everybody moves to the largest set that a live replica has announced; so all that step make the same step.
+
+A stage steps after the stage before it, so that whoever may still need a gradient of the round finds somebody who can recompute
+it with the round's weights; and when all of the next stage hold its contributions, so that a worker that dies there does not
+need an activation again which only a worker that died here can send.
 """
 
 from collections.abc import Callable
 
-from pluralis_lab.contributions.receipts import Kind, sign_receipt
-from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
+from pluralis_lab.worker.countersigning import sign_contributions, sign_neighbours
 from pluralis_lab.worker.desk import Desk
-from pluralis_lab.worker.messages import Committed, Contribution, Counted, Fetch, Have, Item
-from pluralis_lab.worker.roster import Peer
-from pluralis_lab.worker.round_state import Parts, RoundState
+from pluralis_lab.worker.messages import Committed, Contribution, Counted, Fetch, Have
+from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.round_state import Joiners, Parts, RoundState
 
 
 class Commit:
     """Brings a round to its step.
 
-    on_step : called with (round's state, joiners to admit, digest of the weights or None) when the new weights are there
+    on_step : called with (round's state, digest of the weights or None) when the new weights are there
     may_step : asked before this worker agrees to a step; a change to True is followed by `advance`
     """
 
     def __init__(
-        self,
-        desk: Desk,
-        on_step: Callable[[RoundState, tuple[tuple[str, int], ...], str | None], None],
-        *,
-        may_step: Callable[[], bool],
+        self, desk: Desk, on_step: Callable[[RoundState, str | None], None], *, may_step: Callable[[RoundState], bool]
     ) -> None:
         self.desk, self._on_step, self._may_step = desk, on_step, may_step
         self.waiting_joiners: dict[str, int] = {}
@@ -38,86 +37,84 @@ class Commit:
         self.advance(state)
 
     def on_counted(self, source: str, message: Counted) -> None:
-        if self._is_settled(source, message.round):
-            return
-        state = self.desk.current()
-        state.peers_counted[source] = set(message.indices)
-        self.advance(state)
+        if not self._is_settled(source, message.round):
+            state = self.desk.current()
+            state.peers_counted[source] = set(message.indices)
+            self.advance(state)
 
     def on_contribution(self, source: str, message: Contribution) -> None:
-        """Keep a contribution that its author signed, from the author or relayed by a replica that has it."""
-        if self._is_settled(source, message.round):
-            return
-        desk, state = self.desk, self.desk.current()
-        author = desk.roster.get(message.worker)
-        if author is None and message.worker not in state.fetching:
-            return
-        if author is not None:
-            if author.stage != desk.me.stage:
-                return
-            desk.verify("contribution", message.round, author, message.item, message.payload)
-        held = state.contributions.get(message.worker)
-        if held is None or len(held.item["indices"]) <= len(message.item["indices"]):
-            state.contributions[message.worker] = message
-        self.advance(state)
+        """Keep a contribution, from its author or relayed by a replica that has it."""
+        if not self._is_settled(source, message.round):
+            state = self.desk.current()
+            state.contributions[message.worker, message.payload.digest] = message
+            self.advance(state)
 
     def on_have(self, source: str, message: Have) -> None:
-        if self._is_settled(source, message.round):
-            return
-        state = self.desk.current()
-        state.haves[source] = message
-        self.advance(state)
+        desk = self.desk
+        if desk.seats[source][0] != desk.me.stage:
+            if (state := desk.rounds.get(message.round)) is not None:
+                state.next_haves.add(source)
+                self.advance(state)
+        elif not self._is_settled(source, message.round):
+            state = desk.current()
+            state.haves[source] = message
+            self.advance(state)
 
     def on_fetch(self, source: str, message: Fetch) -> None:
         state = self.desk.rounds.get(message.round)
-        if state is not None and message.worker in state.contributions:
-            self.desk.send(source, state.contributions[message.worker])
+        if state is not None:
+            for (worker, _), held in state.contributions.items():
+                if worker == message.worker:
+                    self.desk.send(source, held)
 
     def on_committed(self, source: Peer, message: Committed) -> None:
         """A neighbour stage or a replica has made the step."""
         desk = self.desk
-        if source.stage == desk.me.stage and message.round == desk.round and message.parts:
-            state = desk.current()
-            state.peers_committed.add(source.name)
-            state.decided = message.parts
-            for worker, digest in message.parts:
-                held = state.contributions.get(worker)
-                if (held is None or held.payload.digest != digest) and worker not in state.fetching:
-                    state.fetching.add(worker)
-                    desk.send(source.name, Fetch(message.round, worker))
-            self.advance(state)
+        state = desk.rounds.get(message.round)
+        if state is None:
             return
-        state_or_none = desk.rounds.get(message.round)
-        if state_or_none is None:
-            return
-        state = state_or_none
         if source.stage == desk.me.stage:
             state.peers_committed.add(source.name)
+            if message.round == desk.round and message.parts and state.decided is None:
+                state.decided, state.decided_by = message, source.name
         elif source.stage == desk.me.stage - 1:
             state.previous_committed = True
-        elif source.stage == desk.me.stage + 1:
+        else:
             state.next_committed = True
-        if not state.is_committed:
-            self.advance(state)
+        self.advance(state)
         desk.retire_rounds()
 
-    def on_peer_lost(self, lost: Peer) -> None:
-        """Go on without the dead replica: what it counted is counted anew, by whoever its micro-batches are sent to."""
-        self.waiting_joiners.pop(lost.name, None)
-        if lost.stage != self.desk.me.stage:
+    def on_peer_found(self, peer: Peer) -> None:
+        """Tell a worker that has just joined what it has missed of the round: it may have been no member when this was sent."""
+        desk, state = self.desk, self.desk.current()
+        if peer.since is None or peer.since > state.round:
             return
+        if peer.stage == desk.me.stage:
+            desk.send(peer.name, Counted(state.round, tuple(sorted(state.counted))))
+            for (worker, _), contribution in state.contributions.items():
+                if worker == desk.me.name:
+                    desk.send(peer.name, contribution)
+        if state.have is not None and peer.stage in (desk.me.stage - 1, desk.me.stage):
+            desk.send(peer.name, state.have)
+
+    def on_peer_lost(self, lost: Peer) -> None:
+        """Go on without the dead worker: what a replica counted is counted anew, unless its contribution was agreed on."""
+        self.waiting_joiners.pop(lost.name, None)
         state = self.desk.current()
         state.peers_counted.pop(lost.name, None)
         state.haves.pop(lost.name, None)
+        state.next_haves.discard(lost.name)
+        state.fetching = {(holder, part) for holder, part in state.fetching if holder != lost.name}
         self.advance(state)
         self.desk.retire_rounds()
 
     def on_collect_done(self, task: tasks.Collect, done: tasks.CollectDone) -> None:
         desk, state = self.desk, self.desk.rounds[task.round]
+        sign_neighbours(desk, state)  # whoever has this contribution can use it, even if this worker dies
         item = desk.sign("contribution", task.round, list(task.indices), done.gradient)
         loss = sum(state.loss[index] for index in task.indices) if desk.is_tail else None
         message = Contribution(task.round, desk.me.name, loss, item, done.gradient)
-        state.contributions[desk.me.name] = message
+        state.contributions[desk.me.name, done.gradient.digest] = message
         self._tell(message)
         self.advance(state)
 
@@ -130,140 +127,124 @@ class Commit:
     def on_apply_done(self, task: tasks.Apply, done: tasks.ApplyDone) -> None:
         state = self.desk.rounds[task.round]
         state.is_committed = True
-        joiners = {joiner for have in (*state.haves.values(), state.have) if have is not None for joiner in have.joiners}
-        self._on_step(state, tuple(sorted(joiners)), done.state_digest)
+        self._on_step(state, done.state_digest)
 
     def advance(self, state: RoundState) -> None:
         """Do the next thing that brings this round to its step, if its turn has come."""
         desk = self.desk
         if state.applying is not None or state.round != desk.round or desk.state != "active":
             return
-        parts = state.decided if state.decided is not None else self._agreed_parts(state)
+        parts = self._next_parts(state)
         if parts is None or not self._inspected(state, parts):
             return
-        if not self._may_step():
+        if state.decided is not None and state.decided.parts == parts:
+            self._apply(state, state.decided)
             return
-        if state.have is None or state.have.parts != parts:
-            self._sign_neighbours(state)
-            state.have = Have(state.round, parts, tuple(sorted(self.waiting_joiners.items())))
+        if not self._may_step(state):
+            return
+        joiners = self._next_joiners(state)
+        if state.have is None or (state.have.parts, state.have.joiners) != (parts, joiners):
+            sign_neighbours(desk, state)
+            state.have = Have(state.round, parts, joiners)
             self._tell(state.have)
-        if state.decided is None:
-            mates = [peer for peer in desk.roster.serving(desk.me.stage, state.round) if peer.name != desk.me.name]
-            if any(peer.name not in state.haves or state.haves[peer.name].parts != parts for peer in mates):
-                return
-            if not desk.is_head and not state.previous_committed:
-                return
-        state.applying = parts
-        self._sign_contributions(state, parts)
-        ends_epoch = (state.round + 1) % desk.spec.epoch_rounds == 0 or state.round + 1 == desk.spec.steps
-        desk.compute(tasks.Apply(state.round, self._task_parts(state, parts), wants_digest=ends_epoch))
+            desk.broadcast(desk.roster.stage(desk.me.stage - 1), state.have)
+        if any(state.haves.get(peer.name) != state.have for peer in desk.mates(state.round)):
+            return
+        if (desk.is_head or state.previous_committed) and self._is_next_safe(state):
+            self._apply(state, Committed(state.round, parts, joiners))
 
-    def _agreed_parts(self, state: RoundState) -> Parts | None:
-        """Return the parts that cover the round, None while something is missing; asks for the own sum when it is due."""
+    def _apply(self, state: RoundState, decision: Committed) -> None:
         desk = self.desk
-        mates = [peer.name for peer in desk.roster.serving(desk.me.stage, state.round) if peer.name != desk.me.name]
-        counted = {desk.me.name: state.counted, **{name: state.peers_counted.get(name, set()) for name in mates}}
+        state.applying = decision
+        sign_contributions(desk, state, decision.parts)
+        ends_epoch = (state.round + 1) % desk.spec.epoch_rounds == 0 or state.round + 1 == desk.spec.steps
+        desk.compute(tasks.Apply(state.round, self._task_parts(state, decision.parts), wants_digest=ends_epoch))
+
+    def _next_parts(self, state: RoundState) -> Parts | None:
+        """Return the set to step with, or to announce next; None while something is missing, which is asked for.
+
+        Somebody may name contributions that nobody has: such a set is passed over as long as it is not here.
+        """
+        desk = self.desk
+        if state.decided is not None and self._fetched(state, state.decided.parts, state.decided_by):
+            if state.covers(state.decided.parts, desk.spec.num_micro_batches):
+                return state.decided.parts
+            desk.expel_live(state.decided_by, f"made a step of round {state.round} that does not count each micro-batch once")
+            state.decided = None
+        own = self._own_parts(state) if state.have is None else state.have.parts
+        candidates = [] if own is None else [own]
+        for name, have in sorted(state.haves.items()):
+            if self._fetched(state, have.parts, name):
+                if state.covers(have.parts, desk.spec.num_micro_batches):
+                    candidates.append(have.parts)
+                else:
+                    desk.expel_live(name, f"announced a step of round {state.round} that does not count each micro-batch once")
+        return max(candidates, default=None)
+
+    def _fetched(self, state: RoundState, parts: Parts, holder: str) -> bool:
+        """Whether the contributions `parts` are here; those that are not are asked for, once of each holder."""
+        for part in parts:
+            if part not in state.contributions and (holder, part) not in state.fetching:
+                state.fetching.add((holder, part))
+                self.desk.send(holder, Fetch(state.round, part[0]))
+        return all(part in state.contributions for part in parts)
+
+    def _next_joiners(self, state: RoundState) -> Joiners:
+        """Return everybody whom a replica that takes part would admit: nobody is taken back once announced."""
+        announced = [have.joiners for have in (*state.haves.values(), state.have) if have is not None]
+        return tuple(sorted({*self.waiting_joiners.items(), *(joiner for joiners in announced for joiner in joiners)}))
+
+    def _own_parts(self, state: RoundState) -> Parts | None:
+        """Return the live replicas' contributions when they cover the round; asks for the own sum when it is due."""
+        desk = self.desk
+        counted = {peer.name: state.peers_counted.get(peer.name, set()) for peer in desk.mates(state.round)}
+        self._refuse_double(state, counted)
+        counted[desk.me.name] = state.counted
         covered = set().union(*counted.values())
-        if covered != set(range(desk.spec.num_micro_batches)):
+        is_under_way = (state.senders.keys() if desk.is_tail else state.accepted) - state.counted
+        if len(covered) < desk.spec.num_micro_batches or sum(map(len, counted.values())) != len(covered) or is_under_way:
             return None
-        if sum(map(len, counted.values())) != len(covered):
-            raise RunError(f"round {state.round}: replicas of stage {desk.me.stage} counted a micro-batch twice: {counted}")
         if state.counted and state.collecting != state.counted:
             state.collecting = frozenset(state.counted)
             desk.compute(tasks.Collect(state.round, tuple(sorted(state.counted))))
+        held = {(worker, frozenset(entry.item["indices"])): digest for (worker, digest), entry in state.contributions.items()}
+        wanted = [(name, frozenset(indices)) for name, indices in counted.items() if indices]
+        if not all(entry in held for entry in wanted):
+            return None
+        return tuple(sorted((entry[0], held[entry]) for entry in wanted))
+
+    def _refuse_double(self, state: RoundState, counted: dict[str, set[int]]) -> None:
+        """Give up a replica that says it counted what this worker, whose lane it is, has counted."""
+        desk = self.desk
         for name, indices in counted.items():
-            held = state.contributions.get(name)
-            if indices and (held is None or set(held.item["indices"]) != indices):
-                return None
-        return tuple(sorted((name, state.contributions[name].payload.digest) for name, indices in counted.items() if indices))
+            if both := indices & state.counted:
+                serving, index = desk.roster.serving(desk.me.stage, state.round), min(both)
+                owner = pick(serving, stage=desk.me.stage, round_=state.round, index=index, replicas=desk.spec.replicas)
+                if owner is not None and owner.name == desk.me.name:
+                    desk.expel_live(name, f"says it counted micro-batch {index} of round {state.round}, which was counted here")
+
+    def _is_next_safe(self, state: RoundState) -> bool:
+        """Whether everybody in the next stage holds that stage's contributions, or has made the step already."""
+        desk = self.desk
+        following = [] if desk.is_tail else desk.roster.serving(desk.me.stage + 1, state.round)
+        return state.next_committed or all(peer.name in state.next_haves for peer in following)
 
     def _inspected(self, state: RoundState, parts: Parts) -> bool:
-        """Say whether `parts` are here and measured; measure them if they are here."""
+        """Say whether `parts` are measured; measure them if not."""
         if state.inspected is not None and state.inspected[0] == parts:
             return True
-        for worker, digest in parts:
-            held = state.contributions.get(worker)
-            if held is None or held.payload.digest != digest:
-                return False
         if state.inspecting != parts:
             state.inspecting = parts
             self.desk.compute(tasks.Inspect(state.round, self._task_parts(state, parts)))
         return False
 
     def _task_parts(self, state: RoundState, parts: Parts) -> tuple[tasks.Part, ...]:
-        held = [state.contributions[worker] for worker, _ in parts]
+        held = [state.contributions[part] for part in parts]
         return tuple(tasks.Part(entry.worker, tuple(entry.item["indices"]), entry.payload) for entry in held)
-
-    def _sign_neighbours(self, state: RoundState) -> None:
-        """Counter-sign the activations and gradients this worker used, before anyone can rely on the step."""
-        stage = self.desk.me.stage
-        tallies: list[tuple[Kind, int, dict[str, list[Item]]]] = [
-            ("forward", stage - 1, state.used_forward),
-            ("backward", stage + 1, state.used_backward),
-        ]
-        statements = [
-            self._receipt(kind, state.round, of_stage, worker, items)
-            for kind, of_stage, used in tallies
-            for worker, items in sorted(used.items())
-        ]
-        state.used_forward, state.used_backward = {}, {}  # after a death there can be more to sign, but nothing twice
-        if statements:
-            self.desk.report("statements", round=state.round, statements=statements)
-
-    def _sign_contributions(self, state: RoundState, parts: Parts) -> None:
-        """Counter-sign the weight gradients of the other replicas that this step is made from.
-
-        Alone in its stage, a worker signs its own: that shows work which nobody attested, and is not paid.
-        """
-        assert state.inspected is not None
-        measured = state.inspected[1]
-        me = self.desk.me
-        statements = [
-            self._receipt(
-                "contribution",
-                state.round,
-                me.stage,
-                worker,
-                [state.contributions[worker].item],
-                norm=measured.norms[worker],
-                agreement=measured.agreements[worker],
-            )
-            for worker, _ in parts
-            if worker != me.name or len(parts) == 1
-        ]
-        if statements:
-            self.desk.report("statements", round=state.round, statements=statements)
-
-    def _receipt(
-        self,
-        kind: Kind,
-        round_: int,
-        stage: int,
-        worker: str,
-        items: list[Item],
-        *,
-        norm: float | None = None,
-        agreement: float | None = None,
-    ) -> Item:
-        desk = self.desk
-        return sign_receipt(
-            desk.key,
-            kind=kind,
-            run=desk.run_id,
-            epoch=round_ // desk.spec.epoch_rounds,
-            round=round_,
-            stage=stage,
-            worker=worker,
-            signer=desk.me.name,
-            items=items,
-            norm=norm,
-            agreement=agreement,
-        )
 
     def _tell(self, message: Counted | Contribution | Have) -> None:
         """Send to all replicas of this stage that take part in the round."""
-        desk = self.desk
-        desk.broadcast(desk.roster.serving(desk.me.stage, message.round), message)
+        self.desk.broadcast(self.desk.mates(message.round), message)
 
     def _is_settled(self, source: str, round_: int) -> bool:
         """Say whether `round_` is over here; a replica that is still in it is told with which parts."""
@@ -271,5 +252,5 @@ class Commit:
             return False
         state = self.desk.rounds.get(round_)
         if state is not None and state.applying is not None:
-            self.desk.send(source, Committed(round_, state.applying))
+            self.desk.send(source, state.applying)
         return True

@@ -1,17 +1,17 @@
 """What the parts of one worker share: who it is, where it stands, and the effects it has asked for."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from pluralis_lab.contributions.keys import HotKey
-from pluralis_lab.contributions.receipts import Kind, sign_work, verify_work
-from pluralis_lab.errors import WireError
+from pluralis_lab.contributions.receipts import Kind, sign_work
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker.effects import Compute, Effect, Report, Send, Store
+from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
 from pluralis_lab.worker.messages import Item, Message
-from pluralis_lab.worker.roster import Peer, Roster
+from pluralis_lab.worker.roster import Peer, Roster, worker_name
 from pluralis_lab.worker.round_state import RoundState
 
 State = Literal["starting", "joining", "syncing", "active", "serving"]
@@ -26,11 +26,14 @@ class Desk:
     run_id : 64 hexadecimal characters, in every signature
     me : this worker's slot and key address
     key : the hot key that signs its work
+    keys : the authorised hot keys' addresses by worker name
     round : number of completed rounds the weights stand at
     """
 
-    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, round: int) -> None:
+    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, keys: Mapping[str, str], round: int) -> None:
         self.spec, self.run_id, self.me, self.key, self.round = spec, run_id, me, key, round
+        self.keys = keys
+        self.seats = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
         self.roster = Roster(me, replicas=spec.replicas)
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
@@ -68,6 +71,20 @@ class Desk:
     def store(self, version: int, state: bytes, digest: str) -> None:
         self._outbox.append(Store(version, state, digest))
 
+    def expel(self, worker: str, incarnation: int, reason: str) -> None:
+        """Have the engine give up a peer that broke the protocol."""
+        self._outbox.append(Expel(worker, incarnation, reason))
+
+    def expel_live(self, worker: str, reason: str) -> None:
+        """Expel the incarnation of `worker` that is in the roster, if it is."""
+        peer = self.roster.get(worker)
+        if peer is not None:
+            self.expel(worker, peer.incarnation, reason)
+
+    def mates(self, round_: int) -> list[Peer]:
+        """Return the other live replicas of this stage that take work of `round_`."""
+        return [peer for peer in self.roster.serving(self.me.stage, round_) if peer.name != self.me.name]
+
     def report(self, kind: Any, **body: Any) -> None:
         self._outbox.append(Report(kind, body))
 
@@ -90,29 +107,13 @@ class Desk:
         tokens = len(indices) * self.spec.tokens_per_micro_batch
         return sign_work(self.key, self.run_id, round_, kind, self.me.stage, self.me.name, indices, tokens, payload.digest)
 
-    def verify(self, kind: Kind, round_: int, author: Peer, item: Item, payload: Payload) -> tuple[int, ...]:
-        """Return the indices that `item` covers, when `author` signed it over exactly this `payload`.
-
-        Raises EvidenceError for a signature by another key, WireError for another payload or token count.
-        """
-        work = verify_work(item, author.key, self.run_id, round_, kind, author.stage, author.name)
-        if work.digest != payload.digest:
-            raise WireError(
-                f"{author.name} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})"
-            )
-        if work.tokens != len(work.indices) * self.spec.tokens_per_micro_batch:
-            raise WireError(f"{author.name} claims {work.tokens} tokens for {len(work.indices)} micro-batches of round {round_}")
-        if not all(0 <= index < self.spec.num_micro_batches for index in work.indices):
-            raise WireError(f"{author.name} names the indices {list(work.indices)} of a round of {self.spec.num_micro_batches}")
-        return work.indices
-
     def retire_rounds(self) -> None:
         """Drop rounds that neither this worker nor a neighbour can ask for again."""
         for number in [number for number, state in self.rounds.items() if number < self.round and self._is_settled(state)]:
             del self.rounds[number]
 
     def _is_settled(self, state: RoundState) -> bool:
-        mates = {peer.name for peer in self.roster.serving(self.me.stage, state.round) if peer.name != self.me.name}
+        mates = {peer.name for peer in self.mates(state.round)}
         return (
             state.is_committed
             and (self.is_head or state.previous_committed)

@@ -42,4 +42,13 @@ class Report:
     body: dict[str, Any]
 
 
-Effect = Send | Compute | Store | Report
+@dataclass(frozen=True)
+class Expel:
+    """Give up this incarnation of `worker`, which broke the protocol: close its streams, then hand back `PeerLost`."""
+
+    worker: str
+    incarnation: int
+    reason: str
+
+
+Effect = Send | Compute | Store | Report | Expel

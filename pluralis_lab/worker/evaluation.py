@@ -4,12 +4,15 @@ All stages must evaluate the same weights. A stage steps only after the stage be
 not agree to its own stage's next step until every answer is in.
 """
 
+import math
 from collections.abc import Callable
 
+from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import EvalActivation, EvalDone
-from pluralis_lab.worker.roster import pick
+from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.round_state import RoundState
 
 
 class Evaluation:
@@ -20,7 +23,8 @@ class Evaluation:
         self._results: dict[int, EvalDone] = {}
         self._version: int | None = None
         self._completed = -1
-        self._origins: dict[tuple[int, int], str] = {}
+        self._origins: dict[tuple[int, int], tuple[str, str]] = {}
+        self._sent: dict[tuple[int, int], tuple[str, EvalActivation]] = {}
 
     @property
     def is_pending(self) -> bool:
@@ -30,44 +34,65 @@ class Evaluation:
     def begin(self) -> None:
         """As the first live head, evaluate if the completed rounds call for it."""
         desk = self.desk
-        every = desk.spec.eval_every
-        is_due = desk.round > 0 and (desk.is_finished or (every > 0 and desk.round % every == 0))
-        heads = desk.roster.serving(0, desk.round)
-        is_mine = desk.is_head and bool(heads) and heads[0].name == desk.me.name
-        if is_mine and is_due and self._completed < desk.round:
+        is_mine = desk.is_head and self._first_head() == desk.me.name
+        # Whoever has announced the round's contributions knows from the first head's Have that the answers are in.
+        if is_mine and self._is_due and self._completed < desk.round and desk.current().have is None:
             self._version, self._results = desk.round, {}
             self._ask()
 
-    def on_peer_lost(self) -> None:
-        """Ask again for what a dead worker may have held; as the new first head, for all of it."""
+    def may_step(self, state: RoundState) -> bool:
+        """Whether this worker may agree to the round's step: not before the first head has its answers, and so agrees."""
+        first = self._first_head()
+        waits_for_first = self.desk.is_head and self._is_due and first != self.desk.me.name and first not in state.haves
+        return not self.is_pending and (not waits_for_first or state.have is not None)
+
+    def on_peer_lost(self, lost: Peer) -> None:
+        """Send again what a dead worker of the next stage held; the asking head asks again for whatever may be lost.
+
+        Who sent it must do so: the head may have joined later than the death, and not hear of it. As the new first head, ask
+        for all of it.
+        """
+        for target, message in list(self._sent.values()):
+            if target == lost.name:
+                self._send(message)
         if self._version is not None:
             self._ask()
         elif self.desk.state in ("active", "serving"):
             self.begin()
 
-    def on_activation(self, message: EvalActivation) -> None:
+    def on_peer_found(self, peer: Peer) -> None:
+        """Send on what waits for a worker that fills an empty stage."""
+        for target, message in list(self._sent.values()):
+            if not target and peer.stage == self.desk.me.stage + 1:
+                self._send(message)
+
+    def on_activation(self, source: str, message: EvalActivation) -> None:
         """Pass a validation micro-batch through this stage; one of an older version is dropped."""
         if message.version == self.desk.round:
-            self._origins = {key: origin for key, origin in self._origins.items() if key[0] == message.version}
-            self._origins[message.version, message.index] = message.origin
+            self._forget_before(message.version)
+            self._origins[message.version, message.index] = (message.origin, source)
             self.desk.compute(tasks.Evaluate(message.version, message.index, message.payload))
 
     def on_evaluated(self, task: tasks.Evaluate, done: tasks.EvaluateDone) -> None:
         desk = self.desk
-        origin = self._origins.get((task.version, task.index), desk.me.name)
+        origin, _ = self._origins.get((task.version, task.index), (desk.me.name, ""))
         if done.output is None:
             assert done.loss is not None
+            if not math.isfinite(done.loss):
+                raise RunError(f"the validation loss after {task.version} rounds is {done.loss}; lower the learning rate")
             answer = EvalDone(task.version, task.index, done.loss, done.tokens)
             if origin == desk.me.name:
                 self.on_done(answer)
             else:
                 desk.send(origin, answer)
             return
-        stage = desk.me.stage + 1
-        candidates = desk.roster.serving(stage, task.version)
-        peer = pick(candidates, stage=stage, round_=task.version, index=task.index, replicas=desk.spec.replicas)
-        if peer is not None:
-            desk.send(peer.name, EvalActivation(task.version, task.index, origin, done.output))
+        self._forget_before(task.version)
+        self._send(EvalActivation(task.version, task.index, origin, done.output))
+
+    def on_refused(self, task: tasks.Evaluate, reason: str) -> None:
+        """Give up who sent an activation that cannot be evaluated: the asking head hears of it and asks again."""
+        _, sender = self._origins.pop((task.version, task.index))
+        self.desk.expel_live(sender, reason)
 
     def on_done(self, message: EvalDone) -> None:
         desk = self.desk
@@ -82,6 +107,28 @@ class Evaluation:
         desk.report("validation", round=message.version, loss=loss, tokens=tokens)
         self._version, self._completed = None, message.version
         self._on_complete()
+
+    @property
+    def _is_due(self) -> bool:
+        desk, every = self.desk, self.desk.spec.eval_every
+        return desk.round > 0 and (desk.is_finished or (every > 0 and desk.round % every == 0))
+
+    def _first_head(self) -> str | None:
+        heads = self.desk.roster.serving(0, self.desk.round)
+        return heads[0].name if heads else None
+
+    def _send(self, message: EvalActivation) -> None:
+        """Send `message` to who serves it at the next stage, or keep it until somebody does."""
+        desk, stage = self.desk, self.desk.me.stage + 1
+        candidates = desk.roster.serving(stage, message.version)
+        peer = pick(candidates, stage=stage, round_=message.version, index=message.index, replicas=desk.spec.replicas)
+        self._sent[message.version, message.index] = ("" if peer is None else peer.name, message)
+        if peer is not None:
+            desk.send(peer.name, message)
+
+    def _forget_before(self, version: int) -> None:
+        self._origins = {key: origin for key, origin in self._origins.items() if key[0] >= version}
+        self._sent = {key: sent for key, sent in self._sent.items() if key[0] >= version}
 
     def _ask(self) -> None:
         assert self._version is not None

@@ -35,6 +35,14 @@ class Computed:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """The arithmetic refused the inputs of `task`, which a peer sent: `reason` says what is wrong with them."""
+
+    task: Task
+    reason: str
+
+
+@dataclass(frozen=True)
 class PeerLost:
     """The engine is sure that this incarnation of `worker` is gone: its process ended, or its connection broke for good."""
 
@@ -42,4 +50,4 @@ class PeerLost:
     incarnation: int
 
 
-Event = Started | Received | Computed | PeerLost
+Event = Started | Received | Computed | Refused | PeerLost

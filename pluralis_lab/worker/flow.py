@@ -4,8 +4,10 @@ A micro-batch is known everywhere by (round, index), and every message about it 
 does not compute it again but notes the new sender; so when a worker dies, its stage alone is computed anew, by the survivor.
 """
 
+import math
 from collections.abc import Callable
 
+from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker.desk import Desk
@@ -31,24 +33,19 @@ class Flow:
                 desk.compute(tasks.Forward(state.round, index, None))
 
     def on_activation(self, source: str, message: Activation) -> None:
-        """Compute it, or, if that is done or under way, remember who waits for the gradient."""
-        desk = self.desk
-        author = desk.roster.get(source)
-        if author is None or author.stage != desk.me.stage - 1:
-            return
-        if message.round < desk.round:  # the sender missed that this stage has made the step: nobody needs its gradient
+        """Compute it, or, if that is done or under way, remember who else waits for the gradient."""
+        desk, state, index = self.desk, self.desk.current(), message.index
+        if message.round < desk.round or state.applying is not None:
+            # The sender missed that this stage makes the step: nobody needs its gradient.
             desk.send(source, Committed(message.round, ()))
             return
-        state = desk.current()
-        index = message.index
-        if index in state.source:
-            state.source[index] = source
+        if index in state.senders:
+            if source not in state.senders[index]:
+                state.senders[index].append(source)
             if index in state.returned:
                 desk.send(source, state.returned[index])
             return
-        if desk.verify("forward", message.round, author, message.item, message.payload) != (index,):
-            return
-        state.source[index] = source
+        state.senders[index] = [source]
         state.route[index] = message.route
         state.used_forward.setdefault(source, []).append(message.item)
         desk.compute(tasks.Forward(message.round, index, message.payload))
@@ -57,6 +54,10 @@ class Flow:
         desk, state = self.desk, self.desk.rounds[task.round]
         if done.output is None:
             assert done.loss is not None
+            if not math.isfinite(done.loss):
+                raise RunError(
+                    f"the loss of micro-batch {task.index} of round {task.round} is {done.loss}; lower the learning rate"
+                )
             state.loss[task.index] = done.loss
             self._count(state, task.index, done.gradient)
             return
@@ -68,12 +69,9 @@ class Flow:
         """Run backward with the first gradient that comes for an index; later copies change nothing."""
         desk = self.desk
         state = desk.rounds.get(message.round)
-        author = desk.roster.get(source)
-        if state is None or author is None or author.stage != desk.me.stage + 1:
-            return
+        if state is None or state.applying is not None:
+            return  # a copy of one that was counted: the step is made without it
         if message.index in state.accepted or state.sent_to.get(message.index) != source:
-            return
-        if desk.verify("backward", message.round, author, message.item, message.payload) != (message.index,):
             return
         state.accepted.add(message.index)
         state.used_backward.setdefault(source, []).append(message.item)
@@ -81,6 +79,21 @@ class Flow:
 
     def on_backward_done(self, task: tasks.Backward, done: tasks.BackwardDone) -> None:
         self._count(self.desk.rounds[task.round], task.index, done.gradient)
+
+    def on_forward_refused(self, task: tasks.Forward, reason: str) -> None:
+        """Undo an activation that cannot be computed, and give up who sent it: another worker of its stage sends it anew."""
+        state = self.desk.rounds[task.round]
+        sender = state.senders.pop(task.index)[0]
+        state.used_forward[sender] = [item for item in state.used_forward.get(sender, []) if item["indices"] != [task.index]]
+        self.desk.expel_live(sender, reason)
+
+    def on_backward_refused(self, task: tasks.Backward, reason: str) -> None:
+        """Undo a gradient that cannot be used, and give up who sent it: another worker of its stage computes it anew."""
+        state = self.desk.rounds[task.round]
+        state.accepted.discard(task.index)
+        sender = state.sent_to[task.index]
+        state.used_backward[sender] = [item for item in state.used_backward.get(sender, []) if item["indices"] != [task.index]]
+        self.desk.expel_live(sender, reason)
 
     def on_peer_lost(self, lost: Peer) -> None:
         """Send what the dead worker held to its replacements; as a head, take over its indices."""
@@ -110,7 +123,8 @@ class Flow:
         if gradient is not None:
             item = desk.sign("backward", state.round, [index], gradient)
             state.returned[index] = Gradient(state.round, index, item, gradient)
-            desk.send(state.source[index], state.returned[index])
+            for sender in state.senders[index]:
+                desk.send(sender, state.returned[index])
         self._on_counted(state)
 
     def _forward(self, state: RoundState, index: int, *, dead: str | None = None) -> None:

@@ -1,19 +1,22 @@
 """The worker: one state machine for every stage and engine. `handle(event) -> effects`, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.errors import EvidenceError, RunError, WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import messages as wire
+from pluralis_lab.worker.checks import Checks
 from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Started
+from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
 from pluralis_lab.worker.flow import Flow
+from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 
@@ -30,21 +33,26 @@ class Worker:
     run_id : 64 hexadecimal characters
     me : this worker's slot; ``me.since`` is the round it starts at
     key : the hot key that signs its work; ``key.address == me.key``
-    vocab : the corpus's vocabulary, for the stage's FLOPs
+    keys : the addresses of all workers' authorised hot keys, by name
+    vocab : the corpus's vocabulary, for the stage's FLOPs and the size of its gradient
+
+    A message that breaks the protocol changes nothing and ends in an `Expel` of its sender.
 
     Raises
     ------
-    WireError, EvidenceError : from `handle`, for a message that breaks the protocol; the worker's state is unchanged by it
+    RunError : from `handle`, when the run itself cannot go on: the loss is not finite, or this worker's own arithmetic failed
     """
 
-    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, vocab: int) -> None:
-        self.desk = Desk(spec, run_id, me, key, round=me.since or 0)
+    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, keys: Mapping[str, str], vocab: int) -> None:
+        self.desk = Desk(spec, run_id, me, key, keys=keys, round=me.since or 0)
+        self.checks = Checks(self.desk, vocab=vocab)
         self.flops_per_token = stage_flops_per_token(spec, me.stage, vocab)
-        self.commit = Commit(self.desk, self._on_step, may_step=lambda: not self.evaluation.is_pending)
+        self.commit = Commit(self.desk, self._on_step, may_step=lambda state: self.evaluation.may_step(state))
+        self.membership = Membership(self.desk, self.commit)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self._future: list[tuple[str, wire.Message]] = []
-        self._snapshot_for: dict[int, list[Peer]] = {}
+        self._max_early = 64 + 16 * spec.num_micro_batches  # of one peer: it is at most a few rounds ahead
         self._on_message: dict[type, Callable[[str, Any], None]] = {
             wire.Activation: self.flow.on_activation,
             wire.Gradient: self.flow.on_gradient,
@@ -53,12 +61,12 @@ class Worker:
             wire.Have: self.commit.on_have,
             wire.Fetch: self.commit.on_fetch,
             wire.Committed: self._on_committed,
-            wire.EvalActivation: lambda _, message: self.evaluation.on_activation(message),
+            wire.EvalActivation: self.evaluation.on_activation,
             wire.EvalDone: lambda _, message: self.evaluation.on_done(message),
             wire.Hello: self._on_hello,
-            wire.Lost: lambda _, message: self._lose(message.worker, message.incarnation),
-            wire.Join: self._on_join,
-            wire.State: self._on_state,
+            wire.Lost: lambda _, message: self._on_lost(message),
+            wire.Join: self.membership.on_join,
+            wire.State: self.membership.on_state,
         }
         self._on_result: dict[type, Callable[[Any, Any], None]] = {
             tasks.Forward: self.flow.on_forward_done,
@@ -67,7 +75,7 @@ class Worker:
             tasks.Inspect: self.commit.on_inspect_done,
             tasks.Apply: self.commit.on_apply_done,
             tasks.Evaluate: self.evaluation.on_evaluated,
-            tasks.Snapshot: self._on_snapshot,
+            tasks.Snapshot: self.membership.on_snapshot_done,
             tasks.Restore: self._on_restored,
         }
 
@@ -77,6 +85,8 @@ class Worker:
             self._receive(event.source, event.message)
         elif isinstance(event, Computed):
             self._on_result[type(event.task)](event.task, event.result)
+        elif isinstance(event, Refused):
+            self._refuse(event.task, event.reason)
         elif isinstance(event, PeerLost):
             self._lose(event.worker, event.incarnation)
         else:
@@ -92,16 +102,42 @@ class Worker:
             self._begin_round()
             return
         desk.enter("joining", round=None)
-        self._say_hello(desk.roster.others(), since=None, answer=True)
-        self._ask_to_join()
+        self.membership.say_hello(desk.roster.others(), since=None, answer=True)
+        self.membership.ask_to_join()
 
     def _receive(self, source: str, message: wire.Message) -> None:
-        if not isinstance(message, wire.Hello) and not self.desk.roster.is_live(source):
+        peer = self.desk.roster.get(source)
+        if peer is None and not isinstance(message, wire.Hello):
             return  # from one that is known to be gone, or that has not introduced itself
+        try:
+            self.checks.check(source, message)
+            if self._is_early(message) and sum(sender == source for sender, _ in self._future) >= self._max_early:
+                raise WireError(f"more than {self._max_early} messages of later rounds")
+        except (WireError, EvidenceError) as error:
+            incarnation = peer.incarnation if peer is not None else getattr(message, "incarnation", 0)
+            self.desk.expel(source, incarnation, f"{type(message).__name__}: {error}")
+            return
+        self._take(source, message)
+
+    def _take(self, source: str, message: wire.Message) -> None:
+        """Act on a message that was checked, or keep it until its round begins."""
         if self._is_early(message):
             self._future.append((source, message))
-            return
-        self._on_message[type(message)](source, message)
+        elif isinstance(message, wire.Hello) or self.desk.roster.is_live(source):
+            self._on_message[type(message)](source, message)
+
+    def _refuse(self, task: tasks.Task, reason: str) -> None:
+        """Undo what a peer's unusable bytes began. Raises RunError when the bytes are this worker's own."""
+        if isinstance(task, tasks.Forward) and task.inputs is not None:
+            self.flow.on_forward_refused(task, reason)
+        elif isinstance(task, tasks.Backward):
+            self.flow.on_backward_refused(task, reason)
+        elif isinstance(task, tasks.Evaluate) and task.inputs is not None:
+            self.evaluation.on_refused(task, reason)
+        elif isinstance(task, tasks.Restore):
+            self.membership.on_restore_refused(reason)
+        else:
+            raise RunError(reason)
 
     def _is_early(self, message: wire.Message) -> bool:
         """Whether the message is of a round that this worker has not reached, or it has no weights yet."""
@@ -116,13 +152,14 @@ class Worker:
         desk.current()
         if desk.is_finished:
             desk.enter("serving", round=desk.round)
+            self.membership.admit_waiting()
         if desk.is_head:
             self.evaluation.begin()
             if not desk.is_finished:
                 self.flow.claim()
         early, self._future = self._future, []
         for source, message in early:
-            self._receive(source, message)
+            self._take(source, message)
         if not desk.is_finished:
             self.commit.advance(desk.current())
 
@@ -130,7 +167,7 @@ class Worker:
         if not self.desk.is_finished:
             self.commit.advance(self.desk.current())
 
-    def _on_step(self, state: RoundState, joiners: tuple[tuple[str, int], ...], state_digest: str | None) -> None:
+    def _on_step(self, state: RoundState, state_digest: str | None) -> None:
         """The new weights are there: tell the neighbours, record the round, let joiners in, go on."""
         desk, stage = self.desk, self.desk.me.stage
         assert state.applying is not None
@@ -144,25 +181,20 @@ class Worker:
             work_flops=3 * len(state.counted) * tokens * self.flops_per_token,
             grad_norm=measured.norms.get(desk.me.name),
             agreement=measured.agreements.get(desk.me.name),
-            observed={name: [measured.norms[name], measured.agreements[name]] for name, _ in state.applying},
+            observed={name: [measured.norms[name], measured.agreements[name]] for name, _ in state.applying.parts},
             state_digest=state_digest,
             links=self._link_tokens(state),
         )
         if desk.is_tail:
             targets = desk.spec.num_micro_batches * tokens
-            losses = [state.contributions[worker].loss for worker, _ in state.applying]
+            losses = [state.contributions[part].loss for part in state.applying.parts]
             loss = sum(value for value in losses if value is not None) / targets
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.round += 1
-        admitted = [peer for name, incarnation in joiners if (peer := self._admit(name, incarnation)) is not None]
+        admitted = self.membership.admit_all(state.applying.joiners)
         for neighbour in (stage - 1, stage, stage + 1):
-            desk.broadcast(desk.roster.stage(neighbour), wire.Committed(state.round, state.applying))
-        members = [peer for peer in desk.roster.serving(stage, desk.round) if peer not in admitted]
-        donates = admitted and members and members[0].name == desk.me.name
-        keeps = desk.round % desk.spec.checkpoint_every == 0 or desk.is_finished
-        if donates or keeps:
-            self._snapshot_for[desk.round] = admitted if donates else []
-            desk.compute(tasks.Snapshot(desk.round))
+            desk.broadcast(desk.roster.stage(neighbour), state.applying)
+        self.membership.hand_out_state(admitted)
         desk.retire_rounds()
         self._begin_round()
 
@@ -174,7 +206,7 @@ class Worker:
             link = links.setdefault(state.sent_to[index], {"forward_tokens": 0, "backward_tokens": 0})
             link["forward_tokens"] += tokens
         for index in state.returned:
-            link = links.setdefault(state.source[index], {"forward_tokens": 0, "backward_tokens": 0})
+            link = links.setdefault(state.senders[index][-1], {"forward_tokens": 0, "backward_tokens": 0})
             link["backward_tokens"] += tokens
         return links
 
@@ -186,94 +218,52 @@ class Worker:
     def _lose(self, name: str, incarnation: int) -> None:
         """Forget a dead worker, tell everybody once, and take up what it leaves."""
         desk = self.desk
-        lost = desk.roster.remove(name, incarnation)
-        if lost is None or name == desk.me.name:
+        if name == desk.me.name or (lost := desk.roster.remove(name, incarnation)) is None:
             return
+        self.membership.forget(name)
         desk.broadcast(desk.roster.others(), wire.Lost(name, incarnation))
         if desk.state in ("joining", "syncing"):
             if desk.state == "joining" and lost.stage == desk.me.stage:
-                self._ask_to_join()
+                self.membership.ask_to_join()
             return
+        if lost.stage == desk.me.stage:
+            self.membership.on_replica_lost()
         self.flow.on_peer_lost(lost)
-        self.evaluation.on_peer_lost()
+        self.evaluation.on_peer_lost(lost)
         self.commit.on_peer_lost(lost)
+
+    def _on_lost(self, message: wire.Lost) -> None:
+        """Believe a peer that another one is gone, but only of incarnations that this worker has met.
+
+        About others it is told by its engine; and one message must not keep a worker's later incarnations out.
+        """
+        known = self.desk.roster.get(message.worker)
+        if known is not None and message.incarnation <= known.incarnation:
+            self._lose(message.worker, message.incarnation)
 
     def _on_hello(self, source: str, message: wire.Hello) -> None:
         desk = self.desk
         known = desk.roster.get(source)
         if known is not None and known.incarnation < message.incarnation:
             self._lose(source, known.incarnation)
-            known = None
-        peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
-        if known is not None and known.since is not None and message.since is None:
-            peer = known  # this stage has admitted it already; the Hello was sent before
-        if not desk.roster.add(peer):
-            return
-        if message.answer:
-            since = desk.me.since if desk.state in ("active", "serving") else None
-            self._say_hello([peer], since=since, answer=False)
-        if desk.state == "active":
+        peer = self.membership.on_hello(source, message)
+        if peer is not None and desk.state == "active":
             self.flow.on_peer_found(peer)
-        if desk.state == "joining" and peer.stage == desk.me.stage:
-            self._ask_to_join()
-
-    def _say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
-        me = self.desk.me
-        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer))
-
-    def _ask_to_join(self) -> None:
-        """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
-        desk = self.desk
-        holders = [peer for peer in desk.roster.stage(desk.me.stage) if peer.since is not None]
-        if not holders:
-            desk.report("stalled", stage=desk.me.stage, round=None)
-        desk.broadcast(holders, wire.Join(desk.me.incarnation))
-
-    def _on_join(self, source: str, message: wire.Join) -> None:
-        """Let a joiner in with the next step, or at once when there is none to come."""
-        desk = self.desk
-        peer = desk.roster.get(source)
-        if peer is None or peer.incarnation != message.incarnation or peer.stage != desk.me.stage:
-            return
-        desk.roster.promote(source, None)  # it may have been admitted before, and lost who would have sent it the state
-        if desk.state == "active":
-            self.commit.waiting_joiners[source] = message.incarnation
-            self.commit.advance(desk.current())
-        elif desk.state == "serving":
-            first = desk.roster.serving(desk.me.stage, desk.round)[0]
-            self._admit(source, message.incarnation)
-            if first.name == desk.me.name:
-                self._snapshot_for.setdefault(desk.round, []).append(peer)
-                desk.compute(tasks.Snapshot(desk.round))
-
-    def _admit(self, name: str, incarnation: int) -> Peer | None:
-        desk = self.desk
-        self.commit.waiting_joiners.pop(name, None)
-        peer = desk.roster.get(name)
-        if peer is None or peer.incarnation != incarnation:
-            return None
-        desk.roster.promote(name, desk.round)
-        return desk.roster.get(name)
-
-    def _on_snapshot(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
-        desk = self.desk
-        for peer in self._snapshot_for.pop(task.version, []):
-            desk.send(peer.name, wire.State(done.version, done.digest, done.state))
-        if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
-            desk.store(done.version, done.state, done.digest)
-
-    def _on_state(self, source: str, message: wire.State) -> None:
-        peer = self.desk.roster.get(source)
-        if self.desk.state == "joining" and peer is not None and peer.stage == self.desk.me.stage:
-            self.desk.enter("syncing", round=message.version)
-            self.desk.compute(tasks.Restore(message.version, message.state, message.digest))
+            self.evaluation.on_peer_found(peer)
+            self.commit.on_peer_found(peer)
 
     def _on_restored(self, task: tasks.Restore, done: tasks.RestoreDone) -> None:
         """The state is loaded: take part from this round on."""
         desk = self.desk
         desk.round = done.version
         desk.become_active(done.version)
-        self._say_hello(desk.roster.others(), since=done.version, answer=False)
+        for source, message in self._future:  # who was admitted with this worker takes part as well
+            if isinstance(message, wire.Committed) and message.round == done.version - 1 and self._is_mate(source):
+                self.membership.admit_all(message.joiners)
+        self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
             desk.enter("active", round=done.version)
         self._begin_round()
+
+    def _is_mate(self, source: str) -> bool:
+        return self.desk.seats[source][0] == self.desk.me.stage

@@ -70,7 +70,10 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Have:
-    """I hold the contributions `parts` (worker, digest), which cover the round; I would admit `joiners` (worker, incarnation)."""
+    """I hold the contributions `parts` (worker, digest), which cover the round; I would admit `joiners` (worker, incarnation).
+
+    To replicas of my stage, who step when all say the same; and to the stage before, which until then keeps what it sent.
+    """
 
     round: int
     parts: tuple[tuple[str, str], ...]
@@ -87,10 +90,11 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Committed:
-    """My stage has made the step of `round` from `parts`: what was kept for it may go."""
+    """My stage has made the step of `round` from `parts` and admitted `joiners`: what was kept for it may go."""
 
     round: int
     parts: tuple[tuple[str, str], ...]
+    joiners: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,27 +3,36 @@
 from dataclasses import dataclass, field
 
 from pluralis_lab.learning.tasks import InspectDone
-from pluralis_lab.worker.messages import Activation, Contribution, Gradient, Have, Item
+from pluralis_lab.worker.messages import Activation, Committed, Contribution, Gradient, Have, Item
 
-Parts = tuple[tuple[str, str], ...]
-"""The contributions a step is made from: (worker, digest of its gradient), sorted."""
+Part = tuple[str, str]
+"""One replica's contribution to a step: (worker, digest of its gradient)."""
+
+Parts = tuple[Part, ...]
+"""The contributions a step is made from, sorted."""
+
+Joiners = tuple[tuple[str, int], ...]
+"""Who is admitted with a step: (worker, incarnation), sorted."""
 
 
 @dataclass
 class RoundState:
     """One round at one worker.
 
-    Flow (one entry a micro-batch index): `route`; `source`, who sent its activation; `sent` and `sent_to`, the own output and who
-    got it; `returned`, the own gradient for the previous stage; `loss` on the tail; `accepted`, whose gradient has come back.
+    Flow (one entry a micro-batch index): `route`; `senders` of its activation, the one whose bytes were used first; `sent` and
+    `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
+    `accepted`, whose gradient has come back.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
-    Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` and `haves` by worker;
-    `inspected`, the measured parts; `decided`, parts that a replica has already stepped with.
+    Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
+    later; `fetching`, what was asked for of whom; `have`, announced here, and `haves` by live replica; `next_haves`, workers of
+    the next stage that hold all of theirs; `inspected`, the measured parts; `decided`, what a replica (`decided_by`) has already
+    stepped with; `applying`, what this one steps with.
     """
 
     round: int
     route: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    source: dict[int, str] = field(default_factory=dict)
+    senders: dict[int, list[str]] = field(default_factory=dict)
     sent: dict[int, Activation] = field(default_factory=dict)
     sent_to: dict[int, str] = field(default_factory=dict)
     returned: dict[int, Gradient] = field(default_factory=dict)
@@ -36,15 +45,22 @@ class RoundState:
     counted: set[int] = field(default_factory=set)
     peers_counted: dict[str, set[int]] = field(default_factory=dict)
     collecting: frozenset[int] = frozenset()
-    contributions: dict[str, Contribution] = field(default_factory=dict)
+    contributions: dict[Part, Contribution] = field(default_factory=dict)
+    fetching: set[tuple[str, Part]] = field(default_factory=set)
     inspecting: Parts | None = None
     inspected: tuple[Parts, InspectDone] | None = None
     have: Have | None = None
     haves: dict[str, Have] = field(default_factory=dict)
-    decided: Parts | None = None
-    fetching: set[str] = field(default_factory=set)
-    applying: Parts | None = None
+    next_haves: set[str] = field(default_factory=set)
+    decided: Committed | None = None
+    decided_by: str = ""
+    applying: Committed | None = None
     is_committed: bool = False
     previous_committed: bool = False
     next_committed: bool = False
     peers_committed: set[str] = field(default_factory=set)
+
+    def covers(self, parts: Parts, num_micro_batches: int) -> bool:
+        """Whether `parts`, which are here, hold each micro-batch of the round exactly once."""
+        indices = sorted(index for part in parts for index in self.contributions[part].item["indices"])
+        return indices == list(range(num_micro_batches))

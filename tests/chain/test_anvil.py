@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+import pluralis_lab as pl
 from pluralis_lab.chain import Chain, Token
-from pluralis_lab.chain import client as client_module
+from pluralis_lab.chain import sessions as sessions_module
 from pluralis_lab.errors import ChainError
+from tests.engines.swarm.conftest import descendants_of, small_spec
 
 ANVIL = "@foundry-rs/anvil@1.7.1"
 ETHER = 10**18
@@ -61,7 +63,7 @@ def anvil(require_system, tmp_path):
 @pytest.mark.system("npm")
 def test_the_whole_loop_works_on_any_node(anvil, direct, signed_run, monkeypatch):
     monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse battery")
-    monkeypatch.setattr(client_module, "_sessions", {})
+    monkeypatch.setattr(sessions_module, "_tokens", {})
     chain = Chain(anvil, home=direct.home)
     chain._daemon = direct._daemon
     assert chain.chain_id == 77001
@@ -90,3 +92,59 @@ def test_a_node_that_is_not_there_is_named(direct):
     chain = Chain("http://127.0.0.1:9", home=direct.home)
     with pytest.raises(ChainError, match="could not be reached"):
         chain.describe()
+
+
+@pytest.mark.system("npm")
+@pytest.mark.timeout(240)
+def test_a_launched_run_signs_its_epochs_with_accounts_behind_a_passphrase(anvil, lab_home, monkeypatch):
+    secret = "correct horse battery staple"
+    monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", secret)
+    monkeypatch.setattr(sessions_module, "_tokens", {})
+    chain = Chain(anvil)
+    spec = small_spec(steps=90, epoch_rounds=30, checkpoint_every=30, eval_every=30)
+    run = pl.launch(spec, chain=chain, account="alice", participants=["alice", "bob"])
+    monkeypatch.delenv("PLURALIS_LAB_PASSPHRASE")
+    monkeypatch.setattr("sys.stdin", open(os.devnull))  # noqa: SIM115 - nobody is there to be asked either
+    for process in descendants_of(run):
+        assert secret not in "".join(process.environ().values())
+        assert "PLURALIS_LAB_PASSPHRASE" not in process.environ()
+    tokens = list(sessions_module._tokens.values())
+
+    run.wait(round=31, timeout_s=90)
+    (first,) = _until_closed(run, 1)
+    assert first.body["attested_by"] == ["alice", "bob"]
+    chain.stop()  # the daemon starts again when it is needed, with every account behind a passphrase locked
+    run.wait(timeout_s=90)
+    assert run.state == "serving", "a signature that is not to be had does not stop the training"
+    assert [event.body["attested_by"] for event in run.events("epoch")] == [["alice", "bob"], [], []]
+    messages = [event.body["message"] for event in run.events("error")]
+    assert len(messages) == 4
+    assert messages[0].startswith("epoch 1 is closed without the signature of alice: account 'alice' is locked again")
+    assert "run.tokenize() asks for its passphrase" in messages[0]
+    assert {finding.kind for finding in run.audit().findings} == {"no-quorum"}
+
+    with pytest.raises(ChainError, match="nobody to ask"):
+        run.tokenize()
+    monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", secret)
+    for name in ("alice", "bob"):
+        chain.web3.provider.make_request("anvil_setBalance", [chain.account(name).address, hex(100 * ETHER)])
+    token = run.tokenize()
+    assert run.audit().ok
+    token.pay(ether=1)
+    claimed = token.claim()
+    assert set(claimed["name"]) == {"alice", "bob"}
+    assert sum(claimed["wei"]) + token.status()["dust_wei"] == ETHER
+    run.stop()
+    assert [path for path in lab_home.rglob("*") if path.is_file() and _holds(path, [secret, *tokens])] == []
+
+
+def _until_closed(run, number):
+    deadline = time.monotonic() + 30
+    while len(closed := run.events("epoch")) < number:
+        assert time.monotonic() < deadline, "the epoch was not closed"
+        time.sleep(0.1)
+    return closed
+
+
+def _holds(path, secrets):
+    return any(secret.encode() in path.read_bytes() for secret in secrets)

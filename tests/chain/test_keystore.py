@@ -9,9 +9,10 @@ from eth_account import Account as EthAccount
 from eth_account.messages import encode_typed_data
 
 from pluralis_lab.chain import Chain
-from pluralis_lab.chain import client as client_module
+from pluralis_lab.chain import sessions as sessions_module
 from pluralis_lab.chain.keystore import KINDS, Keystore
-from pluralis_lab.contributions.attestation import authorisation_typed_data
+from pluralis_lab.chain.provider import RpcError
+from pluralis_lab.contributions.attestation import authorisation_typed_data, epoch_typed_data
 from pluralis_lab.errors import ChainError
 
 
@@ -73,6 +74,48 @@ def test_an_account_behind_a_passphrase_signs_only_for_who_gave_it(tmp_path):
         store.signer("url", "mine", "0" * 32)
 
 
+def test_a_runs_process_can_sign_its_epochs_and_nothing_else(direct, monkeypatch):
+    monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse")
+    monkeypatch.setattr(sessions_module, "_tokens", {})
+    owner = Chain("http://127.0.0.1:1", home=direct.home)
+    owner._daemon = direct._daemon
+    address = owner.account("delegator").address
+    granted = owner.delegate(["delegator"], "ab" * 32)
+    monkeypatch.delenv("PLURALIS_LAB_PASSPHRASE")
+    process = Chain("http://127.0.0.1:1", home=direct.home).use(granted)
+    process._daemon = direct._daemon
+
+    epoch = epoch_typed_data("ab" * 32, 3, 0, "11" * 32, "22" * 32, "33" * 32, 1, "0x" + "22" * 20)
+    signature = process.sign_typed_data("delegator", epoch)
+    assert EthAccount.recover_message(encode_typed_data(full_message=epoch), signature=signature) == address
+    other_run = epoch_typed_data("cd" * 32, 3, 0, "11" * 32, "22" * 32, "33" * 32, 1, "0x" + "22" * 20)
+    looks_alike = {**epoch, "domain": {**epoch["domain"], "name": "another project"}}
+    for refused in (other_run, looks_alike, typed_data(1)):
+        with pytest.raises(ChainError, match="is locked again"):
+            process.sign_typed_data("delegator", refused)
+    transaction = {"chainId": 1, "gas": 21000, "nonce": 0, "to": address}
+    with pytest.raises(RpcError, match="locked"):
+        direct._daemon.call("pluralis_signTransaction", "url", "delegator", transaction, granted["delegator"])
+    with pytest.raises(RpcError, match="void"):
+        direct._daemon.call("pluralis_delegate", granted["delegator"], "cd" * 32)
+    with pytest.raises(ChainError, match="'somebody' was not unlocked for this run"):
+        process.sign_typed_data("somebody", epoch)
+
+
+def test_a_process_with_tokens_keeps_the_daemon_from_ending_of_idleness(lab_home, monkeypatch):
+    monkeypatch.setenv("PLURALIS_LAB_CHAIN_IDLE_S", "1.5")
+    monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse")
+    monkeypatch.setattr(sessions_module, "_tokens", {})
+    monkeypatch.setattr(sessions_module, "KEEP_AWAKE_S", 0.3)
+    owner = Chain("http://127.0.0.1:1")
+    owner.account("treasury")
+    process = Chain("http://127.0.0.1:1").use(owner.delegate(["treasury"], "ab" * 32))
+    owner.close()
+    time.sleep(3)
+    process.sign_typed_data("treasury", epoch_typed_data("ab" * 32, 0, 0, "11" * 32, "22" * 32, "33" * 32, 1, "0x" + "22" * 20))
+    process.close()
+
+
 def test_an_embedded_account_signs_for_its_own_chain_only(direct):
     direct.account("lab-a")
     signature = direct.sign_typed_data("lab-a", typed_data(direct.chain_id))
@@ -119,9 +162,9 @@ def test_the_faucet_tops_up(direct):
 def test_without_anybody_to_ask_the_passphrase_comes_from_the_environment(direct, monkeypatch):
     remote = Chain("http://127.0.0.1:1", home=direct.home)
     remote._daemon = direct._daemon
-    monkeypatch.setattr(client_module, "_sessions", {})
+    monkeypatch.setattr(sessions_module, "_tokens", {})
     monkeypatch.delenv("PLURALIS_LAB_PASSPHRASE", raising=False)
-    monkeypatch.setattr(client_module.getpass, "getpass", lambda prompt: (_ for _ in ()).throw(EOFError()))
+    monkeypatch.setattr(sessions_module.getpass, "getpass", lambda prompt: (_ for _ in ()).throw(EOFError()))
     with pytest.raises(ChainError, match="set PLURALIS_LAB_PASSPHRASE"):
         remote.account("treasury")
     monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse")

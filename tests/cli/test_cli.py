@@ -14,7 +14,7 @@ import pytest
 from pluralis_lab.errors import RunSpecError
 from pluralis_lab.store import RunDirectory
 
-COMMANDS = ("launch", "simulate", "runs", "watch", "stop", "resume", "audit", "tokenize", "pay", "claim", "doctor")
+COMMANDS = ("launch", "simulate", "runs", "watch", "stop", "resume", "delete", "audit", "tokenize", "pay", "claim", "doctor")
 
 
 def cli(*arguments: str, stdin: str = "", timeout_s: float = 60, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -114,7 +114,7 @@ def test_wrong_usage_is_status_2(lab_home: Path, arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["watch", "stop", "resume", "audit", "tokenize", "claim"])
+@pytest.mark.parametrize("command", ["watch", "stop", "resume", "delete", "audit", "tokenize", "claim"])
 def test_an_unknown_run_is_one_line_and_status_1(lab_home: Path, command: str) -> None:
     done = cli(command, "abcd")
     assert done.returncode == 1
@@ -210,6 +210,19 @@ def test_a_run_whose_supervisor_was_killed_is_shown_as_failed_with_the_remedy(la
     assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "failed"
 
 
+def test_a_run_is_deleted_when_that_is_meant(lab_home: Path) -> None:
+    kept, gone = make_run(lab_home), make_run(lab_home)
+    assert cli("delete", gone.id[:8], stdin="n\n").returncode == 1
+    assert gone.path.exists()
+    assert f"deleted {gone.id[:8]}" in cli("delete", gone.id[:8], "--yes").stdout
+    assert [path.name for path in (lab_home / "runs").iterdir()] == [kept.id]
+
+
+def test_errors_go_by_their_public_names(lab_home: Path) -> None:
+    done = cli("launch", "--account", "../elsewhere")
+    assert (done.returncode, done.stderr.splitlines()[-1][:24]) == (1, "ChainError: account name")
+
+
 def test_watching_a_finished_run_in_a_pipe_prints_its_story_and_ends(lab_home: Path) -> None:
     run = make_run(lab_home)
     done = cli("watch", run.id[:8])
@@ -256,3 +269,12 @@ def test_ctrl_c_ends_the_watching_and_not_the_run(lab_home: Path) -> None:
     assert "still going; watch it again:  pluralis-lab watch" in rest
     assert (watching.returncode, errors) == (0, "")
     assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "running"
+
+
+def test_a_run_whose_starter_died_before_its_process_began_is_failed(lab_home: Path) -> None:
+    run = make_run(lab_home, state="starting")
+    assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "starting", "it may be starting right now"
+    an_hour_ago = time.time() - 3600
+    os.utime(run.path / "run.json", (an_hour_ago, an_hour_ago))
+    assert json.loads(cli("runs", "--json").stdout)[0]["state"] == "failed"
+    assert "run.resume() starts it" in run.info["reason"]

@@ -77,9 +77,18 @@ class Observed:
 
 
 def run_virtual(
-    spec: RunSpec, corpus: Corpus, *, kills: tuple[Kill, ...] = (), links: Links | None = None, start: Any = None
+    spec: RunSpec,
+    corpus: Corpus,
+    *,
+    kills: tuple[Kill, ...] = (),
+    links: Links | None = None,
+    start: Any = None,
+    on_event: Callable[[VirtualSwarm], object] = lambda swarm: None,
 ) -> Observed:
-    """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round."""
+    """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round.
+
+    on_event : called before each event
+    """
     seen = Observed()
 
     def on_report(worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
@@ -108,7 +117,7 @@ def run_virtual(
     )
     for seat in swarm.seats.values():
         seat.compute.run = _spy(seat.compute.index, seat.compute.run, seen)  # type: ignore[method-assign]
-    swarm.run()
+    swarm.run(should_stop=lambda: on_event(swarm) is not None)
     seen.swarm = swarm
     return seen
 

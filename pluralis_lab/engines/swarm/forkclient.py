@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 
 from pluralis_lab.errors import RunError
 
+log = logging.getLogger(__name__)
+
 OnExit = Callable[[str, int, int], None]
 OnSpawned = Callable[[str, int], None]
 
@@ -21,17 +24,18 @@ class ForkClient:
 
     on_exit : called with (worker name, process id, exit status; negative: the signal) when a worker has ended
     on_spawned : called with (worker name, process id) when it has started
+    on_broken : called with the reason when the server has ended by itself, and all workers with it
     """
 
-    def __init__(self, on_exit: OnExit, on_spawned: OnSpawned) -> None:
-        self._on_exit, self._on_spawned = on_exit, on_spawned
+    def __init__(self, on_exit: OnExit, on_spawned: OnSpawned, on_broken: Callable[[str], None]) -> None:
+        self._on_exit, self._on_spawned, self._on_broken = on_exit, on_spawned, on_broken
         self._names: dict[int, str] = {}
         self._num_asked = 0
         self._all_ended = asyncio.Event()
         self._all_ended.set()
+        self._writer: asyncio.StreamWriter | None = None
         self._listener: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self.is_broken = asyncio.Event()
 
     async def start(self, log: Path) -> None:
         """Start the server and wait until it is warm. Raises RunError with its log when it is not to be had."""
@@ -66,6 +70,7 @@ class ForkClient:
 
     def spawn(self, name: str, log: Path, arguments: dict[str, Any]) -> None:
         """Have a worker started."""
+        assert self._writer is not None
         self._num_asked += 1
         self._all_ended.clear()
         self._writer.write(json.dumps({"spawn": name, "log": str(log), "arguments": arguments}).encode() + b"\n")
@@ -80,10 +85,23 @@ class ForkClient:
             return
         if self._listener is not None:
             self._listener.cancel()
+        else:
+            self._process.kill()  # it loads its libraries still, and has forked nothing
+        if self._writer is not None:
             self._writer.close()
         await asyncio.to_thread(self._process.wait)
 
     async def _listen(self) -> None:
+        reason = "its socket closed"
+        try:
+            await self._hear()
+        except Exception as error:  # nobody waits for this task: whatever ends it must be heard of
+            log.exception("lost the fork server")
+            reason = f"{type(error).__name__}: {error}"
+        self._all_ended.set()
+        self._on_broken(reason)
+
+    async def _hear(self) -> None:
         while line := await self._reader.readline():
             message = json.loads(line)
             if "spawned" in message:
@@ -95,5 +113,3 @@ class ForkClient:
                 self._on_exit(name, message["exited"], message["status"])
                 if self._num_asked == 0:
                     self._all_ended.set()
-        self.is_broken.set()
-        self._all_ended.set()

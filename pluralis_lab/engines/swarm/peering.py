@@ -5,9 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 
 from hivemind.p2p import P2P, PeerID
-from hivemind.p2p.p2p_daemon_bindings.control import P2PDaemonError
 from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
-from hivemind.p2p.p2p_daemon_bindings.utils import P2PHandlerError
 from hivemind.utils.multiaddr import Multiaddr
 
 from pluralis_lab.engines.meter import WireMeter
@@ -102,7 +100,7 @@ class Peering:
             await asyncio.wait_for(dial(self.p2p, record.peer_id, record.addresses), OPEN_TIMEOUT_S)
             opened = self.p2p.call_binary_stream_handler(record.peer_id, self._protocol)
             _, _, writer = await asyncio.wait_for(opened, OPEN_TIMEOUT_S)
-        except (TimeoutError, OSError, P2PDaemonError, P2PHandlerError) as error:
+        except Exception as error:  # whatever hivemind raises, the peer cannot be reached
             self._lose(record, f"cannot be reached ({type(error).__name__}: {error})")
             return
         try:
@@ -136,6 +134,8 @@ class Peering:
         self.connect(record)
         try:
             while (data := await read_frame(reader, limit_bytes=self._limit_bytes)) is not None:
+                if self._records.get(record.name) != record:
+                    return  # given up, or replaced by a later incarnation, whose messages these are not
                 self.meter.received(len(data))
                 self._on_message(record.name, decode(data))
         except WireError as error:

@@ -23,7 +23,7 @@ import psutil
 
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
-from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import json_frame, read_json
 from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
@@ -51,7 +51,6 @@ class Seat:
     pid: int | None = None
     writer: asyncio.StreamWriter | None = None
     addresses: list[str] = field(default_factory=list)
-    sockets: list[str] = field(default_factory=list)
     is_up: bool = False
     is_told_to_go: bool = False
     since: int | None = None
@@ -67,10 +66,10 @@ class Seat:
 class Supervisor:
     """Runs one run from `version` rounds on (0: from the seed) until it is stopped."""
 
-    def __init__(self, run: RunDirectory, *, version: int) -> None:
+    def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
         self.run, self.version = run, version
         self.spec, self.info = run.spec, run.info
-        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent)
+        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
         self.recorder = Recorder(run, sign_epoch=signer.sign, clock=time.time)
         self.seats = {
             worker["name"]: Seat(worker["name"], number, worker["stage"]) for number, worker in enumerate(self.info["workers"])
@@ -95,12 +94,9 @@ class Supervisor:
             self.recorder.forget_after(self.version)
         self.recorder.run_state("starting", pid=os.getpid())
         watch_stdin = asyncio.create_task(self._watch_stdin()) if self.info["lifetime"] == "kernel" else None
-        self.forks = ForkClient(self._on_exit, self._on_spawned)
+        self.forks = ForkClient(self._on_exit, self._on_spawned, self._on_forks_broken)
         try:
-            await self.forks.start(self.run.path / "logs" / "forkserver.log")
-            self._choose_founders()
-            for seat in self.seats.values():
-                self._spawn(seat)
+            await self._start()
             await self._ending.wait()
         except Exception as error:
             log.exception("the supervisor failed")
@@ -113,13 +109,39 @@ class Supervisor:
             server.close()
             if watch_stdin is not None:
                 watch_stdin.cancel()
-            state, reason = self._end_state
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._write_end()
+        return 1 if self._end_state[0] == "failed" else 0
+
+    async def _start(self) -> None:
+        """Start the fork server and the workers, unless the run is ended meanwhile."""
+        ending = asyncio.create_task(self._ending.wait())
+        starting = asyncio.create_task(self.forks.start(self.run.path / "logs" / "forkserver.log"))
+        await asyncio.wait([ending, starting], return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if not starting.done():
+            starting.cancel()
+            return
+        starting.result()
+        self._choose_founders()
+        for seat in self.seats.values():
+            self._spawn(seat)
+
+    def _write_end(self) -> None:
+        """Record how the run ended. On a full disk `control.json` stays, and whoever looks next records it (`control.sweep`)."""
+        state, reason = self._end_state
+        try:
             self.recorder.run_state(state, reason, pid=None)
             self.recorder.close()
-            control.remove_sockets(path for seat in self.seats.values() for path in seat.sockets)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            control.remove_control(self.run)
-        return 1 if state == "failed" else 0
+        except (PluralisError, OSError):
+            log.exception("the end of the run (%s: %s) could not be recorded", state, reason)
+            self._end_state = ("failed", reason)
+            return
+        control.remove_control(self.run)
+
+    def _on_forks_broken(self, reason: str) -> None:
+        """The fork server is gone, and the kernel has killed all workers with it."""
+        self._fail(f"the fork server ended and took the workers along ({reason}); run.resume() goes on from the last checkpoint")
 
     def end(self, state: str, reason: str) -> None:
         """Begin to shut down; the first reason given is the one recorded."""
@@ -129,8 +151,7 @@ class Supervisor:
 
     def _write_control(self) -> None:
         """Write what a kernel needs to command this run, and what a sweeper needs to clean up after it."""
-        sockets = {seat.name: seat.sockets for seat in self.seats.values()}
-        control.write_control(self.run, {"socket": self.socket, "token": self.token, "sockets": sockets})
+        control.write_control(self.run, {"socket": self.socket, "token": self.token})
 
     def _choose_founders(self) -> None:
         """On a resume, begin with the workers that have the checkpoint; the others join them."""
@@ -203,17 +224,18 @@ class Supervisor:
         if hello["incarnation"] != seat.incarnation:
             return
         seat.writer = writer
+        if self._ending.is_set():
+            self._say(seat, op="stop")
         while (message := await read_json(reader, limit_bytes=1 << 28)) is not None:
             try:
                 self._hear(seat, message)
-            except PluralisError as error:
+            except (PluralisError, OSError) as error:
                 self._fail(f"the record could not be kept: {error}")
 
     def _hear(self, seat: Seat, message: dict[str, Any]) -> None:
         op = message["op"]
         if op == "address":
-            seat.addresses, seat.sockets = message["addresses"], message["sockets"]
-            self._write_control()
+            seat.addresses = message["addresses"]
             self._bootstrap()
         elif op == "up":
             seat.is_up = True
@@ -281,12 +303,13 @@ class Supervisor:
             while epochs := self.recorder.epochs_to_close():
                 closed = await asyncio.to_thread(self.recorder.close_epoch, epochs[0])
                 self.recorder.write_close(closed, at=time.time())
-        except PluralisError as error:
+            self._closing = None
+            if not self._ending.is_set():
+                self._advance()
+        except (PluralisError, OSError) as error:
             self._fail(f"an epoch could not be closed: {error}")
         finally:
             self._closing = None
-        if not self._ending.is_set():
-            self._advance()
 
     def _on_exit(self, name: str, pid: int, status: int) -> None:
         """A worker process has ended: tell the others, and start the slot anew if that can help."""
@@ -294,7 +317,8 @@ class Supervisor:
         if seat.pid != pid:
             return
         seat.pid, seat.state = None, "dead"
-        control.remove_sockets(seat.sockets)
+        for left in self.folder.glob(f"{name}.{seat.incarnation}-*"):
+            left.unlink(missing_ok=True)
         reason = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         ending = self._ending.is_set()
         self.recorder.worker_state(
@@ -347,8 +371,11 @@ class Supervisor:
 
     def _fail(self, message: str, *, worker: str | None = None) -> None:
         if not self._ending.is_set():
-            self.recorder.error(message, worker=worker, log_tail=self.run.log_tail(worker) if worker else "")
             self.end("failed", message)
+            try:
+                self.recorder.error(message, worker=worker, log_tail=self.run.log_tail(worker) if worker else "")
+            except (PluralisError, OSError):
+                log.exception("%s, and that could not be recorded", message)
 
     def _say(self, seat: Seat, **message: Any) -> None:
         if seat.writer is not None and not seat.writer.is_closing():
@@ -373,10 +400,12 @@ def main() -> int:
     """Start from the command line."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     run = RunDirectory(sys.argv[1])
+    control.own(run)
     version = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    granted = granted_on_stdin()
 
     async def start() -> int:
-        return await Supervisor(run, version=version).main()
+        return await Supervisor(run, version=version, granted=granted).main()
 
     return asyncio.run(start())
 

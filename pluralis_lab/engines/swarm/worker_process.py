@@ -29,9 +29,9 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.parts import GPT
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
-from pluralis_lab.worker import Compute, Computed, Effect, Peer, PeerLost, Received, Report, Send, Started, Worker
+from pluralis_lab.worker import Compute, Computed, Effect, Expel, Peer, PeerLost, Received, Refused, Report, Send, Started, Worker
 from pluralis_lab.worker.events import Event
-from pluralis_lab.worker.messages import Lost, Message
+from pluralis_lab.worker.messages import Hello, Lost, Message
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class WorkerProcess:
         self.checkpoints = CheckpointFolder(folder)
         stage, replica = divmod(arguments["number"], self.spec.replicas)
         self.me = Peer(self.name, stage, replica, self.key.address, self.incarnation, self.version if self.founding else None)
-        self.machine = Worker(self.spec, info["id"], self.me, self.key, vocab=info["corpus"]["vocab"])
+        self.machine = Worker(self.spec, info["id"], self.me, self.key, keys=self.keys, vocab=info["corpus"]["vocab"])
         self.records: dict[str, Record] = {}
         self._early: list[Event] | None = []
         self._tasks: deque[tasks.Task] = deque()
@@ -99,13 +99,14 @@ class WorkerProcess:
         self._tell({"op": "hello", "token": self.arguments["token"], "worker": self.name, "incarnation": self.incarnation})
         pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
         building = loop.run_in_executor(pool, self._build)
+        # Its daemon's sockets go into the supervisor's private folder, where whoever cleans up finds them, also after a SIGKILL.
+        P2P._UNIX_SOCKET_PREFIX = f"/unix{Path(self.arguments['socket']).parent}/{self.name}.{self.incarnation}-"
         p2p = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
         node: DHTNode | None = None
         log.info("libp2p is up")
         try:
             addresses = [str(address) for address in await p2p.get_visible_maddrs()]
-            sockets = [p2p._daemon_listen_maddr["unix"], p2p._client_listen_maddr["unix"]]
-            self._tell({"op": "address", "addresses": addresses, "sockets": sockets})
+            self._tell({"op": "address", "addresses": addresses})
             bootstrap = await self._expect(reader, "bootstrap")
             if bootstrap is None:
                 return
@@ -245,6 +246,10 @@ class WorkerProcess:
         if isinstance(message, Lost) and message.worker == self.name and message.incarnation >= self.incarnation:
             self._fail(Expelled(f"{source} declared this worker lost; starting anew"))
             return
+        record = self.records.get(source)
+        if isinstance(message, Hello) and record is not None and message.incarnation != record.incarnation:
+            self._give_up(source, record.incarnation, f"says it is incarnation {message.incarnation}")
+            return
         self._dispatch(Received(source, message))
 
     def _on_lost(self, name: str, incarnation: int) -> None:
@@ -258,20 +263,19 @@ class WorkerProcess:
             self.peering.disconnect(name)
         self._dispatch(PeerLost(name, incarnation))
 
+    def _give_up(self, name: str, incarnation: int, reason: str) -> None:
+        """Go on without a peer that broke the protocol."""
+        log.error("gave up %s: %s", name, reason)
+        self._tell({"op": "error", "message": f"gave up {name} (incarnation {incarnation}): {reason}"})
+        self._on_lost(name, incarnation)
+
     def _dispatch(self, event: Event) -> None:
-        """Give `event` to the machine and do what it says; a message that breaks the protocol is logged and dropped."""
+        """Give `event` to the machine and do what it says."""
         if self._early is not None:
             self._early.append(event)
             return
         try:
             effects = self.machine.handle(event)
-        except (WireError, PluralisError) as error:
-            if not isinstance(event, Received):
-                self._fail(error)
-                return
-            log.error("dropped a message of %s: %s", event.source, error)
-            self._tell({"op": "error", "message": f"dropped a message of {event.source}: {error}"})
-            effects = self.machine.desk.take_outbox()
         except Exception as error:
             self._fail(error)
             return
@@ -286,6 +290,8 @@ class WorkerProcess:
             self._has_tasks.set()
         elif isinstance(effect, Report):
             self._report(effect.kind, effect.body)
+        elif isinstance(effect, Expel):
+            self._give_up(effect.worker, effect.incarnation, effect.reason)
         else:
             size = self.checkpoints.save(effect.version, effect.state, effect.digest)
             self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
@@ -315,9 +321,13 @@ class WorkerProcess:
                 await self._has_tasks.wait()
             task = self._tasks.popleft()
             begin = time.perf_counter()
-            result = await loop.run_in_executor(pool, self.compute.run, task)
+            event: Event
+            try:
+                event = Computed(task, await loop.run_in_executor(pool, self.compute.run, task))
+            except WireError as error:  # what a peer sent cannot be computed with
+                event = Refused(task, str(error))
             self._compute_s += time.perf_counter() - begin
-            self._dispatch(Computed(task, result))
+            self._dispatch(event)
 
     async def _raise_failure(self) -> None:
         await self._failed

@@ -12,7 +12,7 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
-from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.virtual.swarm import VirtualSwarm
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.links import Links
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 class Simulation:
     """Runs a `VirtualSwarm` and writes what it reports into the run directory."""
 
-    def __init__(self, run: RunDirectory, *, version: int) -> None:
+    def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
         self.run, self.version, self.spec, self.info = run, version, run.spec, run.info
         self.stopping = threading.Event()
         self.now = 0.0
         home = run.path.parent.parent
-        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=home)
+        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=home, granted=granted)
         self.recorder = Recorder(run, sign_epoch=signer.sign, clock=lambda: self.now)
         context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
         self.corpus = open_corpus(self.spec.data, context=context, home=home, expected_hash=self.info["corpus"]["hash"])
@@ -110,7 +110,8 @@ def main() -> int:
 
     torch.set_num_threads(1)  # with more, the order of a sum depends on the machine, and losses would not repeat to the bit
     run = RunDirectory(sys.argv[1])
-    simulation = Simulation(run, version=int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    control.own(run)
+    simulation = Simulation(run, version=int(sys.argv[2]) if len(sys.argv) > 2 else 0, granted=granted_on_stdin())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: simulation.stopping.set())
     if run.info["lifetime"] == "kernel":

@@ -10,11 +10,26 @@ from typing import Any
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
+from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.links import Links
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker import Compute, Computed, Effect, Peer, PeerLost, Received, Report, Send, Started, Worker, worker_name
+from pluralis_lab.worker import (
+    Compute,
+    Computed,
+    Effect,
+    Expel,
+    Peer,
+    PeerLost,
+    Received,
+    Refused,
+    Report,
+    Send,
+    Started,
+    Worker,
+    worker_name,
+)
 from pluralis_lab.worker.events import Event
 from pluralis_lab.worker.messages import decode, encode, traffic_class
 
@@ -114,7 +129,8 @@ class VirtualSwarm:
     def _seat(self, number: int, name: str, incarnation: int, since: int | None) -> _Seat:
         stage, replica = divmod(number, self.spec.replicas)
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
-        machine = Worker(self.spec, self.run_id, me, self.keys[name], vocab=self.corpus.info().vocab)
+        addresses = {worker: key.address for worker, key in self.keys.items()}
+        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.corpus.info().vocab)
         return _Seat(machine, StageCompute(self.spec, stage, self.corpus), incarnation)
 
     def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
@@ -144,6 +160,8 @@ class VirtualSwarm:
                 elif effect.kind == "state":
                     body = {**body, "incarnation": seat.incarnation, "parameters": seat.compute.num_parameters}
                 self.on_report(name, self.now, effect.kind, body)
+            elif isinstance(effect, Expel):
+                self._expel(name, seat, effect)
             elif self.on_store is not None:
                 self.on_store(name, effect.version, effect.state, effect.digest)
         self._work(name, seat)
@@ -152,8 +170,9 @@ class VirtualSwarm:
         target = self.seats.get(effect.target)
         data = encode(effect.message)
         seat.meter.sent(effect.target, traffic_class(effect.message), len(data))
-        if target is None:
-            return
+        known = seat.machine.desk.roster.get(effect.target)
+        if target is None or known is None or known.incarnation != target.incarnation:
+            return  # its stream leads to a process that has ended
         begin = max(self.now, self._wire_free.get((name, effect.target), 0.0))
         self._wire_free[name, effect.target] = begin + self.links.seconds(len(data))
         arrival = self._wire_free[name, effect.target] + self.links.latency_s
@@ -164,6 +183,9 @@ class VirtualSwarm:
             sender_lives = there is not None and there.incarnation == sender
             if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
                 return
+            known = here.machine.desk.roster.get(name)
+            if known is not None and known.incarnation > sender:
+                return  # the stream was closed when its successor said hello
             here.meter.received(len(data))
             self._perform(effect.target, here, here.machine.handle(Received(name, decode(data))))
 
@@ -180,10 +202,14 @@ class VirtualSwarm:
         def finish() -> None:
             if self.seats.get(name) is not seat:
                 return
-            result = seat.compute.run(task)
+            event: Event
+            try:
+                event = Computed(task, seat.compute.run(task))
+            except WireError as error:
+                event = Refused(task, str(error))
             seat.is_busy = False
             seat.compute_s += seconds
-            self._perform(name, seat, seat.machine.handle(Computed(task, result)))
+            self._perform(name, seat, seat.machine.handle(event))
 
         self._schedule(self.now + seconds, finish)
 
@@ -198,13 +224,20 @@ class VirtualSwarm:
             return forward
         return seat.compute.num_parameters * 10 / DEVICE_FLOPS
 
-    def _kill(self, kill: Kill) -> None:
+    def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:
+        """Cut a peer off that broke the protocol, as a supervisor would: its slot is started again."""
+        self._at(0.0, name, seat.incarnation, PeerLost(effect.worker, effect.incarnation))
+        there = self.seats.get(effect.worker)
+        if there is not None and there.incarnation == effect.incarnation:
+            self._kill(Kill(effect.worker, self.num_events, loses_wire=False), reason=f"expelled by {name}: {effect.reason}")
+
+    def _kill(self, kill: Kill, *, reason: str = "killed") -> None:
         seat = self.seats.pop(kill.worker, None)
         if seat is None:
             return
         if kill.loses_wire:
             self._lost_wires.add((kill.worker, seat.incarnation))
-        self.on_report(kill.worker, self.now, "state", {"state": "dead", "incarnation": seat.incarnation, "reason": "killed"})
+        self.on_report(kill.worker, self.now, "state", {"state": "dead", "incarnation": seat.incarnation, "reason": reason})
         for other, other_seat in self.seats.items():
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:

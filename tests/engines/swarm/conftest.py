@@ -1,5 +1,6 @@
 """One home with one chain daemon for all swarm tests of a module, and small specs that start in seconds."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -58,5 +59,10 @@ def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None
 
 
 def hivemind_sockets() -> set[str]:
-    """Return the socket files of hivemind's daemons on this machine."""
+    """Return hivemind's socket files outside the runs' own folders, where none of ours may be."""
     return {name for name in os.listdir("/tmp") if name.startswith("hivemind-p2p")}
+
+
+def private_folder(run: pl.Run) -> Path:
+    """Return the folder of all sockets of a run that is running."""
+    return Path(json.loads((run.path / "control.json").read_text())["socket"]).parent

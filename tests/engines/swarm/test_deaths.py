@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab.engines import processes
 from pluralis_lab.errors import RunError
-from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, small_spec
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
 
 
 def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
@@ -59,12 +60,14 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     before = hivemind_sockets()
     run = pl.launch(small_spec(), account="lab-a", participants=PEOPLE)
     run.wait(round=25, timeout_s=60)
-    processes = descendants_of(run)
+    family, folder = descendants_of(run), private_folder(run)
+    assert len(list(folder.glob("worker-*"))) == 2 * 4
     os.kill(run.info["pid"], signal.SIGKILL)
-    assert_all_gone(processes, within_s=5)
+    assert_all_gone(family, within_s=5)
     assert run.state == "failed"
     assert "resume" in run.info["reason"]
     assert hivemind_sockets() <= before
+    assert not folder.exists()
     with pytest.raises(RunError, match="resume"):
         run.wait(timeout_s=5)
     done_before = run.metrics()["loss"].dropna()
@@ -98,6 +101,46 @@ def test_a_resume_of_a_running_run_is_refused_and_a_stopped_one_goes_on_serving(
     run.stop()
 
 
+def test_a_killed_fork_server_fails_the_run_with_the_reason(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    run.wait(round=1, timeout_s=60)
+    family, folder = descendants_of(run), private_folder(run)
+    server = next(process for process in family if "pluralis_lab.engines.swarm.forkserver" in process.cmdline())
+    server.kill()
+    with pytest.raises(RunError, match=r"the fork server ended and took the workers along.*run.resume"):
+        run.wait(timeout_s=30)
+    assert_all_gone(family, within_s=5)
+    assert run.state == "failed"
+    assert not folder.exists()
+
+
+def test_a_second_supervisor_of_a_run_is_refused_and_changes_nothing(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    run.wait(round=1, timeout_s=60)
+    control = (run.path / "control.json").read_bytes()
+    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor", str(run.path), "0"]
+    second = subprocess.run(command, input="{}\n", capture_output=True, text=True, timeout=60)
+    assert second.returncode != 0
+    assert "is running already" in second.stderr
+    with pytest.raises(RunError, match="running already"):
+        processes.start_supervisor(run._directory, version=0)
+    assert (run.path / "control.json").read_bytes() == control
+    done = run._directory.last("round").round
+    run.wait(round=done + 3, timeout_s=30)
+    assert [event.seq for event in run.events()] == list(range(1, len(run.events()) + 1))
+    run.stop()
+
+
+def test_a_run_is_stopped_while_its_fork_server_starts(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    family = descendants_of(run)
+    begin = time.monotonic()
+    run.stop()
+    assert time.monotonic() - begin < 5
+    assert_all_gone(family, within_s=1)
+    assert run.state == "stopped"
+
+
 STARTER = """
 import os, sys, time
 import pluralis_lab as pl
@@ -114,7 +157,12 @@ time.sleep(1000)
 def start(lifetime: str, then: str) -> tuple[subprocess.Popen[str], pl.Run]:
     root = Path(__file__).parents[3]
     process = subprocess.Popen(
-        [sys.executable, "-c", STARTER, lifetime, then], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root
+        [sys.executable, "-c", STARTER, lifetime, then],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        start_new_session=True,
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -125,10 +173,10 @@ def start(lifetime: str, then: str) -> tuple[subprocess.Popen[str], pl.Run]:
 
 def test_a_run_of_lifetime_kernel_ends_when_its_starter_is_killed(home: Path) -> None:
     process, run = start("kernel", "wait")
-    processes = descendants_of(run)
+    family = descendants_of(run)
     process.kill()
     process.communicate()
-    assert_all_gone(processes, within_s=10)
+    assert_all_gone(family, within_s=10)
     assert run.state == "stopped"
     assert run.info["reason"] == "its kernel ended"
 
@@ -150,9 +198,22 @@ def test_a_detached_run_outlives_its_starter(home: Path) -> None:
     assert run.state == "stopped"
 
 
+def test_an_interrupt_of_the_starters_process_group_does_not_reach_the_run(home: Path) -> None:
+    process, run = start("detached", "wait")
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    done = run._directory.last("round").round
+    run.wait(round=done + 3, timeout_s=60)
+    assert run.state == "running"
+    assert not run.events("error")
+    assert all(e.body["state"] != "dead" for e in run.events("worker.state"))
+    run.stop()
+
+
 def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home: Path) -> None:
     run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
-    processes = descendants_of(run)
+    family = descendants_of(run)
     run.wait(round=2, timeout_s=60)
     # The worker's own key becomes readable by others; the next incarnation refuses to use it.
     os.chmod(run.path / "workers" / "worker-2" / "hot.key", 0o644)
@@ -161,7 +222,7 @@ def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home:
         run.wait(timeout_s=60)
     assert "worker-2 failed" in str(caught.value)
     assert "others can read it" in str(caught.value)
-    assert_all_gone(processes, within_s=5)
+    assert_all_gone(family, within_s=5)
     assert run.state == "failed"
 
 

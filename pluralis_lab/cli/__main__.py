@@ -1,0 +1,5 @@
+"""`python -m pluralis_lab.cli`."""
+
+from pluralis_lab.cli import main
+
+main()

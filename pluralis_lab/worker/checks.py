@@ -1,0 +1,171 @@
+"""What a message of a peer must look like before anything is changed by it. A peer that sends another one is given up.
+
+The engine has identified the sender by its connection; so whatever fails here is the sender's own doing.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pluralis_lab.contributions.receipts import Kind, verify_work
+from pluralis_lab.errors import WireError
+from pluralis_lab.learning.payload import Payload
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.worker import messages as wire
+from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.messages import Item
+
+LOOKAHEAD_ROUNDS = 8
+"""No peer can be so many rounds ahead: each step needs the next stage's and the replicas' consent."""
+
+_DTYPE_CODES = {"float32": "f4", "float64": "f8"}
+
+
+class Checks:
+    """Raises WireError or EvidenceError for a message that no correct worker at the sender's seat can have sent.
+
+    vocab : the corpus's vocabulary, for the size of a stage's weight gradient
+    """
+
+    def __init__(self, desk: Desk, *, vocab: int) -> None:
+        self.desk = desk
+        weights = stage_parameters(desk.spec, desk.me.stage, vocab)
+        self._gradient_layout = (("g", _DTYPE_CODES[desk.spec.dtype], (weights,)),)
+        self._checks: dict[type, Callable[[str, Any], None]] = {
+            wire.Hello: self._hello,
+            wire.Activation: self._activation,
+            wire.Gradient: self._gradient,
+            wire.Counted: self._counted,
+            wire.Contribution: self._contribution,
+            wire.Have: self._have,
+            wire.Fetch: self._fetch,
+            wire.Committed: self._committed,
+            wire.Join: lambda source, _: self._stage_of(source, 0),
+            wire.State: self._state,
+            wire.Lost: self._lost,
+            wire.EvalActivation: self._eval_activation,
+            wire.EvalDone: self._eval_done,
+        }
+
+    def check(self, source: str, message: wire.Message) -> None:
+        """Check `message` of worker `source`."""
+        self._checks[type(message)](source, message)
+
+    def _seat(self, name: str) -> tuple[int, int]:
+        seat = self.desk.seats.get(name)
+        if seat is None:
+            raise WireError(f"{name[:80]!r} is no worker of this run")
+        return seat
+
+    def _stage_of(self, source: str, *offsets: int) -> None:
+        """Require that `source` sits so many stages after this one."""
+        stage = self._seat(source)[0]
+        if stage - self.desk.me.stage not in offsets:
+            raise WireError(f"{source} of stage {stage} has no such message for stage {self.desk.me.stage}")
+
+    def _round(self, round_: int) -> None:
+        desk = self.desk
+        if not 0 <= round_ < desk.spec.steps:
+            raise WireError(f"round {round_} is none of the run's {desk.spec.steps}")
+        if desk.state in ("active", "serving") and round_ > desk.round + LOOKAHEAD_ROUNDS:
+            raise WireError(f"round {round_} is far ahead of {desk.round}")
+
+    def _indices(self, indices: tuple[int, ...], count: int) -> None:
+        if not all(0 <= index < count for index in indices):
+            raise WireError(f"the indices {str(indices)[:80]} are not all from 0 to {count - 1}")
+
+    def _work(self, kind: Kind, round_: int, author: str, item: Item, payload: Payload) -> tuple[int, ...]:
+        """Return the indices of `item` if `author` signed it over exactly this `payload`."""
+        desk = self.desk
+        work = verify_work(item, desk.keys[author], desk.run_id, round_, kind, desk.seats[author][0], author)
+        if work.digest != payload.digest:
+            raise WireError(f"{author} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})")
+        if work.tokens != len(work.indices) * desk.spec.tokens_per_micro_batch:
+            raise WireError(f"{author} claims {work.tokens} tokens for {len(work.indices)} micro-batches of round {round_}")
+        self._indices(work.indices, desk.spec.num_micro_batches)
+        return work.indices
+
+    def _hello(self, source: str, message: wire.Hello) -> None:
+        desk = self.desk
+        if source == desk.me.name or (message.stage, message.replica) != self._seat(source) or message.key != desk.keys[source]:
+            raise WireError(f"a Hello from stage {message.stage}, replica {message.replica} with another's seat or key")
+        if message.incarnation < 0 or (message.since is not None and not 0 <= message.since <= desk.spec.steps):
+            raise WireError(f"a Hello of incarnation {message.incarnation} since round {message.since}")
+
+    def _activation(self, source: str, message: wire.Activation) -> None:
+        self._stage_of(source, -1)
+        self._round(message.round)
+        if len(message.route) != self.desk.spec.stages - 1:
+            raise WireError(f"a route over {len(message.route)} stages, expected {self.desk.spec.stages - 1}")
+        if self._work("forward", message.round, source, message.item, message.payload) != (message.index,):
+            raise WireError(f"{source} signed another micro-batch than {message.index} of round {message.round}")
+
+    def _gradient(self, source: str, message: wire.Gradient) -> None:
+        self._stage_of(source, 1)
+        self._round(message.round)
+        if self._work("backward", message.round, source, message.item, message.payload) != (message.index,):
+            raise WireError(f"{source} signed another micro-batch than {message.index} of round {message.round}")
+
+    def _counted(self, source: str, message: wire.Counted) -> None:
+        self._stage_of(source, 0)
+        self._round(message.round)
+        self._indices(message.indices, self.desk.spec.num_micro_batches)
+
+    def _contribution(self, source: str, message: wire.Contribution) -> None:
+        """A contribution comes from its author, or from a replica that has it."""
+        desk = self.desk
+        self._stage_of(source, 0)
+        self._round(message.round)
+        self._stage_of(message.worker, 0)
+        self._work("contribution", message.round, message.worker, message.item, message.payload)
+        if message.payload.layout != self._gradient_layout:
+            raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {self._gradient_layout}")
+        if desk.is_tail != (message.loss is not None) or not math.isfinite(message.loss or 0.0):
+            raise WireError(f"a contribution with loss {message.loss} at stage {desk.me.stage} of {desk.spec.stages}")
+
+    def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: tuple[tuple[str, int], ...]) -> None:
+        """Check the workers that a step at `stage` names."""
+        for names in ([worker for worker, _ in parts], [worker for worker, _ in joiners]):
+            if any(self._seat(name)[0] != stage for name in names):
+                raise WireError(f"a step of stage {stage} names {names}, not all of that stage")
+        for entries in (parts, joiners):
+            if list(entries) != sorted(set(entries)):
+                raise WireError(f"{str(entries)[:80]} is not sorted, each once")
+
+    def _have(self, source: str, message: wire.Have) -> None:
+        self._stage_of(source, 0, 1)
+        self._round(message.round)
+        if not message.parts:
+            raise WireError("a Have of nothing")
+        self._agreement(self._seat(source)[0], message.parts, message.joiners)
+
+    def _fetch(self, source: str, message: wire.Fetch) -> None:
+        self._stage_of(source, 0)
+        self._round(message.round)
+
+    def _committed(self, source: str, message: wire.Committed) -> None:
+        self._stage_of(source, -1, 0, 1)
+        self._round(message.round)
+        self._agreement(self._seat(source)[0], message.parts, message.joiners)
+
+    def _state(self, source: str, message: wire.State) -> None:
+        self._stage_of(source, 0)
+        if not 0 <= message.version <= self.desk.spec.steps:
+            raise WireError(f"a state of version {message.version} in a run of {self.desk.spec.steps} rounds")
+
+    def _lost(self, source: str, message: wire.Lost) -> None:
+        self._seat(message.worker)
+
+    def _eval_activation(self, source: str, message: wire.EvalActivation) -> None:
+        self._stage_of(source, -1)
+        self._indices((message.index,), self.desk.spec.eval_batches)
+        if not 0 <= message.version <= self.desk.spec.steps or self._seat(message.origin)[0] != 0:
+            raise WireError(f"a validation of version {message.version} for {message.origin}")
+
+    def _eval_done(self, source: str, message: wire.EvalDone) -> None:
+        desk = self.desk
+        if not desk.is_head or self._seat(source)[0] != desk.spec.stages - 1:
+            raise WireError("a validation loss that does not go from a tail to a head")
+        self._indices((message.index,), desk.spec.eval_batches)
+        if not math.isfinite(message.loss) or message.tokens != desk.spec.tokens_per_micro_batch:
+            raise WireError(f"a validation loss of {message.loss} over {message.tokens} tokens")

@@ -1,0 +1,127 @@
+"""Who is in: greetings, joining with a replica's state, and admission at a step."""
+
+from pluralis_lab.learning import tasks
+from pluralis_lab.worker import messages as wire
+from pluralis_lab.worker.commit import Commit
+from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.roster import Peer
+from pluralis_lab.worker.round_state import Joiners
+
+
+class Membership:
+    """Lets joiners into the stage, hands out its state, and asks for it when this worker joins itself."""
+
+    def __init__(self, desk: Desk, commit: Commit) -> None:
+        self.desk, self.commit = desk, commit
+        self._admitted: set[str] = set()
+        self._donor = ""
+        self._snapshot_for: dict[int, list[Peer]] = {}
+
+    def forget(self, name: str) -> None:
+        """Note that this incarnation of `name` is gone."""
+        self._admitted.discard(name)
+
+    def on_hello(self, source: str, message: wire.Hello) -> Peer | None:
+        """Enter a peer in the roster and return it; None for an incarnation that is known to be gone."""
+        desk = self.desk
+        known = desk.roster.get(source)
+        peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
+        if known is not None and known.since is not None and message.since != known.since:
+            peer = known  # this stage has admitted it already; the Hello was sent before
+        elif message.since is not None:
+            self._admitted.discard(source)
+            self.commit.waiting_joiners.pop(source, None)
+        if not desk.roster.add(peer):
+            return None
+        if message.answer:
+            since = desk.me.since if desk.state in ("active", "serving") else None
+            self.say_hello([peer], since=since, answer=False)
+        if desk.state == "joining" and peer.stage == desk.me.stage and peer.since is not None:
+            desk.send(source, wire.Join(desk.me.incarnation))
+        return peer
+
+    def say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
+        me = self.desk.me
+        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer))
+
+    def ask_to_join(self) -> None:
+        """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
+        desk = self.desk
+        holders = [peer for peer in desk.roster.stage(desk.me.stage) if peer.since is not None]
+        if not holders:
+            desk.report("stalled", stage=desk.me.stage, round=None)
+        desk.broadcast(holders, wire.Join(desk.me.incarnation))
+
+    def on_join(self, source: str, message: wire.Join) -> None:
+        """Let a joiner in with the next step, or at once when there is none to come."""
+        desk = self.desk
+        peer = desk.roster.get(source)
+        if peer is None or peer.incarnation != message.incarnation:
+            return
+        if source in self._admitted:  # it lost who would have sent it the state
+            self._donate([peer])
+        elif peer.since is not None:
+            desk.expel_live(source, "asks to join, but takes part")
+        else:
+            self.commit.waiting_joiners[source] = message.incarnation
+            if desk.state == "active":
+                self.commit.advance(desk.current())
+            elif desk.state == "serving":
+                self.admit_waiting()
+
+    def admit_waiting(self) -> None:
+        """Let in whoever asked too late for the last step."""
+        self._donate(self.admit_all(tuple(sorted(self.commit.waiting_joiners.items()))))
+
+    def admit_all(self, joiners: Joiners) -> list[Peer]:
+        """Let `joiners` take part from the present round on; return those that live and have not begun already.
+
+        Nobody passes that round without them, so until they have the state any replica can send it.
+        """
+        desk, admitted = self.desk, []
+        for name, incarnation in joiners:
+            self.commit.waiting_joiners.pop(name, None)
+            peer = desk.roster.get(name)
+            if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
+                desk.roster.promote(name, desk.round)
+                self._admitted.add(name)
+                admitted.append(peer)
+        return admitted
+
+    def on_replica_lost(self) -> None:
+        """Send the state to those who may have waited for it from the dead replica."""
+        self._donate([peer for name in sorted(self._admitted) if (peer := self.desk.roster.get(name)) is not None])
+
+    def hand_out_state(self, admitted: list[Peer]) -> None:
+        """Send the state of the step just made to `admitted`, and keep it when a checkpoint is due."""
+        desk = self.desk
+        self._donate(admitted)
+        if desk.round not in self._snapshot_for and (desk.round % desk.spec.checkpoint_every == 0 or desk.is_finished):
+            self._snapshot_for[desk.round] = []
+            desk.compute(tasks.Snapshot(desk.round))
+
+    def _donate(self, joiners: list[Peer]) -> None:
+        """As the first replica that has it, send the state to `joiners`."""
+        desk = self.desk
+        members = [peer for peer in desk.roster.serving(desk.me.stage, desk.round) if peer.name not in self._admitted]
+        if joiners and members and members[0].name == desk.me.name:
+            self._snapshot_for.setdefault(desk.round, []).extend(joiners)
+            desk.compute(tasks.Snapshot(desk.round))
+
+    def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
+        desk = self.desk
+        for peer in self._snapshot_for.pop(task.version, []):
+            desk.send(peer.name, wire.State(done.version, done.digest, done.state))
+        if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
+            desk.store(done.version, done.state, done.digest)
+
+    def on_state(self, source: str, message: wire.State) -> None:
+        if self.desk.state == "joining":
+            self._donor = source
+            self.desk.enter("syncing", round=message.version)
+            self.desk.compute(tasks.Restore(message.version, message.state, message.digest))
+
+    def on_restore_refused(self, reason: str) -> None:
+        """Give up who sent a state that cannot be loaded; when it is gone, the other replicas are asked again."""
+        self.desk.enter("joining", round=None)
+        self.desk.expel_live(self._donor, reason)

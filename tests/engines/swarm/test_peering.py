@@ -1,0 +1,188 @@
+"""Streams between real libp2p daemons: what is sent comes in order, and what is none of ours changes nothing."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hivemind.dht.node import DHTNode
+from hivemind.p2p import P2P, PeerID
+from hivemind.utils import get_dht_time
+
+from pluralis_lab.canonical import canonical_json
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.engines.swarm.dht_roster import DHTRoster, Record, _body
+from pluralis_lab.engines.swarm.frames import frame
+from pluralis_lab.engines.swarm.peering import Peering, dial
+from pluralis_lab.worker.messages import Counted, Fetch, Message, encode
+
+RUN_ID = "ab" * 32
+LIMIT_BYTES = 1 << 20
+TIMEOUT_S = 10.0
+
+
+@dataclass
+class Node:
+    """One libp2p daemon with its peering, and what came in."""
+
+    p2p: P2P
+    record: Record
+    peering: Peering
+    received: asyncio.Queue[tuple[str, Message]] = field(default_factory=asyncio.Queue)
+    lost: asyncio.Queue[tuple[str, int]] = field(default_factory=asyncio.Queue)
+
+    async def next(self) -> tuple[str, Message]:
+        return await asyncio.wait_for(self.received.get(), TIMEOUT_S)
+
+    async def next_lost(self, timeout_s: float = TIMEOUT_S) -> tuple[str, int]:
+        return await asyncio.wait_for(self.lost.get(), timeout_s)
+
+
+@pytest.fixture
+async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[int], Any]]:
+    """Make nodes that know each other by their records; all of them, and their daemons, are gone afterwards."""
+    monkeypatch.setattr(P2P, "_UNIX_SOCKET_PREFIX", f"/unix{tmp_path}/")
+    nodes: list[Node] = []
+    records: dict[str, Record] = {}
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+
+    async def find(peer: PeerID) -> Record | None:
+        return records.get(peer.to_base58())
+
+    async def one(number: int) -> Node:
+        p2p = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
+        addresses = tuple(str(address) for address in await p2p.get_visible_maddrs())
+        record = Record(f"worker-{number}", number, 0, "0x", 0, p2p.peer_id.to_base58(), addresses)
+        records[record.peer] = record
+        received: asyncio.Queue[tuple[str, Message]] = asyncio.Queue()
+        lost: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        peering = Peering(
+            p2p,
+            RUN_ID,
+            find=find,
+            on_message=lambda name, message: received.put_nowait((name, message)),
+            on_lost=lambda name, incarnation: lost.put_nowait((name, incarnation)),
+            limit_bytes=LIMIT_BYTES,
+        )
+        await peering.listen()
+        nodes.append(Node(p2p, record, peering, received, lost))
+        return nodes[-1]
+
+    yield one
+    for node in nodes:
+        await node.peering.close()
+        await node.p2p.shutdown()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".sock")]
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    assert not [child for child in left if child.status() != psutil.STATUS_ZOMBIE]
+
+
+async def raw_stream(stranger: P2P, node: Node) -> asyncio.StreamWriter:
+    await dial(stranger, node.record.peer_id, node.record.addresses)
+    _, _, writer = await stranger.call_binary_stream_handler(node.record.peer_id, f"/pluralis-lab/{RUN_ID}/1")
+    return writer
+
+
+async def test_messages_arrive_in_order_and_every_byte_is_counted(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    a.peering.connect(b.record)
+    sent = [Counted(number, tuple(range(number % 7))) for number in range(300)]
+    for message in sent:
+        a.peering.send("worker-1", message)
+    assert [await b.next() for _ in sent] == [("worker-0", message) for message in sent]
+    links, _ = a.peering.meter.take()
+    assert links == {"worker-1": {"control_bytes": sum(len(frame(encode(message))) for message in sent)}}
+    b.peering.send("worker-0", Fetch(1, "worker-1"))  # b has opened its own stream back by itself
+    assert await a.next() == ("worker-1", Fetch(1, "worker-1"))
+
+
+async def test_a_strangers_stream_changes_nothing(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    stranger = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
+    try:
+        writer = await raw_stream(stranger, b)
+        writer.write(frame(encode(Counted(0, (1,)))))
+        await writer.drain()
+        a.peering.connect(b.record)
+        a.peering.send("worker-1", Counted(0, (2,)))
+        assert await b.next() == ("worker-0", Counted(0, (2,)))
+        assert b.received.empty()
+        assert b.lost.empty()
+    finally:
+        await stranger.shutdown()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 64,
+        (2**60).to_bytes(8, "big"),
+        frame(encode(Counted(0, (1,))))[:-3],
+        frame(b"\x00\x00\x00\x05garbage"),
+        frame(encode(Counted(0, (1,))) + b"more"),
+    ],
+    ids=["garbage", "a frame of 2**60 bytes", "a truncated frame", "a malformed message", "trailing bytes"],
+)
+async def test_broken_bytes_are_reported_and_others_are_still_heard(make: Callable[[int], Any], data: bytes) -> None:
+    broken, b, honest = await make(0), await make(1), await make(2)
+    writer = await raw_stream(broken.p2p, b)
+    writer.write(data)
+    await writer.drain()
+    writer.close()
+    assert await b.next_lost() == ("worker-0", 0)
+    honest.peering.connect(b.record)
+    honest.peering.send("worker-1", Counted(0, (2,)))
+    assert await b.next() == ("worker-2", Counted(0, (2,)))
+
+
+async def test_a_killed_daemon_is_reported_within_two_seconds(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    a.peering.connect(b.record)
+    a.peering.send("worker-1", Counted(0, ()))
+    await b.next()
+    child = a.p2p._child
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    assert await b.next_lost(2.0) == ("worker-0", 0)
+
+
+async def test_messages_of_a_replaced_incarnation_are_not_taken_for_its_successors(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    a.peering.connect(b.record)
+    a.peering.send("worker-1", Counted(0, (1,)))
+    await b.next()
+    b.peering.connect(Record("worker-0", 0, 0, "0x", 1, a.record.peer, a.record.addresses))
+    a.peering.send("worker-1", Counted(0, (2,)))
+    a.peering.send("worker-1", Counted(0, (3,)))
+    await asyncio.wait_for(asyncio.gather(*b.peering._accepted), TIMEOUT_S)  # b has stopped to read the old one's stream
+    assert b.received.empty()
+
+
+async def test_only_the_authorised_keys_own_record_of_this_run_is_in_the_roster(make: Callable[[int], Any]) -> None:
+    a = await make(0)
+    node = await DHTNode.create(p2p=a.p2p)
+    try:
+        keys = {name: HotKey.from_seed(name.encode()) for name in ("worker-0", "worker-1", "worker-2", "worker-3")}
+        roster = DHTRoster(node, RUN_ID, {name: key.address for name, key in keys.items()})
+
+        def record(name: str) -> Record:
+            return Record(name, 0, 0, keys[name].address, 0, a.record.peer, a.record.addresses)
+
+        async def store(subkey: str, run: str, of: Record, key: HotKey) -> None:
+            body = _body(run, of)
+            value = [body, key.sign(canonical_json(body))]
+            assert await node.store(f"pluralis-lab/{RUN_ID}/roster", value, get_dht_time() + 30, subkey=subkey)
+
+        await roster.publish(record("worker-0"), keys["worker-0"])
+        await store("worker-1", RUN_ID, record("worker-1"), keys["worker-2"])  # signed by another key
+        await store("worker-2", "cd" * 32, record("worker-2"), keys["worker-2"])  # of another run
+        await store("worker-3", RUN_ID, record("worker-0"), keys["worker-0"])  # under another's name
+        assert await node.store(f"pluralis-lab/{RUN_ID}/roster", b"\xff", get_dht_time() + 30, subkey="worker-4")
+        assert await roster.read() == {"worker-0": record("worker-0")}
+    finally:
+        await node.shutdown()

@@ -1,0 +1,134 @@
+"""A worker among peers that send what no correct worker sends: it never fails, and one liar costs the run nothing."""
+
+import dataclasses
+import math
+import random
+from typing import Any
+
+import pytest
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.contributions.receipts import sign_work
+from pluralis_lab.corpus import Corpus
+from pluralis_lab.engines.virtual import VirtualSwarm
+from pluralis_lab.learning.payload import Payload
+from pluralis_lab.worker import Received, Send, worker_name
+from pluralis_lab.worker.messages import (
+    Activation,
+    Committed,
+    Contribution,
+    Counted,
+    EvalDone,
+    Gradient,
+    Have,
+    Hello,
+    Join,
+    Lost,
+    Message,
+    State,
+)
+from tests.engines.conftest import RUN_ID, drawn_seed, run_virtual, tiny_spec
+
+NONSENSE: dict[str, list[Any]] = {
+    "int": [0, 1, 2, 3, 5, 7, 10**6, 2**62, -1],
+    "float": [0.0, math.nan, math.inf, -1e300],
+    "str": ["worker-0", "worker-3", "worker-5", "worker-99", "", "x" * 2000],
+    "bytes": [b"", b"garbage"],
+    "dict": [{}, {"indices": []}, {"indices": "0", "tokens": -1, "digest": None, "signature": "0x"}],
+    "tuple": [(), (0,), (0, 1, 2, 3), ("worker-3",), (("worker-2", "d"),), (("worker-2", 0),), (("worker-99", 5),), (-1, 2**62)],
+    "NoneType": [0, 4, 2**62],
+    "bool": [True, False],
+    "Payload": [Payload((), b""), Payload((("g", "f8", (1,)),), b"\0" * 8), Payload((("z", "i8", (0, 2**30)),), b"")],
+}
+
+
+def inject(swarm: VirtualSwarm, source: str, target: str, message: Message) -> None:
+    """Hand `message` to `target` as if `source` had sent it, and do what it says."""
+    seat = swarm.seats[target]
+    swarm._perform(target, seat, seat.machine.handle(Received(source, message)))
+
+
+def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus) -> None:
+    rng = random.Random(drawn_seed())
+    spec = tiny_spec(text, replicas=2, steps=4)
+    seen: list[Message] = []
+    injected: set[type] = set()
+
+    def meddle(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send = swarm._send
+
+            def note(name: str, seat: Any, effect: Send) -> None:
+                seen.append(effect.message)
+                send(name, seat, effect)
+
+            swarm._send = note  # type: ignore[method-assign]
+        if not seen or swarm.num_events > 1200:
+            return
+        for _ in range(3):
+            if not swarm.seats:
+                return
+            message = rng.choice(seen[-200:])
+            field = rng.choice(dataclasses.fields(message)).name
+            like = NONSENSE.get(type(getattr(message, field)).__name__, [])
+            if like and rng.random() < 0.8:
+                message = dataclasses.replace(message, **{field: rng.choice(like)})
+            injected.add(type(message))
+            inject(swarm, worker_name(rng.randrange(6)), rng.choice(sorted(swarm.seats)), message)
+
+    run_virtual(spec, text, on_event=meddle)
+    assert len(injected) >= 8
+
+
+def lies(round_: int) -> dict[str, Message]:
+    """Return what worker-3 (stage 1 of 3) could say to its replica or to its neighbours, in their round `round_`."""
+    key = HotKey.from_seed(bytes([3]))
+    payload = Payload((("z", "f8", (2,)), ("ids", "i8", (1,))), b"\0" * 24)
+    gradient = Payload((("g", "f8", (3,)),), b"\0" * 24)
+
+    def item(kind: Any, of: Payload) -> dict[str, Any]:
+        return sign_work(key, RUN_ID, round_, kind, 1, "worker-3", [1], 32, of.digest)
+
+    return {
+        "a route too short": Activation(round_, 1, (), item("forward", payload), payload),
+        "an activation of another shape": Activation(round_, 1, ("worker-3", "worker-4"), item("forward", payload), payload),
+        "a gradient of another shape": Gradient(round_, 1, item("backward", gradient), gradient),
+        "somebody else's index": Counted(round_, (0, 1, 2, 3)),
+        "an index out of range": Counted(round_, (99,)),
+        "a contribution of another size": Contribution(round_, "worker-3", None, item("contribution", gradient), gradient),
+        "a contribution without signature": Contribution(round_, "worker-2", None, {}, gradient),
+        "a step of strangers": Committed(round_, (("worker-99", "d"),)),
+        "a step that leaves indices out": Committed(round_, (("worker-3", "d"),)),
+        "a Have of what nobody has": Have(round_, (("worker-3", "zz"),), ()),
+        "a Have of strangers": Have(round_, (("worker-99", "d"),), ()),
+        "a Have with joiners of another stage": Have(round_, (("worker-2", "d"),), (("worker-5", 0),)),
+        "a Hello with another's key": Hello(1, 1, "0x" + "00" * 20, 0, 0, True),
+        "a Hello from another seat": Hello(2, 0, key.address, 0, 0, True),
+        "a loss that is none": EvalDone(round_, 0, math.nan, 32),
+        "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
+        "a wish to join of one who takes part": Join(0),
+        "a state of a round that never comes": State(10**9, "d", b""),
+        "a round far ahead": Counted(10**6, (0,)),
+    }
+
+
+@pytest.mark.parametrize("lie", lies(0))
+def test_one_lie_to_everybody_costs_the_run_nothing(text: Corpus, lie: str) -> None:
+    spec = tiny_spec(text, replicas=2, steps=4, eval_every=0)
+    whole = run_virtual(spec, text)
+    told: list[str] = []
+
+    def tell(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == whole.swarm.num_events // 2:
+            for target in ("worker-0", "worker-2", "worker-4"):
+                round_ = swarm.seats[target].machine.desk.round
+                told.append(target)
+                inject(swarm, "worker-3", target, lies(round_)[lie])
+
+    seen = run_virtual(spec, text, on_event=tell)
+    assert told == ["worker-0", "worker-2", "worker-4"]
+    assert sorted(seen.losses) == sorted(whole.losses), "the run stalled"
+    for number, loss in whole.losses.items():
+        assert seen.losses[number] == pytest.approx(loss, abs=1e-12, rel=0)
+    reasons = [body["reason"] for worker, body in seen.of_kind("state") if body["state"] == "dead" and worker != "worker-3"]
+    assert not reasons, f"honest workers were given up: {reasons}"
