@@ -33,6 +33,9 @@ def execute(notebook: Path, executed: Path, parameters: dict[str, Any]) -> float
         language="python",
         cwd=str(ROOT),
         progress_bar=sys.stderr.isatty(),
+        extra_arguments=[
+            "--IPKernelApp.log_level=40"
+        ],  # ipykernel would warn of its own loopback sockets in everybody's terminal
     )
     return time.monotonic() - started
 

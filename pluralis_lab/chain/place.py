@@ -156,10 +156,12 @@ def _spawn(place: ChainPlace) -> None:
     with os.fdopen(read_end, "rb") as ready:
         begun = time.monotonic()
         if not select.select([ready], [], [], 1.0)[0]:
-            print(f"starting the embedded chain of {place.home} ...", file=sys.stderr, flush=True)
+            # A kernel shows what goes to stderr as an error; a command's stdout may be read by a program.
+            stream = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            print("starting the embedded chain ...", file=stream, flush=True)
             if not select.select([ready], [], [], START_TIMEOUT_S)[0]:
                 raise ChainError(f"the chain daemon did not start within {START_TIMEOUT_S:.0f} s; see {place.log}")
-            print(f"... ready after {time.monotonic() - begun:.1f} s", file=sys.stderr, flush=True)
+            print(f"... ready after {time.monotonic() - begun:.1f} s", file=stream, flush=True)
         answer = ready.readline().decode()
     if answer.strip() != "ready":
         raise ChainError(f"the chain daemon did not start: {answer.strip() or f'see {place.log}'}")

@@ -18,7 +18,8 @@ from pluralis_lab.engines.control import LOCK_VARIABLE, lock, read_control, swee
 from pluralis_lab.errors import RunError
 from pluralis_lab.store import RunDirectory
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 180.0
+"""Far above what a start takes (2 s, ten times that on a crowded machine): it ends only a wait that has no end."""
 COMMAND_TIMEOUT_S = 10.0
 
 _children: dict[str, subprocess.Popen[bytes]] = {}
@@ -38,10 +39,22 @@ def start_virtual(run: RunDirectory, *, version: int, granted: dict[str, str] | 
     _start(run, "pluralis_lab.engines.virtual.process", version, granted or {})
 
 
+def _lock_after_its_end(run: RunDirectory) -> int:
+    """Take the run's lock, waiting for a process that has recorded its end and has still to exit. Raises RunError as `lock`."""
+    end = time.monotonic() + COMMAND_TIMEOUT_S
+    while True:
+        try:
+            return lock(run)
+        except RunError:
+            if read_control(run) is not None or time.monotonic() > end:
+                raise
+        time.sleep(0.02)  # another process's exit: there is nothing to wait on but its lock
+
+
 def _start(run: RunDirectory, module: str, version: int, granted: dict[str, str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != PASSPHRASE_VARIABLE}
     keeps = run.info["lifetime"] == "kernel"
-    descriptor = lock(run)
+    descriptor = _lock_after_its_end(run)
     with open(run.path / "logs" / "supervisor.log", "ab") as log:
         # A session of its own: a kernel's interrupt goes to the kernel's process group and must not reach the run.
         process = subprocess.Popen(

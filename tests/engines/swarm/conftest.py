@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab.engines.control import read_control
 
 PEOPLE = ["lab-a", "lab-b"]
 
@@ -47,7 +48,9 @@ def small_spec(**changes: Any) -> pl.RunSpec:
 
 def descendants_of(run: pl.Run) -> list[psutil.Process]:
     """Return the run's supervisor and every process under it: fork server, workers, p2pd."""
-    supervisor = psutil.Process(run.info["pid"])
+    control = read_control(run._directory)
+    assert control is not None
+    supervisor = psutil.Process(control["pid"])
     return [supervisor, *supervisor.children(recursive=True)]
 
 

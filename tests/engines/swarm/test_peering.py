@@ -149,6 +149,7 @@ async def test_a_killed_daemon_is_reported_within_two_seconds(make: Callable[[in
     assert child is not None
     os.kill(child.pid, signal.SIGKILL)
     assert await b.next_lost(2.0) == ("worker-0", 0)
+    Path(a.p2p._daemon_listen_maddr["unix"]).unlink(missing_ok=True)  # a killed daemon cannot; in a run its supervisor does
 
 
 async def test_messages_of_a_replaced_incarnation_are_not_taken_for_its_successors(make: Callable[[int], Any]) -> None:
