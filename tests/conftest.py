@@ -17,6 +17,10 @@ ENABLE_COMMAND = "sudo apt-get install chromium iproute2 fonts-dejavu-core nodej
 SESSION_VARIABLE = "PLURALIS_LAB_TEST_SESSION"
 GRACE_S = 5.0
 
+# hivemind makes torch share tensors through a manager process of its own, and `datasets` shares one: then that process would be
+# a leak of this one. File descriptors need no process.
+os.environ.setdefault("HIVEMIND_MEMORY_SHARING_STRATEGY", "file_descriptor")
+
 _missing_parts: set[str] = set()
 _leaks: list[str] = []
 

@@ -58,13 +58,15 @@ class ForkClient:
             # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
             # One thread a library: a pool that a library starts on import would not survive the forks.
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            # hivemind has torch share tensors through a manager process, which a killed worker leaves; descriptors need none.
+            sharing = {"HIVEMIND_MEMORY_SHARING_STRATEGY": "file_descriptor"}
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, **threads},
+                env={**os.environ, **threads, **sharing},
             )
         return theirs, ours
 
