@@ -37,14 +37,22 @@ def our_processes() -> dict[int, str]:
 
 
 def shared_state() -> list[str]:
-    """Return the shared-memory segments, sockets and socket folders that a run could have made."""
+    """Return the shared-memory segments, sockets and socket folders of this user that a run could have made."""
     home, temporary = os.environ.get("PLURALIS_LAB_HOME"), Path(tempfile.gettempdir())
     found = list(Path("/dev/shm").glob("*"))
     found += [path for folder in {temporary, Path("/tmp")} for path in folder.glob("*") if path.is_socket()]
     found += temporary.glob("pluralis-*")
     if home:
         found += [path for path in Path(home).rglob("*") if path.is_socket()]
-    return sorted(map(str, found))
+    return sorted(str(path) for path in found if _is_ours(path))
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether this user made `path`; somebody else on the machine may run the same things."""
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:
+        return False  # gone while we looked
 
 
 def leaks(before: dict[str, list[object]]) -> list[str]:
