@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 RECORD_LIFETIME_S = 30.0
 """A record that nobody renewed for so long is gone; each worker renews its own three times in that span."""
 
+RETRY_S = 0.2
+REPLY_TIMEOUT_S = 15.0
+"""hivemind gives a DHT node 3 s to reply, too little for one that shares a core with many; who is gone refuses at once anyway."""
+
 
 @dataclass(frozen=True)
 class Record:
@@ -55,6 +59,15 @@ class DHTRoster:
         )
         if not stored:
             raise RunError(f"the DHT did not take the record of {record.name}; are the other workers reachable?")
+
+    async def publish_first(self, record: Record, key: HotKey) -> None:
+        """Store the record for the first time, again until a node takes it: on a crowded machine replies come late."""
+        while True:
+            try:
+                return await self.publish(record, key)
+            except RunError as error:
+                log.warning("%s; trying again", error)
+            await asyncio.sleep(RETRY_S)
 
     async def read(self) -> dict[str, Record]:
         """Return the valid records by worker name."""

@@ -19,7 +19,7 @@ from hivemind.utils.multiaddr import Multiaddr
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.meter import with_bytes
-from pluralis_lab.engines.swarm.dht_roster import DHTRoster, Record
+from pluralis_lab.engines.swarm.dht_roster import REPLY_TIMEOUT_S, DHTRoster, Record
 from pluralis_lab.engines.swarm.frames import json_frame, read_json
 from pluralis_lab.engines.swarm.peering import Peering, dial
 from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
@@ -121,7 +121,7 @@ class WorkerProcess:
                 p2p.peer_id.to_base58(),
                 tuple(addresses),
             )
-            await roster.publish(record, self.key)
+            await roster.publish_first(record, self.key)
             log.info("in the DHT")
             self.peering = Peering(
                 p2p,
@@ -186,7 +186,7 @@ class WorkerProcess:
         if addresses:
             for address in addresses:
                 await dial(p2p, PeerID.from_base58(Multiaddr(address)["p2p"]), [address])
-        return await DHTNode.create(p2p=p2p, initial_peers=addresses or None)
+        return await DHTNode.create(p2p=p2p, initial_peers=addresses or None, wait_timeout=REPLY_TIMEOUT_S)
 
     async def _meet(self, roster: DHTRoster, expected: dict[str, Any]) -> None:
         """Find every expected worker's record in the DHT and open a stream to it."""
