@@ -23,8 +23,8 @@ _PUBLIC = {
     "Run": "run",
     "launch": "launching",
     "simulate": "launching",
-    "open_run": "run",
-    "runs": "run",
+    "open_run": "listing",
+    "runs": "listing",
     "Chain": "chain",
     "Token": "chain",
     "PluralisError": "errors",
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from pluralis_lab.errors import PluralisError
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
+    from pluralis_lab.listing import open_run, runs
     from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Subspace
-    from pluralis_lab.run import Run, open_run, runs
+    from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
 __all__ = [
@@ -76,3 +77,9 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def _jupyter_server_extension_points() -> list[dict[str, Any]]:
+    """Tell Jupyter's server where its extension is; only the server asks, so only it pays for the import."""
+    extension = importlib.import_module(f"{__name__}.server.extension")
+    return [{"module": __name__, "app": extension.PluralisLabExtension}]

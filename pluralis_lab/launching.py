@@ -62,6 +62,7 @@ def launch(
     description.update(chain.plan(run_id))
     signer = signer_for(description, seed=spec.seed, home=where)
     granted = _granted(chain, signer, spec, owners, run_id)
+    processes.sweep_home(where)
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )

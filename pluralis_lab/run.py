@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.engines import processes
-from pluralis_lab.errors import PluralisError, RunError
+from pluralis_lab.errors import RunError
 from pluralis_lab.session import Lifetime, chosen_lifetime, is_interactive
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.store import Event, RunDirectory, find_run, lab_home, list_runs
+from pluralis_lab.store import Event, RunDirectory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,16 +128,13 @@ class Run:
         """
         if processes.is_running(self._directory):
             raise RunError(f"run {self.id[:8]} is running already (state {self.info['state']}); run.stop() ends it")
-        from pluralis_lab.store.checkpoints import CheckpointFolder, common_version
+        from pluralis_lab.engines.resuming import resume_version
 
-        folders: list[list[CheckpointFolder]] = [[] for _ in range(self.spec.stages)]
-        for worker in self.info["workers"]:
-            folders[worker["stage"]].append(CheckpointFolder(self._directory.worker_folder(worker["name"])))
-        version = common_version(folders)
+        version = resume_version(self._directory)
         is_swarm = self.info["engine"] == "swarm"
         lifetime = chosen_lifetime(lifetime) if is_swarm else "kernel"
         granted = self._granted()
-        self._directory.update_info(state="starting", reason="", lifetime=lifetime)
+        self._directory.update_info(state="starting", reason="", lifetime=lifetime, started_from=version)
         start = processes.start_supervisor if is_swarm else processes.start_virtual
         start(self._directory, version=version, granted=granted)
         return self
@@ -210,14 +207,11 @@ class Run:
     def audit(self) -> "AuditReport":
         """Compute every share again from the public evidence, and name what is forged, missing, replayed or of another run."""
         from pluralis_lab.contributions.audit import audit
-        from pluralis_lab.engines.attesting import attested_closes
         from pluralis_lab.engines.recorder import run_shape
 
         evidence = self._directory.evidence
         shape = run_shape(self._directory)
-        return audit(
-            shape, attested_closes(self._directory), evidence.statements_by_epoch(), evidence.authorisations(), shape.quorum
-        )
+        return audit(shape, evidence.closes(), evidence.statements_by_epoch(), evidence.authorisations(), shape.quorum)
 
     def tokenize(self, account: str | None = None) -> "Token":
         """Put the run's ownership on its chain: deploy, post the attested epochs, hand out the shares. Safe to call again.
@@ -233,7 +227,7 @@ class Run:
         RunError : no epoch is closed yet, or the run is a simulation without a chain
         ChainError : the chain refused, or is not the one the run was launched with
         """
-        from pluralis_lab.engines.attesting import attested_closes, sign_missing
+        from pluralis_lab.engines.attesting import sign_missing
 
         chain = self._chain()
         if not self._directory.evidence.closes():
@@ -242,7 +236,7 @@ class Run:
             )
         show = _step_printer()
         sign_missing(self._directory, chain, show)
-        closes = attested_closes(self._directory)
+        closes = self._directory.evidence.closes()
         return chain.tokenize(self.info, self.spec.emission * 10**18, closes, account or self.info["account"], show)
 
     @property
@@ -268,60 +262,9 @@ class Run:
     def _repr_html_(self) -> str:
         if not self.path.exists():
             return html.escape(repr(self))
-        info = self.info
-        facts = {
-            "Run": self.id[:8],
-            "State": info["state"] + (f" ({info['reason']})" if info.get("reason") else ""),
-            "Model": f"{type(self.spec.model).__name__}, {info['model_parameters']:,} parameters",
-            "Workers": f"{self.spec.stages} stages × {self.spec.replicas} replicas",
-            "Data": info["corpus"]["name"],
-            "Participants": ", ".join(participant["name"] for participant in info["participants"]),
-        }
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{key}</th><td style='text-align:left'>{html.escape(str(value))}</td></tr>"
-            for key, value in facts.items()
-        )
-        return f"<table>{rows}</table>"
+        from pluralis_lab.views.card import run_card
 
-
-def open_run(run_id: str, *, home: str | Path | None = None) -> Run:
-    """Return the run whose id begins with `run_id`. Raises RunError when there is none, or more than one."""
-    if not isinstance(run_id, str):
-        raise RunError(f"open_run({run_id!r}): give a run's id as text, or its beginning; pl.runs() lists them")
-    run = Run(find_run(run_id.strip(), lab_home(home)))
-    processes.is_running(run._directory)
-    return run
-
-
-def runs(*, home: str | Path | None = None) -> "pd.DataFrame":
-    """Return all runs of this home, newest first: state, engine, when it was made (UTC), data, workers, rounds done, loss."""
-    import pandas as pd
-
-    rows = [_row(directory) for directory in reversed(list_runs(lab_home(home)))]
-    columns = ["run", "state", "engine", "created", "data", "workers", "rounds", "steps", "loss"]
-    return pd.DataFrame(rows, columns=columns).set_index("run")
-
-
-def _row(directory: RunDirectory) -> dict[str, Any]:
-    """Return a run as a row; one that cannot be read is shown as damaged and hides none of the others."""
-    import pandas as pd
-
-    try:
-        processes.is_running(directory)
-        info, spec, last = directory.info, directory.spec, directory.last("round")
-    except PluralisError:
-        return {"run": directory.id[:8], "state": "damaged"}
-    return {
-        "run": directory.id[:8],
-        "state": info["state"],
-        "engine": info["engine"],
-        "created": pd.Timestamp(info["created"], unit="s").round("s"),
-        "data": spec.data,
-        "workers": spec.num_workers,
-        "rounds": 0 if last is None or last.round is None else last.round + 1,
-        "steps": spec.steps,
-        "loss": None if last is None else last.body["loss"],
-    }
+        return run_card(self._directory)
 
 
 def _step_printer() -> Callable[[str, int, int], None]:

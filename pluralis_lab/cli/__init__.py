@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from pluralis_lab.cli.checking import doctor
+from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
 from pluralis_lab.cli.printing import fail
-from pluralis_lab.cli.starting import build_spec, launch, simulate
+from pluralis_lab.cli.starting import launch, simulate
 from pluralis_lab.errors import PluralisError
 
 __all__ = ["app", "build_spec", "main"]

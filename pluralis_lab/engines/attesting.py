@@ -1,35 +1,14 @@
 """Signatures that an epoch could not get when it was closed: asked for later, and kept beside the closes."""
 
-import json
-import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pluralis_lab.canonical import canonical_json
 from pluralis_lab.contributions.closing import check_close
 from pluralis_lab.engines.recorder import run_shape
 from pluralis_lab.store import RunDirectory
 
 if TYPE_CHECKING:
     from pluralis_lab.chain import Chain
-
-LATE = "attestations.jsonl"
-"""Lines {"epoch", "attester", "address", "signature"} in the evidence folder, for epochs of closes.jsonl."""
-
-
-def attested_closes(run: RunDirectory) -> list[dict[str, Any]]:
-    """Return the closed epochs of `run` as in closes.jsonl, each with the signatures that came later."""
-    file = run.evidence.path / LATE
-    late = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    closes = run.evidence.closes()
-    for close in closes:
-        signed = {attestation["attester"] for attestation in close["attestations"]}
-        close["attestations"] += [
-            {key: line[key] for key in ("attester", "address", "signature")}
-            for line in late
-            if line["epoch"] == close["epoch"] and line["attester"] not in signed
-        ]
-    return closes
 
 
 def sign_missing(run: RunDirectory, chain: "Chain", progress: Callable[[str, int, int], None]) -> int:
@@ -41,7 +20,7 @@ def sign_missing(run: RunDirectory, chain: "Chain", progress: Callable[[str, int
     shape, evidence = run_shape(run), run.evidence
     local = {account.name: account.address for account in chain.accounts()}
     missing = []
-    for close in attested_closes(run):
+    for close in evidence.closes():
         signed = {attestation["attester"] for attestation in close["attestations"]}
         for name, address in shape.attesters.items():
             if name not in signed and local.get(name) == address:
@@ -51,9 +30,5 @@ def sign_missing(run: RunDirectory, chain: "Chain", progress: Callable[[str, int
         owned = name if name in shape.participants else None
         typed = check_close(shape, close, evidence.statements(close["epoch"]), evidence.authorisations(), attester=owned)
         signature = chain.sign_typed_data(name, typed)
-        line = {"epoch": close["epoch"], "attester": name, "address": address, "signature": signature}
-        with open(evidence.path / LATE, "ab") as file:
-            file.write(canonical_json(line) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        evidence.append_attestation(close["epoch"], attester=name, address=address, signature=signature)
     return len(missing)

@@ -4,12 +4,13 @@ import fcntl
 import json
 import os
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from pluralis_lab.errors import RunError
+from pluralis_lab.errors import RunError, StoreError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.files import write_atomic
 
@@ -43,6 +44,8 @@ def remove_control(run: RunDirectory) -> None:
     (run.path / "control.json").unlink(missing_ok=True)
 
 
+LIVE_STATES = ("starting", "running", "serving")
+
 LOCK_VARIABLE = "PLURALIS_LAB_LOCK"
 """Tells a run's process which inherited descriptor holds the run's lock."""
 
@@ -74,6 +77,7 @@ def sweep(run: RunDirectory) -> bool:
     """Clean up after a supervisor that died; True if there was anything to clean up.
 
     Its workers are gone already: the kernel kills them with it. The run's state becomes "failed", with the remedy.
+    Raises StoreError when the disk does not take that: nothing is lost, and whoever looks next tries again.
     """
     control = read_control(run)
     if control is None or is_alive(control):
@@ -84,6 +88,10 @@ def sweep(run: RunDirectory) -> bool:
         return False  # it is being started anew, or another process sweeps
     try:
         return _clean_up(run)
+    except OSError as error:
+        raise StoreError(
+            f"the process of run {run.id[:8]} is gone, and that cannot be written down ({error.strerror}); make room on the disk"
+        ) from error
     finally:
         os.close(descriptor)
 
@@ -94,11 +102,13 @@ def _clean_up(run: RunDirectory) -> bool:
         return False
     if control["socket"] is not None:
         shutil.rmtree(Path(control["socket"]).parent, ignore_errors=True)
-    if run.info["state"] in ("starting", "running", "serving"):
-        writer = run.writer()
-        reason = "its supervisor was killed, or found the disk full; run.resume() goes on from the last checkpoint"
-        run.update_info(state="failed", reason=reason, pid=None)
-        writer.append("run.state", body={"state": "failed", "reason": reason})
-        writer.close()
+    state, told = run.info["state"], run.last("run.state")
+    if state in LIVE_STATES or (told is not None and told.body["state"] in LIVE_STATES):
+        with closing(run.writer()) as writer:
+            reason = "its supervisor was killed, or found the disk full; run.resume() goes on from the last checkpoint"
+            if state in LIVE_STATES:
+                run.update_info(state="failed", reason=reason, pid=None)
+            facts = run.info  # where a full disk took this part of the end, the event follows it
+            writer.append("run.state", body={"state": facts["state"], "reason": facts["reason"]})
     remove_control(run)
     return True

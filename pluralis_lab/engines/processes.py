@@ -9,14 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
 
 from pluralis_lab.chain.sessions import PASSPHRASE_VARIABLE
 from pluralis_lab.engines.control import LOCK_VARIABLE, lock, read_control, sweep
-from pluralis_lab.errors import RunError
-from pluralis_lab.store import RunDirectory
+from pluralis_lab.errors import PluralisError, RunError
+from pluralis_lab.store import RunDirectory, list_runs
 
 START_TIMEOUT_S = 180.0
 """Far above what a start takes (2 s, ten times that on a crowded machine): it ends only a wait that has no end."""
@@ -74,6 +75,8 @@ def _start(run: RunDirectory, module: str, version: int, granted: dict[str, str]
     if not keeps:
         _release(process)
         process.stdin = None
+    if (before := _children.pop(run.id, None)) is not None:
+        _release(before)
     _children[run.id] = process
     end = time.monotonic() + START_TIMEOUT_S
     while read_control(run) is None and process.poll() is None:
@@ -103,6 +106,13 @@ def is_running(run: RunDirectory) -> bool:
         return True
     _note_if_never_started(run)
     return False
+
+
+def sweep_home(home: Path) -> None:
+    """Clean up after every run of `home` whose process was killed, so that what is left of it does not pile up."""
+    for run in list_runs(home):
+        with contextlib.suppress(PluralisError):  # a damaged run says so where it is opened or listed
+            is_running(run)
 
 
 def _note_if_never_started(run: RunDirectory) -> None:

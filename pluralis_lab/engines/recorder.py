@@ -51,6 +51,7 @@ class Recorder:
         self._validations_seen = {event.round for event in run.events(kinds=["validation"])}
         self._last_round_at: float | None = None
         self._is_stalled = False
+        self._tell_untold(closes)
 
     def close(self) -> None:
         self.events.close()
@@ -157,7 +158,24 @@ class Recorder:
         epoch = int(line["epoch"])
         self.run.evidence.append_close(line)
         self.next_epoch = epoch + 1
-        last = self._last_round_of(epoch)
+        self._tell_close(line, closed["unpaid_tokens"], at)
+        for name, why in closed["unsigned"].items():
+            self.error(f"epoch {epoch} is closed without the signature of {name}: {why}")
+        self._write_wire(epoch, self._last_round_of(epoch), at)
+
+    def _tell_untold(self, closes: list[dict[str, Any]]) -> None:
+        """Write the events of epochs whose close was the last that a full disk took, or that a killed recorder wrote."""
+        told = {event.body["epoch"] for event in self.run.events(kinds=["epoch"])}
+        for close in closes:
+            epoch = int(close["epoch"])
+            if epoch not in told:
+                evidence = self.run.evidence
+                table = tally_epoch(self.shape, epoch, evidence.statements(epoch), evidence.authorisations())
+                self._tell_close(close, sum(row.unattested_units for row in table.rows), self._clock())
+
+    def _tell_close(self, line: dict[str, Any], unpaid_tokens: int, at: float) -> None:
+        """Write a closed epoch as an event."""
+        epoch = int(line["epoch"])
         body = {
             "epoch": epoch,
             "root": line["root"],
@@ -165,12 +183,9 @@ class Recorder:
             "shares": line["shares"],
             "amounts": {address: wei for _, address, wei in line["amounts"]},
             "attested_by": [attestation["attester"] for attestation in line["attestations"]],
-            "unpaid": closed["unpaid_tokens"],
+            "unpaid": unpaid_tokens,
         }
-        self.events.append("epoch", None, last, body, time=at)
-        for name, why in closed["unsigned"].items():
-            self.error(f"epoch {epoch} is closed without the signature of {name}: {why}")
-        self._write_wire(epoch, last, at)
+        self.events.append("epoch", None, self._last_round_of(epoch), body, time=at)
 
     def _last_round_of(self, epoch: int) -> int:
         return min((epoch + 1) * self.spec.epoch_rounds, self.spec.steps) - 1

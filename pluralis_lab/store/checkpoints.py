@@ -50,7 +50,7 @@ class CheckpointFolder:
         return sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
 
 
-def common_version(folders: list[list[CheckpointFolder]]) -> int:
-    """Return the newest version that every stage has at least once (`folders` by stage), 0 when there is none."""
+def common_versions(folders: list[list[CheckpointFolder]]) -> list[int]:
+    """Return the versions that every stage has at least once (`folders` by stage), ascending."""
     per_stage = [{version for folder in stage for version in folder.versions()} for stage in folders]
-    return max(set.intersection(*per_stage), default=0)
+    return sorted(set.intersection(*per_stage))

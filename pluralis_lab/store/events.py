@@ -125,6 +125,28 @@ class EventReader:
             return Event(seq, at, kind_, worker, round_, json.loads(body))
         return None
 
+    def newest(self, kind: str, limit: int) -> list[Event]:
+        """Return the newest `limit` events of `kind`, oldest first."""
+        query = "SELECT seq, time, kind, worker, round, body FROM events WHERE kind = ? ORDER BY seq DESC LIMIT ?"
+        rows = reversed(self._query(query, [kind, limit]))
+        return [Event(seq, at, kind_, worker, round_, json.loads(body)) for seq, at, kind_, worker, round_, body in rows]
+
+    def sample(self, kind: str, limit: int) -> list[Event]:
+        """Return at most about `limit` events of `kind`, oldest first: all, or evenly chosen ones and the newest."""
+        rows = self._query("SELECT seq FROM events WHERE kind = ? ORDER BY seq", [kind])  # answered from the index alone
+        stride = -(-len(rows) // limit)
+        if stride <= 1:
+            return self.read(kinds=[kind])
+        chosen = [int(seq) for (seq,) in [*rows[::stride], rows[-1]]]
+        found: dict[int, Event] = {}
+        for start in range(0, len(chosen), 500):
+            part = chosen[start : start + 500]
+            marks = ",".join("?" * len(part))
+            query = f"SELECT seq, time, kind, worker, round, body FROM events WHERE seq IN ({marks}) ORDER BY seq"
+            for seq, at, kind_, worker, round_, body in self._query(query, part):
+                found[seq] = Event(seq, at, kind_, worker, round_, json.loads(body))
+        return list(found.values())
+
     def _query(self, query: str, values: list[Any]) -> list[Any]:
         if self._db is None and not self.path.exists():
             return []

@@ -13,7 +13,11 @@ Line = dict[str, Any]
 
 
 class EvidenceFolder:
-    """`authorisations.jsonl`, `epoch-N.jsonl` (statements) and `closes.jsonl` (roots with their attestations)."""
+    """The signed statements of one run, in a folder of JSON lines.
+
+    `authorisations.jsonl`, `epoch-N.jsonl` (statements), `closes.jsonl` (roots with their attestations) and `attestations.jsonl`
+    (attestations that an epoch could not get when it was closed).
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,7 +34,16 @@ class EvidenceFolder:
         return {number: self.statements(number) for number in numbers}
 
     def closes(self) -> list[Line]:
-        return self._read("closes.jsonl")
+        """Return the closed epochs in order, each with all its attestations: those of its close, and those that came later."""
+        closes = self._read("closes.jsonl")
+        for line in self._read("attestations.jsonl"):
+            for close in closes:
+                attestations = close.get("attestations", [])
+                is_new = line["attester"] not in {attestation["attester"] for attestation in attestations}
+                if close["epoch"] == line["epoch"] and is_new:
+                    late = {name: line[name] for name in ("attester", "address", "signature")}
+                    close["attestations"] = [*attestations, late]
+        return closes
 
     def append_authorisations(self, lines: Iterable[Line]) -> None:
         self._append("authorisations.jsonl", lines)
@@ -43,6 +56,11 @@ class EvidenceFolder:
         with open(self.path / f"epoch-{line['epoch']}.jsonl", "ab") as file:
             os.fsync(file.fileno())
         self._append("closes.jsonl", [line])
+
+    def append_attestation(self, epoch: int, *, attester: str, address: str, signature: str) -> None:
+        """Add a signature to an epoch that is closed already."""
+        line = {"epoch": epoch, "attester": attester, "address": address, "signature": signature}
+        self._append("attestations.jsonl", [line])
 
     def rewind(self, *, first_epoch: int) -> None:
         """Move the files of `first_epoch` and later aside, for a run that goes on from an earlier round.

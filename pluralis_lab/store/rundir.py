@@ -122,7 +122,15 @@ def list_runs(home: Path | None = None) -> list[RunDirectory]:
     """Return all runs of this home, oldest first."""
     folder = lab_home(home) / "runs"
     found = [RunDirectory(path) for path in folder.glob("*") if RUN_ID.fullmatch(path.name) and (path / "run.json").exists()]
-    return sorted(found, key=lambda run: float(run.info.get("created", 0)))
+    return sorted(found, key=_created)
+
+
+def _created(run: RunDirectory) -> float:
+    """Return when `run` was made (seconds since 1970), 0 for one whose facts cannot be read: it must not hide the others."""
+    try:
+        return float(run.info["created"])
+    except (StoreError, OSError, KeyError, TypeError, ValueError):
+        return 0.0
 
 
 def find_run(prefix: str, home: Path | None = None) -> RunDirectory:

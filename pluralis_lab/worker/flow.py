@@ -25,6 +25,8 @@ class Flow:
     def claim(self) -> None:
         """As a head, start the round's indices that are this worker's and not started."""
         desk, state = self.desk, self.desk.current()
+        if state.applying is not None:
+            return  # the step is being made: what a head that died since had claimed is in it
         heads = desk.roster.serving(0, state.round)
         for index in range(desk.spec.num_micro_batches):
             if self._owner(heads, state.round, index) == desk.me.name and index not in state.claimed:

@@ -2,8 +2,6 @@
 
 import os
 import queue
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
 import pluralis_lab as pl
+from tests.homes import shared_home
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,15 +99,10 @@ class Kernel:
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A home whose chain daemon runs already, with the corpus read: cells then have nothing to say about it."""
-    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLURALIS_LAB_HOME", str(path))
-        patch.setenv("PLURALIS_LAB_HEADLESS", "1")
+    """A home whose chain daemon runs already: cells then have nothing to say about it."""
+    with shared_home() as path:
         pl.Chain.embedded(home=path).account("lab-a")
         yield path
-        pl.Chain.embedded(home=path).stop()
-    shutil.rmtree(path)
 
 
 @pytest.fixture

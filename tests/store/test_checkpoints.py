@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pluralis_lab.errors import StoreError
-from pluralis_lab.store.checkpoints import CheckpointFolder, common_version
+from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
 
 
 def save(folder, version, state=None):
@@ -70,7 +70,7 @@ def test_nobody_else_may_read_the_weights(folder):
     assert next(folder.path.iterdir()).stat().st_mode & 0o777 == 0o600
 
 
-def test_the_common_version_is_the_newest_that_every_stage_has_once(tmp_path):
+def test_common_versions_are_those_that_every_stage_has_once(tmp_path):
     def stage(*replicas):
         out = []
         for versions in replicas:
@@ -82,7 +82,7 @@ def test_the_common_version_is_the_newest_that_every_stage_has_once(tmp_path):
         return out
 
     ahead, behind = stage((50, 75), (50,)), stage((25, 50), ())
-    assert common_version([ahead, behind]) == 50
-    assert common_version([ahead, behind, stage((75, 100))]) == 0
-    assert common_version([ahead, stage((), ())]) == 0
-    assert common_version([ahead]) == 75
+    assert common_versions([ahead, behind]) == [50]
+    assert common_versions([ahead, behind, stage((75, 100))]) == []
+    assert common_versions([ahead, stage((), ())]) == []
+    assert common_versions([ahead]) == [50, 75]

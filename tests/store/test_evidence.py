@@ -31,6 +31,18 @@ def test_lines_come_back_in_order_from_their_files(folder):
     assert folder.statements(99) == []
 
 
+def test_a_close_has_the_signatures_that_came_later_each_once(folder):
+    def signed(attester, signature="0x1"):
+        return {"attester": attester, "address": f"0x{attester}", "signature": signature}
+
+    folder.append_close({"epoch": 0, "root": "0x", "attestations": [signed("a")]})
+    folder.append_close({"epoch": 1, "root": "0x", "attestations": []})
+    for attester in ("b", "a", "b"):
+        folder.append_attestation(0, **signed(attester, "0x2"))
+    folder.append_attestation(1, **signed("a"))
+    assert [close["attestations"] for close in folder.closes()] == [[signed("a"), signed("b", "0x2")], [signed("a")]]
+
+
 def test_every_line_is_canonical(folder):
     folder.append_statements(0, [{"b": "é", "a": {"d": 1, "c": 2}}])
     assert (folder.path / "epoch-0.jsonl").read_bytes() == b'{"a":{"c":2,"d":1},"b":"\\u00e9"}\n'

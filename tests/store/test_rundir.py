@@ -93,6 +93,14 @@ def test_runs_are_listed_oldest_first_and_other_folders_left_out(tmp_path):
     assert list_runs(tmp_path / "empty") == []
 
 
+@pytest.mark.parametrize("facts", ["{", "[]", '{"created": null}', "{}"])
+def test_a_run_with_damaged_facts_hides_none_of_the_others(facts, tmp_path):
+    make(tmp_path, run_id("ab"), created=3.0)
+    make(tmp_path, run_id("cd"), created=1.0)
+    (tmp_path / "runs" / run_id("cd") / "run.json").write_text(facts)
+    assert [run.id[:2] for run in list_runs(tmp_path)] == ["cd", "ab"]
+
+
 def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path):
     for start in ("abc1", "abd2", "ffff"):
         make(tmp_path, run_id(start))

@@ -58,7 +58,7 @@ class DHTRoster:
             self._topic, [body, key.sign(canonical_json(body))], get_dht_time() + RECORD_LIFETIME_S, subkey=record.name
         )
         if not stored:
-            raise RunError(f"the DHT did not take the record of {record.name}; are the other workers reachable?")
+            raise RunError(f"the DHT did not take the record of {record.name}: it came too late, or a later one is there")
 
     async def publish_first(self, record: Record, key: HotKey) -> None:
         """Store the record for the first time, again until a node takes it: on a crowded machine replies come late."""

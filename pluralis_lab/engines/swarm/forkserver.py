@@ -5,6 +5,7 @@ socket: ``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"spawned": n
 "status": n}`` out.
 """
 
+import contextlib
 import json
 import os
 import select
@@ -56,6 +57,7 @@ def main(descriptor: int, supervisor: int) -> None:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
         os.waitpid(pid, 0)
+        _kill_daemon_of(pid)
 
 
 def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str, Any]) -> int:
@@ -67,6 +69,7 @@ def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str
     # The child must leave by os._exit whatever happens: it must never return into the server's loop.
     status = 1
     try:
+        os.setpgid(0, 0)  # its libp2p daemon is in this group too, and is killed with it
         die_with_parent(parent)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -97,7 +100,17 @@ def _reap(control: socket.socket, children: set[int]) -> None:
         if pid == 0:
             return
         children.discard(pid)
+        _kill_daemon_of(pid)
         _say(control, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _kill_daemon_of(worker: int) -> None:
+    """Kill what a dead worker leaves in its process group: a libp2p daemon that it had no connection to would wait 30 s for one.
+
+    Before its end is told, so that whoever hears of it can remove the daemon's sockets and no new ones come.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker, signal.SIGKILL)
 
 
 def _say(control: socket.socket, message: dict[str, Any]) -> None:

@@ -97,9 +97,9 @@ class Peering:
     async def _write(self, record: Record, queue: asyncio.Queue[Message]) -> None:
         """Open the stream and write the queue to it until it breaks."""
         try:
-            await asyncio.wait_for(dial(self.p2p, record.peer_id, record.addresses), OPEN_TIMEOUT_S)
-            opened = self.p2p.call_binary_stream_handler(record.peer_id, self._protocol)
-            _, _, writer = await asyncio.wait_for(opened, OPEN_TIMEOUT_S)
+            async with asyncio.timeout(OPEN_TIMEOUT_S):  # `wait_for` of Python 3.11 can lose a cancellation
+                await dial(self.p2p, record.peer_id, record.addresses)
+                _, _, writer = await self.p2p.call_binary_stream_handler(record.peer_id, self._protocol)
         except Exception as error:  # whatever hivemind raises, the peer cannot be reached
             self._lose(record, f"cannot be reached ({type(error).__name__}: {error})")
             return

@@ -42,8 +42,7 @@ class Simulation:
         control.write_control(self.run, {"socket": None, "token": "", "sockets": {}})
         state, reason = "stopped", ""
         try:
-            if self.version:
-                self.recorder.forget_after(self.version)
+            self.recorder.forget_after(self.version)
             self.recorder.run_state("running", pid=os.getpid())
             swarm = VirtualSwarm(
                 self.spec,

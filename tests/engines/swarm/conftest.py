@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,16 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.engines.control import read_control
+from tests.homes import shared_home
 
 PEOPLE = ["lab-a", "lab-b"]
 
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """A short-pathed home; its chain daemon is ended afterwards."""
-    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLURALIS_LAB_HOME", str(path))
-        patch.setenv("PLURALIS_LAB_HEADLESS", "1")
+    """A home whose chain daemon starts with the first test that needs it."""
+    with shared_home() as path:
         yield path
-        pl.Chain.embedded(home=path).stop()
-    shutil.rmtree(path)
 
 
 def small_spec(**changes: Any) -> pl.RunSpec:

@@ -1,6 +1,8 @@
 """SIGKILL of a worker, of the supervisor, of the process that started the run: what is left, and what goes on."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +88,26 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     report = reopened.audit()
     assert report.ok, str(report)
     reopened.stop()
+
+
+def test_a_launch_cleans_up_after_runs_whose_supervisor_was_killed(home: Path) -> None:
+    small = small_spec(steps=100_000, stages=1, replicas=2, boundary=pl.Dense())
+    killed = pl.launch(small, account="lab-a", participants=PEOPLE)
+    killed.wait(round=1, timeout_s=60)
+    family, folder = descendants_of(killed), private_folder(killed)
+    os.kill(family[0].pid, signal.SIGKILL)
+    assert_all_gone(family, within_s=5)
+    damaged = home / "runs" / ("ff" * 32)
+    damaged.mkdir()
+    (damaged / "run.json").write_text("{")
+    try:
+        assert folder.exists()
+        run = pl.launch(small, account="lab-a", participants=PEOPLE)
+        assert not folder.exists()
+        assert json.loads((killed.path / "run.json").read_text())["state"] == "failed"
+        run.stop()
+    finally:
+        shutil.rmtree(damaged)
 
 
 def test_a_resume_of_a_running_run_is_refused_and_a_stopped_one_goes_on_serving(home: Path) -> None:

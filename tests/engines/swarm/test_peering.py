@@ -189,3 +189,19 @@ async def test_only_the_authorised_keys_own_record_of_this_run_is_in_the_roster(
         assert await roster.read() == {"worker-0": record("worker-0")}
     finally:
         await node.shutdown()
+
+
+async def test_a_peering_that_is_closed_while_it_opens_a_stream_ends_at_once(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    await dial(a.p2p, b.record.peer_id, b.record.addresses)  # from now on opening a stream takes a few turns of the loop
+
+    async def find(peer: PeerID) -> Record | None:
+        return None
+
+    for turns in range(120):
+        closing = Peering(a.p2p, RUN_ID, find=find, on_message=lambda *_: None, on_lost=lambda *_: None, limit_bytes=LIMIT_BYTES)
+        closing.connect(b.record)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(TIMEOUT_S):
+            await closing.close()

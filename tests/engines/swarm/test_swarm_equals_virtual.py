@@ -1,5 +1,7 @@
 """Real processes over hivemind compute what the simulation computes, and put on the wire what the codec promises."""
 
+import json
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -7,11 +9,15 @@ import pytest
 import pluralis_lab as pl
 from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, small_spec
 
+RANK, CONTEXT = 8, 64
+BYTES_A_VALUE = {"bfloat16": 2, "same": 4}
+"""On the wire, by the boundary's wire dtype; "same" is the model's own, float32."""
 
-@pytest.fixture(scope="module")
-def pair(home: Path) -> tuple[pl.Run, pl.Run]:
+
+@pytest.fixture(scope="module", params=list(BYTES_A_VALUE))
+def pair(home: Path, request: pytest.FixtureRequest) -> tuple[pl.Run, pl.Run]:
     """The same spec in the swarm and in virtual time, both finished and stopped."""
-    spec = small_spec(stages=2, steps=20, boundary=pl.Subspace(8, "bfloat16"), batch_size=16)
+    spec = small_spec(stages=2, steps=20, boundary=pl.Subspace(RANK, request.param), batch_size=16)
     before = hivemind_sockets()
     simulated = pl.simulate(spec)
     simulated.wait(timeout_s=60)
@@ -19,7 +25,7 @@ def pair(home: Path) -> tuple[pl.Run, pl.Run]:
     run.wait(timeout_s=90)
     processes = descendants_of(run)
     assert len([process for process in processes if process.name() == "p2pd"]) == 4
-    folder = Path(__import__("json").loads((run.path / "control.json").read_text())["socket"]).parent
+    folder = Path(json.loads((run.path / "control.json").read_text())["socket"]).parent
     assert folder.stat().st_mode & 0o777 == 0o700
     run.stop()
     assert_all_gone(processes, within_s=1)
@@ -43,11 +49,11 @@ def test_the_swarm_gives_the_validation_losses_of_the_simulation(pair: tuple[pl.
 
 def test_bytes_at_the_socket_are_the_codecs_within_five_per_cent(pair: tuple[pl.Run, pl.Run]) -> None:
     run, _ = pair
-    rank, context = 8, 64
+    size = BYTES_A_VALUE[run.spec.boundary.wire]
     wires = [event.body for event in run.events("wire")]
     assert len(wires) == 2
     for wire in wires:
-        forward, backward = 2 * rank + 2 * (context + 1) / context, 2 * rank
+        forward, backward = size * RANK + 2 * (CONTEXT + 1) / CONTEXT, size * RANK
         assert wire["codec_forward"] == pytest.approx(forward)
         assert wire["codec_backward"] == pytest.approx(backward)
         assert forward < wire["forward_bytes_per_token"] <= 1.05 * forward
@@ -89,8 +95,6 @@ def test_no_worker_held_the_model(pair: tuple[pl.Run, pl.Run]) -> None:
 
 
 def test_the_audit_is_in_order_and_shares_sum_to_one(pair: tuple[pl.Run, pl.Run]) -> None:
-    from fractions import Fraction
-
     for run in pair:
         report = run.audit()
         assert report.ok, str(report)

@@ -93,6 +93,21 @@ def test_who_evaluates_is_killed_with_who_holds_a_validation_batch(text: Corpus)
         assert_survives(spec, text, whole, kills)
 
 
+def test_the_other_heads_are_lost_while_the_last_one_makes_the_step(text: Corpus) -> None:
+    spec = tiny_spec(text, stages=1, replicas=3, steps=4, boundary=Dense())
+    whole = run_virtual(spec, text)
+
+    def applies(swarm: VirtualSwarm) -> bool:
+        desk = swarm.seats["worker-1"].machine.desk
+        return desk.round == 1 and desk.current().applying is not None
+
+    found = moments(spec, text, applies)
+    for moment in range(found[0] - 3, found[0] + 1):
+        for other in ("worker-0", "worker-2"):
+            kills = (Kill(other, moment, None), Kill("worker-2" if other == "worker-0" else "worker-0", moment + 2, None))
+            assert_survives(spec, text, whole, kills)
+
+
 @pytest.mark.parametrize("state", ["joining", "syncing"])
 def test_a_joiner_is_killed_before_it_has_the_state(text: Corpus, state: str) -> None:
     spec = tiny_spec(text, replicas=2, steps=4)

@@ -1,0 +1,104 @@
+"""A worker's place among the others: its libp2p identity, its record in the DHT, and whom it has found there."""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+from hivemind.dht.node import DHTNode
+from hivemind.p2p import P2P, PeerID
+from hivemind.utils.multiaddr import Multiaddr
+
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.engines.swarm.dht_roster import REPLY_TIMEOUT_S, DHTRoster, Record
+from pluralis_lab.engines.swarm.peering import dial
+from pluralis_lab.worker import Peer
+
+log = logging.getLogger(__name__)
+
+
+class SwarmNode:
+    """Enters the DHT as `me` and finds the other workers of the run; `start` makes one.
+
+    records : of the workers that this one has found and not lost since, by name
+    """
+
+    def __init__(self, p2p: P2P, addresses: list[str], me: Peer, key: HotKey) -> None:
+        self.p2p, self.addresses = p2p, addresses
+        self._record = Record(
+            me.name, me.stage, me.replica, key.address, me.incarnation, p2p.peer_id.to_base58(), tuple(addresses)
+        )
+        self._key = key
+        self._dht: DHTNode | None = None
+        self.records: dict[str, Record] = {}
+
+    @classmethod
+    async def start(cls, me: Peer, key: HotKey, *, folder: Path) -> "SwarmNode":
+        """Start libp2p, reachable on this machine and alone so far.
+
+        folder : the supervisor's private one takes the daemon's sockets: whoever cleans up finds them, also after a SIGKILL
+        """
+        P2P._UNIX_SOCKET_PREFIX = f"/unix{folder}/{me.name}.{me.incarnation}-"
+        p2p = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
+        log.info("libp2p is up")
+        try:
+            return cls(p2p, [str(address) for address in await p2p.get_visible_maddrs()], me, key)
+        except BaseException:
+            await p2p.shutdown()
+            raise
+
+    async def join(self, addresses: list[str], run_id: str, keys: dict[str, str]) -> None:
+        """Enter the DHT through the nodes at `addresses`, or begin it where there are none, and publish the own record."""
+        for address in addresses:
+            await dial(self.p2p, PeerID.from_base58(Multiaddr(address)["p2p"]), [address])
+        self._dht = await DHTNode.create(p2p=self.p2p, initial_peers=addresses or None, wait_timeout=REPLY_TIMEOUT_S)
+        self._roster = DHTRoster(self._dht, run_id, keys)
+        await self._roster.publish_first(self._record, self._key)
+        log.info("in the DHT")
+
+    async def renew_forever(self) -> None:
+        """Keep the own record in the DHT until cancelled."""
+        await self._roster.renew_forever(self._record, self._key)
+
+    async def meet(self, expected: dict[str, Any]) -> tuple[Peer, ...]:
+        """Find every expected worker's record in the DHT and return who they are.
+
+        expected : the "incarnation" of each at least, and "since" when it has taken part, by name
+        """
+        while True:
+            self.records = await self._read_others()
+            missing = [
+                name
+                for name, entry in expected.items()
+                if name not in self.records or self.records[name].incarnation < entry["incarnation"]
+            ]
+            if not missing:
+                break
+            # The DHT has no way to say "now": records spread to their nearest nodes within milliseconds of being stored.
+            await asyncio.sleep(0.05)
+        return tuple(
+            Peer(name, record.stage, record.replica, record.key, record.incarnation, expected[name]["since"])
+            for name, record in self.records.items()
+            if name in expected
+        )
+
+    async def find(self, peer: PeerID) -> Record | None:
+        """Return the record of a libp2p identity, looking into the DHT for one that is new; None for a stranger."""
+        for _ in range(20):
+            for record in self.records.values():
+                if record.peer == peer.to_base58():
+                    return record
+            self.records.update(await self._read_others())
+            if any(record.peer == peer.to_base58() for record in self.records.values()):
+                continue
+            await asyncio.sleep(0.1)  # it opened the stream before its record reached the DHT nodes that we ask
+        return None
+
+    async def close(self) -> None:
+        """Leave the DHT and end libp2p."""
+        if self._dht is not None:
+            await self._dht.shutdown()
+        await self.p2p.shutdown()
+
+    async def _read_others(self) -> dict[str, Record]:
+        return {name: record for name, record in (await self._roster.read()).items() if name != self._record.name}

@@ -1,0 +1,128 @@
+"""The seats of a run's local workers: which process sits in each, how far it has come in, and what all of them must hear."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pluralis_lab.engines.swarm.frames import json_frame
+
+
+@dataclass
+class Seat:
+    """A worker slot and the process in it."""
+
+    name: str
+    number: int
+    stage: int
+    incarnation: int = 0
+    founding: bool = True
+    pid: int | None = None
+    writer: asyncio.StreamWriter | None = None
+    addresses: list[str] = field(default_factory=list)
+    is_up: bool = False
+    is_told_to_go: bool = False
+    since: int | None = None
+    state: str = "starting"
+    deaths_in_a_row: int = 0
+    last_words: str = ""
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether this worker has its stage's weights and takes part."""
+        return self.pid is not None and self.state in ("active", "serving")
+
+    @property
+    def waits_for_dht(self) -> bool:
+        """Whether this worker can be reached, and has not been told yet through whom it enters the DHT."""
+        return bool(self.addresses) and self.writer is not None and self.state == "starting" and not self.is_up
+
+    def clear(self, *, version: int) -> None:
+        """Forget the process before, for a new one in a run that stands at `version`."""
+        self.writer, self.is_up, self.is_told_to_go, self.addresses = None, False, False, []
+        self.state, self.since, self.last_words = "starting", version if self.founding else None, ""
+
+    def take_state(self, said: dict[str, Any]) -> None:
+        """Note the state that the worker says it is in, and with the first that takes part, since which round."""
+        self.state = said["state"]
+        if self.state in ("active", "serving") and self.since is None:
+            self.since = said["round"]
+
+    def say(self, **message: Any) -> None:
+        """Send `message` to the worker, if it listens."""
+        if self.writer is not None and not self.writer.is_closing():
+            self.writer.write(json_frame(message))
+
+    def kill(self) -> None:
+        """Kill the process, if there is one still."""
+        if self.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+
+class Seats:
+    """All seats of a run, by worker name.
+
+    workers : as `run.json` lists them, in the order of their numbers
+    """
+
+    def __init__(self, workers: list[dict[str, Any]]) -> None:
+        self._seats = {worker["name"]: Seat(worker["name"], number, worker["stage"]) for number, worker in enumerate(workers)}
+        self._lost_told: set[tuple[str, int]] = set()
+
+    def __iter__(self) -> Iterator[Seat]:
+        return iter(self._seats.values())
+
+    def __getitem__(self, name: str) -> Seat:
+        return self._seats[name]
+
+    def get(self, name: str) -> Seat | None:
+        """Return the seat of `name`, None when no worker here is called so."""
+        return self._seats.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._seats)
+
+    @property
+    def are_trained(self) -> bool:
+        """Whether every process that lives, and at least one, has nothing left to train."""
+        live = [seat for seat in self if seat.pid is not None]
+        return bool(live) and all(seat.state == "serving" for seat in live)
+
+    def hold(self, stage: int) -> bool:
+        """Say whether anybody has the weights of `stage`."""
+        return any(seat.holds_state for seat in self if seat.stage == stage)
+
+    def lead_into_dht(self) -> None:
+        """Bring workers into the DHT: the first alone, the others through those that are in it."""
+        inside = [seat for seat in self if seat.is_up]
+        waiting = [seat for seat in self if seat.waits_for_dht]
+        if not inside:
+            waiting = waiting[:1] if not any(seat.state == "bootstrapping" for seat in self) else []
+        for seat in waiting:
+            seat.state = "bootstrapping"
+            seat.say(op="bootstrap", addresses=[address for other in inside for address in other.addresses])
+
+    def let_go(self) -> bool:
+        """Let workers begin, the founders when all of them are up, a later one at once; say whether the founders may."""
+        if not all(seat.is_up for seat in self if seat.founding and seat.incarnation == 0):
+            return False
+        up = [seat for seat in self if seat.is_up]
+        known = {seat.name: {"incarnation": seat.incarnation, "since": seat.since} for seat in up}
+        for seat in up:
+            if not seat.is_told_to_go:
+                seat.is_told_to_go = True
+                seat.say(op="go", peers=known)
+        return True
+
+    def tell_lost(self, lost: Seat) -> None:
+        """Tell the others, once, that this incarnation of a worker is gone."""
+        if (lost.name, lost.incarnation) not in self._lost_told:
+            self._lost_told.add((lost.name, lost.incarnation))
+            for seat in self:
+                if seat.name != lost.name:
+                    seat.say(op="lost", worker=lost.name, incarnation=lost.incarnation)

@@ -1,0 +1,99 @@
+"""SIGKILL of a worker that has started its libp2p daemon and has not said its address yet."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.errors import RunError
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
+
+TIMEOUT_S = 60.0
+POLL_S = 0.002
+"""Another process's daemon and its socket's file: there is nothing to wait on but the process table and the folder."""
+
+
+def daemons_in(folder: Path, worker: str = "") -> list[psutil.Process]:
+    """Return the live libp2p daemons whose socket is in `folder`, of all workers or of one ("worker-2.0-"), orphans too."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name() == "p2pd" and any(f"{folder}/{worker}" in argument for argument in process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:  # a zombie, which has no command line, is none either
+            continue
+    return found
+
+
+def kill_with_a_new_daemon(folder: Path, worker: str, *, listens: bool) -> psutil.Process:
+    """SIGKILL a starting worker as soon as its daemon is there, or as soon as that listens; return the daemon.
+
+    The worker is stopped meanwhile: so it cannot open its connection to the daemon, nor tell an address.
+    """
+    end = time.monotonic() + TIMEOUT_S
+    while not (daemons := daemons_in(folder, worker)):
+        assert time.monotonic() < end, f"no daemon of {worker}* came up"
+        time.sleep(POLL_S)
+    daemon = daemons[0]
+    pid = daemon.ppid()
+    os.kill(pid, signal.SIGSTOP)
+    while listens and not list(folder.glob(f"{worker}p2pd-*.sock")):
+        assert time.monotonic() < end, f"the daemon of {worker}* does not listen"
+        time.sleep(POLL_S)
+    os.kill(pid, signal.SIGKILL)
+    return daemon
+
+
+moments = pytest.mark.parametrize("listens", [False, True], ids=["its daemon starts", "its daemon listens"])
+
+
+@moments
+def test_a_founder_killed_while_it_starts_fails_the_run_and_leaves_nothing(home: Path, listens: bool) -> None:
+    before = hivemind_sockets()
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    folder = private_folder(run)
+    daemon = kill_with_a_new_daemon(folder, "worker-2.0-", listens=listens)
+    killed_at = time.time()
+    family = [*descendants_of(run), daemon]
+    with pytest.raises(RunError, match=r"worker-2 died while the run was starting \(killed by SIGKILL\)"):
+        run.wait(timeout_s=TIMEOUT_S)
+    assert run.state == "failed"
+    (error,) = run.events("error")
+    assert (error.worker, error.time - killed_at < 5) == ("worker-2", True)
+    assert "libp2p is up" not in run._directory.log_tail("worker-2")
+    assert_all_gone([*family, *daemons_in(folder)], within_s=5)
+    assert daemons_in(folder) == []
+    assert not folder.exists()
+    assert hivemind_sockets() <= before
+    assert not run.events("round")
+
+
+@moments
+def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path, listens: bool) -> None:
+    run = pl.launch(small_spec(steps=60), account="lab-a", participants=PEOPLE)
+    run.wait(round=3, timeout_s=TIMEOUT_S)
+    folder = private_folder(run)
+    run.kill("worker-3")
+    daemon = kill_with_a_new_daemon(folder, "worker-3.1-", listens=listens)
+    assert_all_gone([daemon], within_s=5)
+    run.wait(timeout_s=2 * TIMEOUT_S)
+    back = run.workers().set_index("worker").loc["worker-3"]
+    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 2, 2)
+    assert [event.round for event in run.events("round")] == list(range(60))
+    assert not run.events("error")
+    # What is there is of the four that live: a daemon's socket and its client's for each.
+    assert len(daemons_in(folder)) == 4
+    assert {file.name.split("-p2p")[0] for file in folder.glob("worker-*")} == {
+        "worker-0.0",
+        "worker-1.0",
+        "worker-2.0",
+        "worker-3.2",
+    }
+    report = run.audit()
+    assert report.ok, str(report)
+    run.stop()
+    assert not folder.exists()
