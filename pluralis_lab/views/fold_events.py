@@ -39,6 +39,7 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
         picture.marks.append(Mark("death", at, worker.name, f"{worker.name} died in round {at}"))
     elif worker.state == "active" and worker.deaths and before not in LIVE_STATES:
         picture.marks.append(Mark("return", at, worker.name, f"{worker.name} is back in round {at}"))
+    worker.heard_at = event.time
     if worker.state not in LIVE_STATES:
         worker._heard = worker.bytes_per_s = None
     elif worker._heard is None:
@@ -54,10 +55,13 @@ def _round(picture: RunPicture, event: Event) -> None:
         picture.marks.append(Mark("diverged", event.round, "", f"the loss of round {event.round} is not finite"))
     else:
         picture.loss.put(event.round, loss)
-    for key, series in (("tokens_per_s", picture.tokens_per_s), ("seconds", picture.seconds), ("tokens", picture.tokens)):
+    for key, series in (("tokens_per_s", picture.tokens_per_s), ("seconds", picture.seconds)):
         value = finite(event.body.get(key))
         if value is not None:
             series.put(event.round, value)
+    tokens = finite(event.body.get("tokens"))
+    if tokens is not None:
+        picture.total_tokens += tokens - (picture.tokens.put(event.round, tokens) or 0.0)
 
 
 def _validation(picture: RunPicture, event: Event) -> None:
@@ -84,7 +88,9 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
     worker.compute_s += finite(body.get("compute_s")) or 0.0
     if worker._heard is not None and event.time > worker._heard:
         worker.bytes_per_s = sent / (event.time - worker._heard)
-    worker._heard = event.time
+    worker._heard = worker.heard_at = event.time
+    if picture.limit is not None:
+        return  # what goes between each two workers is drawn in figures, from an unbounded picture
     for peer, link in (body.get("links") or {}).items():
         total = worker.links.setdefault(peer, {})
         for key, value in link.items():

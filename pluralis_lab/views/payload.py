@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 PAYLOAD_VERSION = 1
 MIME_TYPE = "application/vnd.pluralis.run+json"
 MAX_PAYLOAD_BYTES = 60_000
+_SPARKS = ((64, 48), (128, 24), (256, 12), (10**9, 6))
+"""(workers at most, points of a sparkline) of a picture that goes out four times a second."""
 _MAX_MARKS, _MAX_EPOCHS, _MAX_ERRORS, _MAX_TEXT = 40, 24, 3, 400
 
 
@@ -31,11 +33,15 @@ def _short(value: float | None) -> float | int | None:
 
 
 def _curve(series: Series, num_points: int) -> dict[str, Any]:
-    x, y = series.thinned(num_points)
-    return {"x": x, "y": [_short(value) for value in y]}
+    """Return the curve as it was made last time, unless the series has changed: most workers' have not, four times a second."""
+    made = series.made
+    if made is None or made[:2] != (series.changes, num_points):
+        x, y = series.thinned(num_points)
+        made = series.made = (series.changes, num_points, {"x": x, "y": [_short(value) for value in y]})
+    return dict(made[2])
 
 
-def _worker(worker: WorkerPicture, total_work: float, num_spark: int) -> dict[str, Any]:
+def _worker(worker: WorkerPicture, total_work: float, num_spark: int, now: float | None) -> dict[str, Any]:
     return {
         "name": worker.name[:_MAX_TEXT],
         "stage": worker.stage,
@@ -56,6 +62,7 @@ def _worker(worker: WorkerPicture, total_work: float, num_spark: int) -> dict[st
         "bytes_out": _short(worker.bytes_out),
         "grad_norm": _curve(worker.grad_norm, num_spark),
         "agreement": _curve(worker.agreement, num_spark),
+        "silent_s": None if now is None or worker.heard_at is None else _short(max(0.0, now - worker.heard_at)),
     }
 
 
@@ -106,10 +113,10 @@ def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> 
         "loss": _curve(picture.loss, num_points),
         "validation": _curve(picture.validation, max(4, num_points // 2)),
         "tokens_per_s": _curve(picture.tokens_per_s, max(4, num_points // 2)),
-        "tokens": _short(math.fsum(picture.tokens.y)),
+        "tokens": _short(picture.total_tokens),
         "wire": picture.wire,
         "live_workers": picture.num_live,
-        "workers": [_worker(worker, total_work, num_spark) for _, group in picture.grouped() for worker in group],
+        "workers": [_worker(each, total_work, num_spark, picture.last_time) for _, group in picture.grouped() for each in group],
         "participants": [
             {
                 "name": name[:_MAX_TEXT],
@@ -136,6 +143,13 @@ def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> 
         "marks": _marks(picture),
         "errors": [{key: value[:_MAX_TEXT] for key, value in error.items()} for error in picture.errors[-_MAX_ERRORS:]],
     }
+
+
+def live_payload(picture: RunPicture, *, num_points: int = 240) -> dict[str, Any]:
+    """Return the payload that is sent again and again: the sparklines of many workers get coarser, the run's curves do not."""
+    count = len(picture.workers)
+    num_spark = next(points for most, points in _SPARKS if count <= most)
+    return picture_payload(picture, num_points=num_points, num_spark=num_spark)
 
 
 def compact_payload(picture: RunPicture, max_bytes: int = MAX_PAYLOAD_BYTES) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from pluralis_lab.views.series import Series
+from pluralis_lab.views.series import BoundedSeries, Series
 
 LIVE_STATES = frozenset({"active", "serving"})
 COMING_STATES = frozenset({"starting", "joining", "syncing", "warming"})
@@ -63,7 +63,14 @@ class WorkerPicture:
     bytes_per_s: float | None = None
     links: dict[str, dict[str, float]] = field(default_factory=dict)
     round: int | None = None
+    heard_at: float | None = None
     _heard: float | None = None
+
+    @classmethod
+    def bounded(cls, name: str, limit: int) -> WorkerPicture:
+        """Return a worker's picture whose curves keep at most `limit` points each."""
+        curves = (BoundedSeries(limit) for _ in range(4))
+        return cls(name, tokens=next(curves), work_flops=next(curves), grad_norm=next(curves), agreement=next(curves))
 
     @property
     def is_dead(self) -> bool:

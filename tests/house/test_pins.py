@@ -43,7 +43,9 @@ def test_the_package_knows_its_version() -> None:
 
 
 def test_every_library_the_package_imports_is_declared() -> None:
-    declared = set(_normal(_project()["dependencies"]))
+    extras = _project()["optional-dependencies"]
+    optional = [requirement for name, those in extras.items() if name != "dev" for requirement in those]
+    declared = set(_normal(_project()["dependencies"] + optional))
     owners = packages_distributions()
     undeclared = {}
     for path in (ROOT / "pluralis_lab").rglob("*.py"):

@@ -110,13 +110,33 @@ function extent(arrays) {
   return [low, high];
 }
 
+/** Ticks of a logarithmic axis, given in log10: 1, 2 and 5 of each decade, or linear ones where those are too few. */
+export function logTicks(low, high) {
+  const result = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power += 1) {
+    for (const factor of [1, 2, 5]) {
+      const at = power + Math.log10(factor);
+      if (at >= low && at <= high) result.push(Number((factor * 10 ** power).toPrecision(6)));
+    }
+  }
+  return result.length >= 3 ? result : ticks(10 ** low, 10 ** high, 5).filter((value) => value > 0);
+}
+
 function path(x, y, toX, toY) {
   let d = "";
   for (let i = 0; i < x.length; i += 1) {
-    if (y[i] !== null) d += `${d ? "L" : "M"}${toX(x[i]).toFixed(1)} ${toY(y[i]).toFixed(1)}`;
+    if (y[i] !== null && Number.isFinite(toY(y[i]))) d += `${d ? "L" : "M"}${toX(x[i]).toFixed(1)} ${toY(y[i]).toFixed(1)}`;
   }
   return d;
 }
+
+/** The last value that is known, or undefined. */
+export function lastValue(values) {
+  for (let i = values.length - 1; i >= 0; i -= 1) if (values[i] !== null) return values[i];
+  return undefined;
+}
+
+const ROUNDS = { name: "round", format: String, whole: true };
 
 /** Move labels apart so that neighbours keep `gap`, within [low, high]. */
 function spread(labels, gap, low, high) {
@@ -131,7 +151,7 @@ function spread(labels, gap, low, high) {
 }
 
 /** The index of the point of `x` (ascending) nearest to `target`. */
-function nearest(x, target) {
+export function nearest(x, target) {
   let low = 0;
   let high = x.length - 1;
   while (high - low > 1) {
@@ -144,7 +164,9 @@ function nearest(x, target) {
 
 /**
  * A line chart with direct labels. Point at it, or focus it and use the arrow keys, to read single rounds.
- * update({series: [{name, tone, x, y, dots}], baseline: {name, value}, marks: [{round, text, kind}], format, fromZero})
+ * update({series: [{name, tone, x, y, dots}], baseline: {name, value}, marks: [{round, x, text, kind}], format, fromZero, log, axis})
+ * `axis` ({name, format, whole}) says what x is; by default it is the round. A mark stands at its `x`, or at its round.
+ * `log` draws y on a logarithmic scale and leaves out what is not above zero.
  */
 export function lineChart({ title, unit, height = 176 }) {
   const readout = el("span", { class: "plab-readout" });
@@ -169,36 +191,40 @@ export function lineChart({ title, unit, height = 176 }) {
     const drawn = data.series.filter((series) => series.x.length);
     const values = drawn.map((series) => series.y);
     if (data.baseline) values.push([data.baseline.value]);
-    let [low, high] = extent(values);
+    const axis = data.axis;
+    const log = Boolean(data.log);
+    const bend = log ? Math.log10 : (y) => y;
+    let [low, high] = extent(log ? values.map((some) => some.map((y) => (y > 0 ? Math.log10(y) : null))) : values);
     let [first, last] = extent(drawn.map((series) => series.x));
     if (!Number.isFinite(low)) [low, high] = [0, 1];
     if (!Number.isFinite(first)) [first, last] = [0, 1];
-    if (data.fromZero) low = Math.min(0, low);
+    if (data.fromZero && !log) low = Math.min(0, low);
     const room = (high - low || Math.abs(high) || 1) * 0.06;
     high += room;
-    if (!data.fromZero) low -= room;
+    if (!data.fromZero || log) low -= room;
     first = Math.min(0, first);
-    last = Math.max(last, first + 4);
+    last = Math.max(last, first + (axis.whole ? 4 : 1e-9));
     const toX = (x) => margin.left + ((x - first) / (last - first)) * (width - margin.left - margin.right);
-    const toY = (y) => margin.top + (1 - (y - low) / (high - low)) * (height - margin.top - margin.bottom);
+    const toY = (y) => margin.top + (1 - (bend(y) - low) / (high - low)) * (height - margin.top - margin.bottom);
     scale = { toX, first, last, left: margin.left, right: width - margin.right, drawn };
 
     const grid = [];
-    for (const y of ticks(low, high, 5)) {
+    for (const y of log ? logTicks(low, high) : ticks(low, high, 5)) {
       grid.push(svg("line", { class: "plab-grid", x1: margin.left, x2: width - margin.right, y1: toY(y), y2: toY(y) }));
       grid.push(svg("text", { class: "plab-tick", x: margin.left - 6, y: toY(y) + 3.5, "text-anchor": "end", text: tickText(y) }));
     }
-    for (const x of ticks(first, last, narrow ? 3 : 6).filter(Number.isInteger)) {
-      grid.push(svg("text", { class: "plab-tick", x: toX(x), y: height - 6, "text-anchor": "middle", text: String(x) }));
+    for (const x of ticks(first, last, narrow ? 3 : 6).filter((at) => !axis.whole || Number.isInteger(at))) {
+      grid.push(svg("text", { class: "plab-tick", x: toX(x), y: height - 6, "text-anchor": "middle", text: axis.format(x) }));
     }
-    grid.push(svg("text", { class: "plab-tick", x: width - margin.right + 8, y: height - 6, text: "round" }));
+    grid.push(svg("text", { class: "plab-tick", x: width - margin.right + 18, y: height - 6, text: axis.name }));
     layers.grid.replaceChildren(...grid);
 
     layers.marks.replaceChildren(
       ...(data.marks ?? [])
-        .filter((mark) => mark.round >= first && mark.round <= last)
+        .map((mark) => ({ ...mark, at: mark.x ?? mark.round }))
+        .filter((mark) => mark.at >= first && mark.at <= last)
         .map((mark) => {
-          const x = toX(mark.round);
+          const x = toX(mark.at);
           return svg(
             "g",
             { class: `plab-mark plab-mark-${mark.kind}` },
@@ -219,9 +245,10 @@ export function lineChart({ title, unit, height = 176 }) {
     for (const series of drawn) {
       lines.push(svg("path", { class: `plab-line plab-tone-${series.tone}`, d: path(series.x, series.y, toX, toY) }));
       if (series.dots && series.x.length <= 60) {
-        series.x.forEach((x, i) => lines.push(svg("circle", { class: `plab-dot plab-tone-${series.tone}`, cx: toX(x), cy: toY(series.y[i]), r: 2.2 })));
+        series.x.forEach((x, i) => series.y[i] !== null && lines.push(svg("circle", { class: `plab-dot plab-tone-${series.tone}`, cx: toX(x), cy: toY(series.y[i]), r: 2.2 })));
       }
-      const end = series.y[series.y.length - 1];
+      const end = lastValue(series.y);
+      if (end === undefined || !Number.isFinite(toY(end))) continue;
       labels.push({ at: toY(end), tone: series.tone, text: `${series.name} ${data.format(end)}`.trim() });
     }
     layers.lines.replaceChildren(...lines);
@@ -247,9 +274,9 @@ export function lineChart({ title, unit, height = 176 }) {
     const parts = scale.drawn.map((series) => {
       const i = nearest(series.x, round);
       const close = Math.abs(series.x[i] - round) <= Math.max(1, (scale.last - scale.first) / 60);
-      return close ? `${series.name} ${data.format(series.y[i])}`.trim() : "";
+      return close && series.y[i] !== null ? `${series.name} ${data.format(series.y[i])}`.trim() : "";
     });
-    setText(readout, `round ${round}: ${parts.filter(Boolean).join(", ")}`);
+    setText(readout, `${data.axis.name} ${data.axis.format(round)}: ${parts.filter(Boolean).join(", ")}`);
   }
 
   plot.addEventListener("pointermove", (event) => {
@@ -286,7 +313,144 @@ export function lineChart({ title, unit, height = 176 }) {
   return {
     node,
     update(next) {
-      data = { format: (y) => precise(y), ...next };
+      data = { format: (y) => precise(y), ...next, axis: { ...ROUNDS, ...next.axis } };
+      draw();
+    },
+    destroy() {
+      observer.disconnect();
+    },
+  };
+}
+
+/**
+ * Stacked areas with direct labels: how a whole is made up, over rounds or epochs. Point at it, or focus it and use the arrow
+ * keys, to read one column. update({x, layers: [{name, tone, y}], axis, format, whole}); each y is as long as x. With `whole`
+ * every column is drawn as shares of its own sum.
+ */
+export function stackedChart({ title, unit, height = 190 }) {
+  const readout = el("span", { class: "plab-readout" });
+  const plot = svg("svg", { class: "plab-plot", height, role: "img", tabindex: "0" });
+  const node = el(
+    "figure",
+    { class: "plab-chart" },
+    el("figcaption", {}, el("span", { class: "plab-title", text: title }), el("span", { class: "plab-unit", text: unit }), readout),
+    plot,
+  );
+  const layers = { areas: svg("g"), grid: svg("g"), labels: svg("g"), cursor: svg("g", { class: "plab-cursor" }) };
+  plot.append(...Object.values(layers));
+  let data = null;
+  let cursor = null;
+  let scale = null;
+
+  const total = (i) => data.layers.reduce((sum, layer) => sum + (layer.y[i] ?? 0), 0);
+  const part = (layer, i) => (data.whole ? (layer.y[i] ?? 0) / (total(i) || 1) : (layer.y[i] ?? 0));
+
+  function draw() {
+    const width = plot.clientWidth || node.clientWidth;
+    if (!data || !width) return;
+    const narrow = width < 360;
+    const margin = { top: 8, right: narrow ? 78 : 128, bottom: 22, left: 40 };
+    const { x, axis } = data;
+    let high = data.whole ? 1 : 0;
+    if (!data.whole) for (let i = 0; i < x.length; i += 1) high = Math.max(high, total(i));
+    high = high || 1;
+    const first = x.length ? x[0] : 0;
+    const last = x.length > 1 ? x[x.length - 1] : first + 1;
+    const toX = (at) => margin.left + ((at - first) / (last - first)) * (width - margin.left - margin.right);
+    const toY = (y) => margin.top + (1 - y / high) * (height - margin.top - margin.bottom);
+    scale = { toX, first, last, left: margin.left, right: width - margin.right };
+    // A single column is drawn as a block over the whole width.
+    const columns = x.length === 1 ? [first, last] : x;
+    const floor = columns.map(() => 0);
+    const areas = [];
+    const labels = [];
+    for (const layer of data.layers) {
+      const below = floor.map((y, i) => [columns[i], y]);
+      columns.forEach((_, i) => {
+        floor[i] += part(layer, Math.min(i, x.length - 1));
+      });
+      const above = floor.map((y, i) => [columns[i], y]);
+      const outline = [...above, ...below.reverse()].map(([at, y]) => `${toX(at).toFixed(1)} ${toY(y).toFixed(1)}`);
+      if (!outline.length) continue;
+      areas.push(svg("path", { class: `plab-area plab-fill-${layer.tone}`, d: `M${outline.join("L")}Z` }, svg("title", { text: layer.name })));
+      const end = part(layer, x.length - 1);
+      if (end > 0) labels.push({ at: toY(floor[floor.length - 1] - end / 2), name: layer.name, end, tone: layer.tone });
+    }
+    layers.areas.replaceChildren(...areas);
+    const grid = [];
+    for (const y of ticks(0, high, 4)) {
+      grid.push(svg("line", { class: "plab-grid plab-grid-over", x1: margin.left, x2: width - margin.right, y1: toY(y), y2: toY(y) }));
+      grid.push(svg("text", { class: "plab-tick", x: margin.left - 6, y: toY(y) + 3.5, "text-anchor": "end", text: data.whole ? `${Math.round(100 * y)} %` : tickText(y) }));
+    }
+    for (const at of ticks(first, last, narrow ? 3 : 6).filter((one) => !axis.whole || Number.isInteger(one))) {
+      if (x.length) grid.push(svg("text", { class: "plab-tick", x: toX(at), y: height - 6, "text-anchor": "middle", text: axis.format(at) }));
+    }
+    grid.push(svg("text", { class: "plab-tick", x: width - margin.right + 18, y: height - 6, text: axis.name }));
+    layers.grid.replaceChildren(...grid);
+    const room = Math.floor((margin.right - 30) / 6.3);
+    layers.labels.replaceChildren(
+      ...spread(labels, 13, margin.top + 4, height - margin.bottom - 4).flatMap((label) => {
+        const text = data.format(label.end);
+        const space = Math.max(3, room - text.length - 1);
+        const name = label.name.length > space ? `${label.name.slice(0, space - 1)}…` : label.name;
+        return [
+          svg("rect", { class: `plab-fill-${label.tone}`, x: width - margin.right + 5, y: label.at - 4, width: 8, height: 8, rx: 1.5 }),
+          svg("text", { class: "plab-label plab-tone-ink", x: width - margin.right + 17, y: label.at + 3.5, text: `${name} ${text}` }),
+        ];
+      }),
+    );
+    const shown = labels.map((label) => `${label.name} ${data.format(label.end)}`).join(", ");
+    plot.setAttribute("aria-label", `${title}, ${unit}: ${shown || "no values yet"}`);
+    drawCursor();
+  }
+
+  function drawCursor() {
+    if (cursor === null || !scale || !data.x.length) {
+      layers.cursor.replaceChildren();
+      setText(readout, "");
+      return;
+    }
+    const i = nearest(data.x, cursor);
+    const at = scale.toX(data.x[i]);
+    layers.cursor.replaceChildren(svg("line", { x1: at, x2: at, y1: 6, y2: height - 20 }));
+    const parts = data.layers.map((layer) => ({ name: layer.name, value: part(layer, i) })).filter((one) => one.value > 0);
+    setText(readout, `${data.axis.name} ${data.axis.format(data.x[i])}: ${parts.map((one) => `${one.name} ${data.format(one.value)}`).join(", ")}`);
+  }
+
+  plot.addEventListener("pointermove", (event) => {
+    if (!scale) return;
+    const at = event.clientX - plot.getBoundingClientRect().left;
+    cursor = scale.first + ((at - scale.left) / (scale.right - scale.left)) * (scale.last - scale.first);
+    drawCursor();
+  });
+  plot.addEventListener("pointerleave", () => {
+    cursor = null;
+    drawCursor();
+  });
+  plot.addEventListener("blur", () => {
+    cursor = null;
+    readout.removeAttribute("role");
+    drawCursor();
+  });
+  plot.addEventListener("keydown", (event) => {
+    if (!scale || !data.x.length) return;
+    const here = cursor === null ? data.x.length - 1 : nearest(data.x, cursor);
+    const stride = Math.max(1, Math.round(data.x.length / 50));
+    const target = { ArrowLeft: here - stride, ArrowRight: here + stride, Home: 0, End: data.x.length - 1 }[event.key];
+    if (target === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    cursor = data.x[Math.min(data.x.length - 1, Math.max(0, target))];
+    readout.setAttribute("role", "status");
+    drawCursor();
+  });
+  const observer = new ResizeObserver(draw);
+  observer.observe(plot);
+
+  return {
+    node,
+    update(next) {
+      data = { format: (y) => percent(y), whole: false, ...next, axis: { ...ROUNDS, ...next.axis } };
       draw();
     },
     destroy() {

@@ -1,0 +1,58 @@
+import type { ServerConnection } from '@jupyterlab/services';
+import { describe, expect, it } from 'vitest';
+
+import { Api, ApiRefusal } from './client';
+
+function apiThat(answer: (path: string, init?: RequestInit) => Response | Error): { api: Api; asked: [string, RequestInit | undefined][] } {
+  const asked: [string, RequestInit | undefined][] = [];
+  const api = new Api({} as ServerConnection.ISettings, {
+    ask: (path, init) => {
+      asked.push([path, init]);
+      const given = answer(path, init);
+      return given instanceof Error ? Promise.reject(given) : Promise.resolve(given);
+    },
+    openSocket: () => {
+      throw new Error('not here');
+    }
+  });
+  return { api, asked };
+}
+
+const json = (body: unknown, status = 200) => new Response(JSON.stringify(body), { status });
+
+describe('the client', () => {
+  it('builds paths from parts that are only ever parts', async () => {
+    const { api, asked } = apiThat(() => json({ process: '', text: '' }));
+    await api.log('a/../b', 'worker-1?x', 50);
+    await api.picture('id', 7, 100);
+    await api.picture('id');
+    expect(asked.map(([path]) => path)).toEqual([
+      'runs/a%2F..%2Fb/log/worker-1%3Fx?lines=50',
+      'runs/id/picture?points=100&since=7',
+      'runs/id/picture?points=240'
+    ]);
+  });
+
+  it('hands on the refusal in the words of the server', async () => {
+    const { api } = apiThat(() => json({ message: 'stages=9: use <= 6', reason: 'spec' }, 400));
+    await expect(api.start({ spec: {} })).rejects.toMatchObject({ message: 'stages=9: use <= 6', status: 400, reason: 'spec' });
+  });
+
+  it('makes do with the status where a proxy answered', async () => {
+    const { api } = apiThat(() => new Response('<html>', { status: 502, statusText: 'Bad Gateway' }));
+    await expect(api.runs()).rejects.toMatchObject({ message: '502 Bad Gateway', status: 502 });
+  });
+
+  it('says that nobody answers', async () => {
+    const { api } = apiThat(() => new Error('failed to fetch'));
+    const refusal = await api.runs().catch((error: unknown) => error);
+    expect(refusal).toBeInstanceOf(ApiRefusal);
+    expect(refusal).toMatchObject({ status: 0, reason: 'unreachable' });
+  });
+
+  it('takes an empty answer for done', async () => {
+    const { api, asked } = apiThat(() => new Response(null, { status: 204 }));
+    await expect(api.remove('id')).resolves.toBeUndefined();
+    expect(asked[0][1]?.method).toBe('DELETE');
+  });
+});

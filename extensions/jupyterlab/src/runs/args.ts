@@ -1,0 +1,19 @@
+/** What our commands take, as JSON schemas: palettes, keyboards and other extensions read them. */
+
+const run = { type: 'string', pattern: '^[0-9a-f]{64}$', description: "The run's id; without it, the chosen run, or a question." } as const;
+
+export const NO_ARGS = { type: 'object', properties: {} } as const;
+export const RUN_ARGS = { type: 'object', properties: { run } } as const;
+export const STOP_ARGS = {
+  type: 'object',
+  properties: { run, asked: { type: 'boolean', description: 'Somebody has confirmed already.' } }
+} as const;
+export const WORKER_ARGS = {
+  type: 'object',
+  properties: { run, worker: { type: 'string', description: 'Name of the worker.' } },
+  required: ['worker']
+} as const;
+export const COMPARE_ARGS = {
+  type: 'object',
+  properties: { runs: { type: 'array', items: run, minItems: 2, maxItems: 2, description: 'The two runs; without them, a question.' } }
+} as const;

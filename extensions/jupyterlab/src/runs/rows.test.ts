@@ -1,0 +1,94 @@
+import { nullTranslator } from '@jupyterlab/translation';
+import { describe, expect, it } from 'vitest';
+
+import type { RunRow } from '../api/types';
+import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary } from './rows';
+
+const trans = nullTranslator.load('pluralis_lab');
+
+function row(change: Partial<RunRow> = {}): RunRow {
+  return {
+    id: 'a'.repeat(64),
+    name: 'calm-otter',
+    state: 'running',
+    reason: '',
+    engine: 'swarm',
+    created: 1000,
+    data: 'stdlib',
+    stages: 3,
+    replicas: 2,
+    workers: 6,
+    live_workers: 5,
+    rounds_done: 40,
+    steps: 300,
+    loss: 2.5,
+    validation: null,
+    tokens_per_s: 12_345,
+    unigram_nats: null,
+    participants: ['lab-a'],
+    account: 'lab-a',
+    chain: 'embedded',
+    ...change
+  };
+}
+
+describe('a line of the list', () => {
+  it('says what counts, in words and figures', () => {
+    expect(figures(row(), trans)).toEqual(['loss 2.500', '5 of 6 workers', '12.3 k tokens/s']);
+    expect(figures(row({ state: 'stopped', loss: null }), trans)).toEqual(['6 workers']);
+    expect(rowLabel(row(), 1000 + 7200, trans)).toBe(
+      'Run calm-otter, running, round 40 of 300, loss 2.500, 5 of 6 workers, 12.3 k tokens/s, 2 h ago'
+    );
+  });
+
+  it('has a mark of its own for each state', () => {
+    const states = ['starting', 'running', 'serving', 'stopped', 'failed', 'damaged'] as const;
+    expect(new Set(states.map(stateMark)).size).toBe(states.length);
+  });
+
+  it('calls a stopped run finished when it did all its rounds, and resumes only the others', () => {
+    const done = row({ state: 'stopped', rounds_done: 300 });
+    const half = row({ state: 'stopped' });
+    expect([stateText(done, trans), stateText(half, trans)]).toEqual(['finished', 'stopped']);
+    expect([canResume(done), canResume(half), canResume(row())]).toEqual([false, true, false]);
+  });
+
+  it('tells ages in one unit, and knows no future', () => {
+    expect([30, 300, 7200, 200_000, -5].map(age => ageText(0, age, trans))).toEqual(['just now', '5 min ago', '2 h ago', '2 d ago', 'just now']);
+  });
+});
+
+describe('the list', () => {
+  const old = row({ id: 'b'.repeat(64), name: 'old', state: 'stopped', created: 1, data: 'digits' });
+  const live = row({ id: 'c'.repeat(64), name: 'live', created: 2 });
+  const newer = row({ id: 'd'.repeat(64), name: 'newer', state: 'failed', created: 3 });
+
+  it('puts live runs first, then the newest', () => {
+    expect(sortRows([old, newer, live]).map(one => one.name)).toEqual(['live', 'newer', 'old']);
+  });
+
+  it('filters by all words, in any order and field', () => {
+    expect(filterRows([old, newer, live], 'DIGITS  stop', trans)).toEqual([old]);
+    expect(filterRows([old, newer, live], '  ', trans)).toHaveLength(3);
+    expect(filterRows([old, newer, live], 'dddd', trans)).toEqual([newer]);
+  });
+
+  it('sums up', () => {
+    expect(summary([old, newer, live], trans)).toBe('3 runs, 1 live');
+    expect(summary([old], trans)).toBe('1 run, none live');
+  });
+});
+
+describe('a trail of losses', () => {
+  it('grows with the rounds, starts over after a resume, and forgets what is gone', () => {
+    const trail = new LossTrail();
+    trail.put([row({ rounds_done: 1, loss: 3 })]);
+    trail.put([row({ rounds_done: 1, loss: 3 })]);
+    trail.put([row({ rounds_done: 2, loss: 2.9 })]);
+    expect(trail.of('a'.repeat(64))).toEqual({ x: [1, 2], y: [3, 2.9] });
+    trail.put([row({ rounds_done: 0, loss: 3.1 })]);
+    expect(trail.of('a'.repeat(64))).toEqual({ x: [0], y: [3.1] });
+    trail.put([]);
+    expect(trail.of('a'.repeat(64))).toBeUndefined();
+  });
+});

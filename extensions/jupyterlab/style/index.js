@@ -1,0 +1,3 @@
+import '@pluralis-lab/views/watch.css';
+import './base.css';
+import './view.css';

@@ -1,0 +1,161 @@
+"""Runs: a row of the list, all facts of one, its events and logs, and what can be asked of it."""
+
+from typing import Any, Literal
+
+from pydantic import Field, with_config
+from typing_extensions import TypedDict
+
+from pluralis_lab.server.shapes.base import EXACT, Body, Spec
+
+RunState = Literal["starting", "running", "serving", "stopped", "failed", "damaged"]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+"""An account's name, as the keystore has it."""
+
+
+@with_config(EXACT)
+class RunRow(TypedDict):
+    """One line of the list of runs. Losses are nats a token, `created` is Unix seconds."""
+
+    id: str
+    name: str
+    state: RunState
+    reason: str
+    engine: str
+    created: float
+    data: str
+    stages: int
+    replicas: int
+    workers: int
+    live_workers: int | None
+    rounds_done: int
+    steps: int
+    loss: float | None
+    validation: float | None
+    tokens_per_s: float | None
+    unigram_nats: float | None
+    participants: list[str]
+    account: str
+    chain: str
+
+
+@with_config(EXACT)
+class RunList(TypedDict):
+    """All runs, newest first."""
+
+    runs: list[RunRow]
+
+
+@with_config(EXACT)
+class DiskUse(TypedDict):
+    """What a run takes on the disk, in bytes."""
+
+    events: int
+    evidence: int
+    checkpoints: int
+    logs: int
+    total: int
+
+
+@with_config(EXACT)
+class RunFacts(RunRow):
+    """A run with its spec and what it takes."""
+
+    spec: Spec
+    spec_hash: str
+    disk: DiskUse
+    lifetime: str
+    model_parameters: int
+    stage_parameters: list[int]
+    attesters: list[str]
+    chain_id: int | None
+
+
+@with_config(EXACT)
+class RunEvent(TypedDict):
+    """One event as it is stored; `time` is Unix seconds, virtual seconds in a simulation."""
+
+    seq: int
+    time: float | None
+    kind: str
+    worker: str | None
+    round: int | None
+    body: dict[str, Any]
+
+
+@with_config(EXACT)
+class EventPage(TypedDict):
+    """Events in order, and the `since` that asks for those after them."""
+
+    events: list[RunEvent]
+    next: int
+
+
+@with_config(EXACT)
+class LogTail(TypedDict):
+    """The end of a process's log."""
+
+    process: str
+    text: str
+
+
+@with_config(EXACT)
+class Started(TypedDict):
+    """The id of a run that was started."""
+
+    id: str
+
+
+@with_config(EXACT)
+class StateReply(TypedDict):
+    """The state of a run after a command."""
+
+    state: RunState
+
+
+@with_config(EXACT)
+class ServerStatus(TypedDict):
+    """What this server is and allows."""
+
+    version: str
+    read_only: bool
+    allowed_chains: list[str]
+    python: str
+    num_roots: int
+    max_live_runs: int
+
+
+class LaunchBody(Body):
+    """Start a run on real workers of this machine."""
+
+    spec: Spec = Field(description="a RunSpec as JSON; POST spec/check says whether it can work")
+    account: str | None = Field(None, pattern=_NAME, description="the founder's account; default: 'default'")
+    participants: list[str] | None = Field(None, min_length=1, max_length=1024, description="accounts that own the workers")
+    chain: str = Field("embedded", max_length=2048, description="the chain of its ownership, for good")
+
+
+class KillBody(Body):
+    """Kill one worker of this machine, as a power cut would."""
+
+    worker: str = Field(pattern=r"^worker-[0-9]{1,6}$", description="its name, e.g. worker-3")
+
+
+class AccountBody(Body):
+    """An account of the embedded chain; None: the founder (claim: all accounts of this home)."""
+
+    account: str | None = Field(None, pattern=_NAME, description="an account's name")
+
+
+class PayBody(AccountBody):
+    """Pay revenue to the owners of a run."""
+
+    amount_eth: str = Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,18})?$", description="ether, e.g. 0.5")
+
+
+class CheckBody(Body):
+    """Check a spec without starting anything."""
+
+    spec: Spec = Field(description="a RunSpec as JSON")
+
+
+class EmptyBody(Body):
+    """Nothing."""

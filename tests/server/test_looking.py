@@ -1,0 +1,142 @@
+"""What is shown of runs: rows, facts, events, logs, receipts, and what is said of damaged ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pluralis_lab.store import RunDirectory
+from tests.server.asking import RUN, Api
+from tests.views.made_up_run import make_run
+
+HOSTILE = '<img src=x onerror="alert(1)"></script><script>\u2028\u2029\x00\x1b[31m\U0001f480'
+
+
+async def test_a_row_has_the_newest_figures(api: Api, finished: RunDirectory) -> None:
+    (row,) = (await api.get("runs"))[1]["runs"]
+    last = finished.last("round")
+    assert last is not None
+    assert (row["id"], row["state"], row["rounds_done"], row["steps"]) == (RUN, "stopped", 60, 60)
+    assert row["loss"] == last.body["loss"]
+    assert row["participants"] == ["lab-a", "lab-b", "lab-c"]
+
+
+async def test_a_row_follows_the_run_and_a_removed_run_leaves(api: Api, going: RunDirectory, root: Path) -> None:
+    assert (await api.get("runs"))[1]["runs"][0]["rounds_done"] == 20
+    writer = going.writer()
+    writer.append("round", round=20, body={"loss": 1.5, "tokens": 1, "seconds": 1, "tokens_per_s": 1})
+    writer.close()
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["rounds_done"], row["loss"]) == (21, 1.5)
+    going.path.rename(root / "elsewhere")
+    assert (await api.get("runs"))[1] == {"runs": []}
+
+
+async def test_facts_hold_the_spec_and_the_disk_use(api: Api, finished: RunDirectory) -> None:
+    (finished.worker_folder("worker-0") / "checkpoint-1.safetensors").write_bytes(b"x" * 10_000)
+    facts = (await api.get(f"runs/{RUN}"))[1]
+    assert facts["spec"] == json.loads(finished.spec.to_json())
+    disk = facts["disk"]
+    assert disk["checkpoints"] >= 10_000
+    assert disk["events"] > 0
+    assert disk["total"] >= disk["events"] + disk["evidence"] + disk["checkpoints"] + disk["logs"]
+
+
+async def test_events_come_in_pages(api: Api, finished: RunDirectory) -> None:
+    page = (await api.get(f"runs/{RUN}/events", since=0, limit=7))[1]
+    assert [event["seq"] for event in page["events"]] == list(range(1, 8))
+    following = (await api.get(f"runs/{RUN}/events", since=page["next"], limit=2))[1]
+    assert [event["seq"] for event in following["events"]] == [8, 9]
+    some = (await api.get(f"runs/{RUN}/events", kinds="epoch,validation"))[1]["events"]
+    assert {event["kind"] for event in some} == {"epoch", "validation"}
+    end = (await api.get(f"runs/{RUN}/events", since=10**9))[1]
+    assert end == {"events": [], "next": 10**9}
+
+
+@pytest.mark.parametrize("lab_options", [{"max_events": 5}])
+async def test_no_page_is_larger_than_the_limit(api: Api, finished: RunDirectory) -> None:
+    assert len((await api.get(f"runs/{RUN}/events", limit=1_000))[1]["events"]) == 5
+
+
+async def test_hostile_text_is_passed_on_as_text(api: Api, going: RunDirectory) -> None:
+    writer = going.writer()
+    writer.append("error", HOSTILE, None, {"message": HOSTILE, "log_tail": HOSTILE})
+    writer.append("worker.state", HOSTILE, 3, {"state": HOSTILE, "stage": 0, "replica": 0, "participant": HOSTILE})
+    writer.close()
+    (going.path / "logs" / "worker-0.log").write_bytes(HOSTILE.encode() + b"\xff\xfe\n")
+    events = (await api.get(f"runs/{RUN}/events", kinds="error"))[1]["events"]
+    assert events[-1]["body"]["message"] == HOSTILE
+    assert events[-1]["worker"] == HOSTILE
+    picture = (await api.get(f"runs/{RUN}/picture"))[1]["picture"]
+    assert picture["errors"][-1]["message"] == HOSTILE
+    assert any(worker["name"] == HOSTILE for worker in picture["workers"])
+    response = await api.plain(f"runs/{RUN}/events?kinds=error", headers={"Authorization": f"token {api.token}"})
+    assert response.headers["Content-Type"].startswith("application/json")
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    assert response.body.isascii()
+    assert HOSTILE[:10] in (await api.get(f"runs/{RUN}/log/worker-0"))[1]["text"]
+
+
+async def test_an_event_that_makes_no_sense_is_named_and_left_out(api: Api, going: RunDirectory) -> None:
+    writer = going.writer()
+    bad = writer.append("worker.state", "worker-0", 3, {"state": "active", "stage": "zero"})
+    writer.append("round", round=21, body={"loss": 1.25, "tokens": 1, "seconds": 1, "tokens_per_s": 1})
+    writer.close()
+    reply = (await api.get(f"runs/{RUN}/picture"))[1]
+    assert f"event {bad}" in reply["problem"]
+    assert reply["picture"]["loss"]["y"][-1] == 1.25
+
+
+@pytest.mark.parametrize("broken", ["run.json", "spec.json", "events.db"])
+async def test_a_damaged_run_says_so_and_hides_no_other(api: Api, root: Path, finished: RunDirectory, broken: str) -> None:
+    other = make_run(root, run_id="ab" * 32)
+    (finished.path / broken).write_bytes(b"{ this is neither JSON nor a database" * 100)
+    for beside in ("events.db-wal", "events.db-shm"):
+        (finished.path / beside).unlink(missing_ok=True)
+    rows = {row["id"]: row for row in (await api.get("runs"))[1]["runs"]}
+    assert rows[RUN]["state"] == "damaged"
+    assert rows[RUN]["reason"]
+    assert rows[other.id]["state"] == "starting"
+    status, reply = await api.get(f"runs/{RUN}")
+    assert (status, reply["reason"]) == (409, "damaged")
+    status, reply = await api.get(f"runs/{RUN}/picture")
+    assert status == 409 or reply["problem"]
+
+
+async def test_receipts_are_listed_newest_first_and_in_pages(api: Api, finished: RunDirectory) -> None:
+    def line(epoch: int, round_: int, worker: str, signer: str) -> dict[str, Any]:
+        items = [{"indices": [0, 1], "tokens": 512, "digest": "ab" * 32, "signature": "0x"}]
+        body = {"type": "statement", "kind": "forward", "run": RUN, "epoch": epoch, "round": round_, "stage": 0, "worker": worker}
+        return {"body": {**body, "signer": signer, "items": items, "norm": None, "agreement": None}, "signature": "0x"}
+
+    for epoch in range(3):
+        lines = [line(epoch, 10 * epoch + i, worker, "worker-2") for i in range(4) for worker in ("worker-1", "worker-10")]
+        finished.evidence.append_statements(epoch, lines)
+    bad = '{"body":{"worker":"worker-1","kind":"made up"}}\nno JSON "worker":"worker-1"\n{"half a line "worker":"worker-1"'
+    last = finished.path / "evidence" / "epoch-2.jsonl"
+    last.write_text(last.read_text() + bad)
+    first = (await api.get(f"runs/{RUN}/receipts", worker="worker-1", limit=5))[1]
+    assert [(r["epoch"], r["round"]) for r in first["receipts"]] == [(2, 23), (2, 22), (2, 21), (2, 20), (1, 13)]
+    assert {(r["worker"], r["micro_batches"], r["tokens"]) for r in first["receipts"]} == {("worker-1", 2, 512)}
+    assert first["receipts"][0]["signer_participant"] == "lab-c"
+    following = (await api.get(f"runs/{RUN}/receipts", worker="worker-1", limit=5, before=2))[1]
+    assert [r["round"] for r in following["receipts"]] == [13, 12, 11, 10, 3]
+    rest = (await api.get(f"runs/{RUN}/receipts", worker="worker-1", before=2, offset=5))[1]
+    assert [r["round"] for r in rest["receipts"]] == [2, 1, 0]
+    assert (await api.get(f"runs/{RUN}/receipts", worker="worker-7"))[1] == {"receipts": [], "total": 0}
+
+
+async def test_a_log_is_cut_from_its_end(api: Api, finished: RunDirectory) -> None:
+    (finished.path / "logs" / "supervisor.log").write_text("".join(f"line {i}\n" for i in range(100_000)))
+    text = (await api.get(f"runs/{RUN}/log/supervisor", lines=3))[1]["text"]
+    assert text == "line 99997\nline 99998\nline 99999"
+
+
+async def test_metrics_count_runs_and_what_was_done(api: Api, finished: RunDirectory) -> None:
+    await api.get(f"runs/{RUN}/picture")
+    status, text = await api.get("metrics")
+    assert status == 200
+    assert 'pluralis_lab_runs{state="stopped"} 1.0' in text
+    assert f"pluralis_lab_events_folded_total {float(finished.last_seq())}" in text

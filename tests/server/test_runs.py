@@ -1,0 +1,126 @@
+"""A real run over hivemind from the browser's side: launch, watch, kill, stop, resume, tokenize, pay, claim, delete."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import pluralis_lab as pl
+from tests.server.asking import Api
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home whose chain daemon and runs are ended with the test."""
+    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    monkeypatch.setenv("PLURALIS_LAB_HOME", str(path))
+    monkeypatch.setenv("PLURALIS_LAB_HEADLESS", "1")
+    yield path
+    for run in (path / "runs").glob("*"):
+        pl.open_run(run.name, home=path).stop()
+    pl.Chain.embedded(home=path).stop()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+SPEC: dict[str, Any] = {
+    "model": {"kind": "gpt", "n_layer": 2, "n_head": 2, "d_model": 32, "context": 64},
+    "stages": 2,
+    "replicas": 2,
+    "boundary": {"kind": "subspace", "rank": 8},
+    "steps": 4_000,
+    "batch_size": 8,
+    "micro_batches": 2,
+    "epoch_rounds": 10,
+    "eval_every": 20,
+    "checkpoint_every": 10,
+}
+
+
+async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., Any]) -> None:
+    refused, reply = await api.post("runs", {"spec": {**SPEC, "stages": 9}})
+    assert (refused, "stages=9" in reply["message"]) == (400, True)
+    refused, reply = await api.post("runs", {"spec": {**SPEC, "data": "path:/no/such/file"}})
+    assert (refused, "/no/such/file" in reply["message"]) == (400, True)
+
+    status, reply = await api.post("runs", {"spec": SPEC, "account": "lab-a", "participants": ["lab-a", "lab-b"]})
+    assert status == 201, reply
+    run = reply["id"]
+    viewer = await watch(run)
+    picture = (await viewer.picture())["picture"]
+    while picture["rounds_done"] < 24 or picture["epochs_closed"] < 2:
+        picture = (await viewer.picture(60))["picture"]
+    assert picture["state"] == "running"
+    assert picture["loss"]["y"][-1] < picture["loss"]["y"][0]
+    assert [worker["state"] for worker in picture["workers"]] == ["active"] * 4
+    while not all(worker.get("cpu_percent") is not None for worker in picture["workers"]):
+        picture = (await viewer.picture(60))["picture"]
+    assert all(worker["memory_bytes"] > 10_000_000 for worker in picture["workers"])
+
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["state"], row["live_workers"], row["chain"], row["account"]) == ("running", 4, "embedded", "lab-a")
+    check = (await api.post("spec/check", {"spec": SPEC}))[1]
+    assert check["estimate"]["round_s"] > 0
+    assert check["estimate"]["vocab_is_known"] is True
+    assert (await api.ask("DELETE", f"runs/{run}"))[0] == 409
+    assert (await api.post(f"runs/{run}/resume"))[0] == 409
+    assert (await api.post(f"runs/{run}/kill", {"worker": "worker-99"}))[0] == 409
+
+    # A worker dies and comes back.
+    (pid,) = [worker["pid"] for worker in picture["workers"] if worker["name"] == "worker-3"]
+    assert (await api.post(f"runs/{run}/kill", {"worker": "worker-3"}))[1] == {"state": "running"}
+    while not (picture := (await viewer.picture(60))["picture"])["workers"][3]["deaths"]:
+        pass
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    done = picture["rounds_done"]
+    while picture["rounds_done"] < done + 3:
+        picture = (await viewer.picture(60))["picture"]
+    assert (await api.get(f"runs/{run}/log/supervisor"))[0] == 200
+    receipts = (await api.get(f"runs/{run}/receipts", worker="worker-0", limit=3))[1]
+    assert receipts["total"] > 3
+    assert receipts["receipts"][0]["signer_participant"] in ("lab-a", "lab-b")
+
+    # Stopped, and gone on with.
+    assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
+    assert (await api.post(f"runs/{run}/stop"))[0] == 409
+    while not (picture := (await viewer.picture(60))["picture"])["over"]:
+        pass
+    status, reply = await api.post(f"runs/{run}/resume")
+    assert status == 200, reply
+    while (picture := (await viewer.picture(60))["picture"])["state"] != "running" or picture["live_workers"] < 4:
+        pass
+    assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
+
+    # Owned.
+    audit = (await api.post(f"runs/{run}/audit"))[1]
+    assert (audit["ok"], audit["findings"]) == (True, []), audit["verdict"]
+    ownership = (await api.get(f"runs/{run}/ownership"))[1]
+    assert (ownership["state"], ownership["token"], ownership["can_pay"]) == ("untokenized", None, False)
+    assert set(ownership["accounts"]) == {"lab-a", "lab-b"}
+    assert set(ownership["epochs"][0]["amounts_wei"]) == {"lab-a", "lab-b"}
+    assert (await api.post(f"runs/{run}/pay", {"amount_eth": "1"}))[0] == 409
+    status, ownership = await api.post(f"runs/{run}/tokenize", {})
+    assert (status, ownership["state"], ownership["can_pay"]) == (200, "tokenized", True), ownership
+    assert sum(int(holder["shares_wei"]) for holder in ownership["token"]["holders"]) == int(ownership["token"]["supply_wei"])
+
+    status, reply = await api.post(f"runs/{run}/pay", {"amount_eth": "1", "account": "nobody"})
+    assert (status, "lab-a, lab-b" in reply["message"]) == (400, True)
+    assert set((await api.get(f"runs/{run}/ownership"))[1]["accounts"]) == {"lab-a", "lab-b"}
+    status, reply = await api.post(f"runs/{run}/pay", {"amount_eth": "1000"})
+    assert (status, "cannot pay 1000" in reply["message"]) == (409, True)
+    status, paid = await api.post(f"runs/{run}/pay", {"amount_eth": "0.5"})
+    assert (status, paid["wei"], paid["account"]) == (200, "500000000000000000", "lab-a")
+    status, claims = await api.post(f"runs/{run}/claim", {})
+    assert {claim["name"] for claim in claims["claims"]} == {"lab-a", "lab-b"}
+    token = (await api.get(f"runs/{run}/ownership"))[1]["token"]
+    assert int(token["paid_wei"]) == int(token["claimed_wei"]) + int(token["claimable_wei"]) + int(token["dust_wei"])
+    assert int(token["claimed_wei"]) == sum(int(claim["wei"]) for claim in claims["claims"])
+
+    assert (await api.ask("DELETE", f"runs/{run}"))[0] == 204
+    while await viewer.read():
+        pass
+    assert viewer.connection.close_code == 4404
+    assert (await api.get("runs"))[1] == {"runs": []}
