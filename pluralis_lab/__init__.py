@@ -83,3 +83,13 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     """Tell Jupyter's server where its extension is; only the server asks, so only it pays for the import."""
     extension = importlib.import_module(f"{__name__}.server.extension")
     return [{"module": __name__, "app": extension.PluralisLabExtension}]
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """``%load_ext pluralis_lab`` gives the shell the magic ``%pluralis``."""
+    importlib.import_module(f"{__name__}.magics").load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """``%unload_ext pluralis_lab`` takes the magic away again."""
+    importlib.import_module(f"{__name__}.magics").unload(shell)

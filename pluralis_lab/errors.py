@@ -1,8 +1,13 @@
 """The errors that pluralis_lab raises on purpose, all under one base class."""
 
+from pluralis_lab.markup import facts
+
 
 class PluralisError(Exception):
     """Base of every error that a user can act on: the message names the value that was wrong and the remedy."""
+
+    def _repr_html_(self) -> str:
+        return facts(type(self).__name__, [("what", str(self))])
 
 
 class RunSpecError(PluralisError, ValueError):

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from pluralis_lab.errors import RunSpecError
+from pluralis_lab.markup import facts
 
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(kbit|mbit|gbit)", re.IGNORECASE)
 _UNIT_BITS = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
@@ -47,3 +48,9 @@ class Links:
     @property
     def latency_s(self) -> float:
         return self.latency_ms / 1000
+
+    def _repr_html_(self) -> str:
+        megabyte = f"{self.seconds(1_000_000) + self.latency_s:.3g} s"
+        return facts(
+            "Links", [("rate", self.rate), ("latency", f"{self.latency_ms:g} ms one way"), ("a megabyte takes", megabyte)]
+        )

@@ -4,11 +4,13 @@ Only descriptions live here, as frozen pydantic models that travel in the spec. 
 `contributions/`, which need torch; importing this file does not.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pluralis_lab.errors import RunSpecError
+from pluralis_lab.markup import paragraph, table
 
 
 class Part(BaseModel):
@@ -32,6 +34,21 @@ class Part(BaseModel):
             super().__init__(**by_position, **fields)
         except ValidationError as error:
             raise RunSpecError(explain(error, type(self))) from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show the fields that one can give, so that the text is Python: ``GPT(n_layer=6, ...)``."""
+        return ((name, getattr(self, name)) for name in type(self).model_fields if name != "kind")
+
+    def _repr_html_(self) -> str:
+        about = (type(self).__doc__ or "").partition("\n")[0]
+        rows = fields_table(self, skip=("kind",))
+        return table(type(self).__name__, ("field", "value", "what it is"), rows) + paragraph(about)
+
+
+def fields_table(model: BaseModel, skip: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
+    """Return a row a field: name, value, description."""
+    fields = type(model).model_fields
+    return [(name, repr(getattr(model, name)), field.description or "") for name, field in fields.items() if name not in skip]
 
 
 def explain(error: ValidationError, cls: type[BaseModel]) -> str:

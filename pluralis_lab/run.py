@@ -1,6 +1,5 @@
 """The handle of a run: everything one can ask of it or tell it, from any kernel, after any restart."""
 
-import html
 import shutil
 import time
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.engines import processes
-from pluralis_lab.errors import RunError
+from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.session import Lifetime, chosen_lifetime, is_interactive
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import Event, RunDirectory
@@ -201,8 +200,26 @@ class Run:
         Raises RunError for another name.
         """
         from pluralis_lab.views.figures import figure
+        from pluralis_lab.views.kept_figure import RunFigure
 
-        return figure(self._directory, name)
+        return RunFigure(figure(self._directory, name))
+
+    def to_tensorboard(self, folder: str | Path) -> Path:
+        """Write the run's curves, owners and spec for TensorBoard; returns the run's own folder below `folder`.
+
+        Call it again on a live run: only what is new is added, and an open TensorBoard shows it. Show it with
+        ``tensorboard --logdir FOLDER``. Steps are rounds; a simulation's times are virtual seconds after it was made.
+
+        Raises
+        ------
+        StoreError : the library is not installed (``pip install 'pluralis-lab[tensorboard]'``), or the folder cannot be written
+        RunError : the run was deleted
+        """
+        from pluralis_lab.views.tensorboard import export
+
+        if not self.path.exists():
+            raise self._deleted()
+        return export(self._directory, folder)
 
     def audit(self) -> "AuditReport":
         """Compute every share again from the public evidence, and name what is forged, missing, replayed or of another run."""
@@ -257,14 +274,16 @@ class Run:
         return Chain.from_description(description, home=self.path.parent.parent)
 
     def __repr__(self) -> str:
-        return f"<Run {self.id[:8]} {self.info['state'] if self.path.exists() else 'deleted'}>"
+        try:
+            return f"<Run {self.id[:8]} {self._directory.info['state']}>"
+        except (PluralisError, OSError, LookupError):
+            return f"<Run {self.id[:8]} {'damaged' if self.path.exists() else 'deleted'}>"
 
-    def _repr_html_(self) -> str:
-        if not self.path.exists():
-            return html.escape(repr(self))
-        from pluralis_lab.views.card import run_card
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """Show the run's stored record, which JupyterLab shows live; where it cannot be drawn, what can be said of the run."""
+        from pluralis_lab.views.bundle import run_bundle
 
-        return run_card(self._directory)
+        return run_bundle(self._directory, repr(self))
 
 
 def _step_printer() -> Callable[[str, int, int], None]:

@@ -1,6 +1,7 @@
 """The full, immutable description of a run, checked as a whole before anything starts."""
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pluralis_lab.canonical import canonical_json, digest
 from pluralis_lab.corpus.sources import check_source
 from pluralis_lab.errors import CorpusError, RunSpecError
+from pluralis_lab.markup import paragraph, table
 from pluralis_lab.parts import (
     GPT,
     MLP,
@@ -25,6 +27,7 @@ from pluralis_lab.parts import (
     Sync,
     Work,
     explain,
+    fields_table,
 )
 
 SPEC_VERSION: Literal[1] = 1
@@ -131,6 +134,21 @@ class RunSpec(BaseModel):
     def replace(self, **fields: Any) -> "RunSpec":
         """Return a copy with some fields changed, checked again as a whole."""
         return RunSpec(**{**{name: getattr(self, name) for name in type(self).model_fields}, **fields})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show what is not the default, so that the text is Python and short; it makes the same spec again."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != field.get_default(call_default_factory=True) or name == "model":
+                yield name, value
+
+    def _repr_html_(self) -> str:
+        head = (
+            f"{type(self.model).__name__} of {self.num_blocks} blocks in {self.stages} stages × {self.replicas} replicas: "
+            f"{self.num_workers} workers, {self.steps} rounds of {self.num_micro_batches} micro-batches"
+        )
+        rows = fields_table(self, skip=("version",))
+        return table("RunSpec", ("field", "value", "what it is"), rows) + paragraph(f"{head}; spec hash {self.hash}")
 
     @property
     def num_blocks(self) -> int:

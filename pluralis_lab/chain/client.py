@@ -12,7 +12,9 @@ from pluralis_lab.chain.profiles import PROFILES
 from pluralis_lab.chain.provider import DaemonConnection, http_provider, stop_daemon, web3_provider
 from pluralis_lab.chain.reverts import as_chain_error, decode_revert
 from pluralis_lab.chain.sessions import Sessions, passphrase
+from pluralis_lab.chain.shown import chain_html, public_url
 from pluralis_lab.errors import ChainError
+from pluralis_lab.markup import facts
 
 if TYPE_CHECKING:
     from web3 import Web3
@@ -30,6 +32,9 @@ class Account:
 
     name: str
     address: str
+
+    def _repr_html_(self) -> str:
+        return facts("Account", [("name", self.name), ("address", self.address)])
 
 
 class Chain:
@@ -273,7 +278,10 @@ class Chain:
         return stop_daemon(ChainPlace(self.home))
 
     def __repr__(self) -> str:
-        return f"Chain({self.url!r})" if self.url else f"Chain.embedded({str(self.home)!r})"
+        return f"Chain({public_url(self.url)!r})" if self.url else f"Chain.embedded({str(self.home)!r})"
+
+    def _repr_html_(self) -> str:
+        return chain_html(self)
 
 
 def to_wei(ether: int | float | str | Decimal) -> int:

@@ -1,6 +1,5 @@
 """`Token`: who owns a tokenized model, what it earned, and taking one's part."""
 
-import html
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from pluralis_lab.chain.client import WEI, Chain, to_wei
 from pluralis_lab.chain.deploy import ledger_contract, token_contract
 from pluralis_lab.chain.tokenize import batches, claim_step, send_batch
 from pluralis_lab.errors import ChainError
+from pluralis_lab.markup import facts, paragraph, table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,20 +177,28 @@ class Token:
         }
 
     def __repr__(self) -> str:
-        return f"Token({self.address}, chain {self.chain.chain_id})"
+        return f"Token({self.address}, {self.chain!r})"
 
     def _repr_html_(self) -> str:
-        status, shares = self.status(), self.shares()
-        rows = "".join(
-            f"<tr><td>{html.escape(str(row['name'] or row['account']))}</td><td>{row['shares']:,.2f}</td>"
-            f"<td>{row['percent']:.2f} %</td><td>{row['claimable_eth']:.6f}</td><td>{row['claimed_eth']:.6f}</td></tr>"
+        where = facts("Token", [("token", self.address), ("ledger", self.ledger), ("chain", repr(self.chain))])
+        try:
+            status, shares = self.status(), self.shares()
+        except Exception as error:
+            # A look at a cell's last line must not fail with the network, and web3's providers raise whatever their libraries do.
+            return where + paragraph(f"the chain cannot be asked now ({type(error).__name__}); token.status() says why")
+        summary = (
+            f"{status['name']} ({status['symbol']}): {status['supply']:,.0f} shares of {status['epochs_finalized']} epochs, "
+            f"{status['paid_wei'] / WEI:g} ETH paid, {status['dust_wei']} wei of dust"
+        )
+        rows = [
+            (
+                row["name"] or row["account"],
+                f"{row['shares']:,.2f}",
+                f"{row['percent']:.2f} %",
+                f"{row['claimable_eth']:.6f}",
+                f"{row['claimed_eth']:.6f}",
+            )
             for row in shares.to_dict("records")
-        )
-        return (
-            f"<p><b>{html.escape(status['name'])}</b> ({html.escape(status['symbol'])}), token <code>{self.address}</code>, "
-            f"chain {self.chain.chain_id} ({self.chain.kind}, profile {self.chain.profile}): {status['supply']:,.0f} shares of "
-            f"{status['epochs_finalized']} epochs, {status['paid_wei'] / WEI:g} ETH paid, {status['dust_wei']} wei of dust</p>"
-            "<table><thead><tr><th>owner</th><th>shares</th><th>percent</th>"
-            "<th>claimable ETH</th><th>claimed ETH</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>"
-        )
+        ]
+        heads = ("owner", "shares", "percent", "claimable ETH", "claimed ETH")
+        return paragraph(summary) + where + table("Owners", heads, rows)

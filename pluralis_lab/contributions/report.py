@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHOWN = 20  # findings in the text and HTML forms; `findings` has all
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditReport:
     """What an audit found.
 
@@ -70,6 +70,9 @@ class AuditReport:
         if unattested:
             lines.append(f"  {unattested:,} units had no other replica to attest them: shown, not paid")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def _repr_html_(self) -> str:
         def cells(tag: str, values: "list[str] | tuple[str, ...]") -> str:

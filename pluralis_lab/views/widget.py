@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -13,21 +12,20 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from pluralis_lab.views.fold import RunPicture
-from pluralis_lab.views.payload import compact_payload
-from pluralis_lab.views.tail import Tail
+from pluralis_lab.views.feed import RunFeed
+from pluralis_lab.views.record import record
 
 if TYPE_CHECKING:
     from pluralis_lab.store import RunDirectory
 
-_MODULES = ("charts.js", "view.js", "watch.js")
+_MODULES = ("charts.js", "states.js", "topology.js", "owners.js", "workers.js", "crowd.js", "view.js", "watch.js")
 _IMPORT = re.compile(r"^import\s[^;]*?from\s+\"\./[\w.]+\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) )", re.MULTILINE)
 
 
 @cache
 def module_source() -> str:
-    """Return the live view as one self-contained ES module: our three files joined, their links to each other removed.
+    """Return the live view as one self-contained ES module: our files joined, their links to each other removed.
 
     The files are proper modules, so that the JupyterLab extension can import the same view and charts unchanged.
     """
@@ -47,6 +45,8 @@ def style_source() -> str:
 class RunWidget(anywidget.AnyWidget):
     """The live view of one run; made by `display_watch`, closed by `close()` or by the end of the run.
 
+    All views of a run in one process share one reader (`RunFeed`).
+
     Parameters
     ----------
     run_dir : the run to follow
@@ -62,40 +62,50 @@ class RunWidget(anywidget.AnyWidget):
     stop_state = t.Unicode("idle").tag(sync=True)
 
     def __init__(self, run_dir: RunDirectory, *, on_stop: Callable[[], object] | None = None) -> None:
-        picture = RunPicture.of(run_dir)
-        super().__init__(picture=compact_payload(picture), pulse=_pulse(picture, None, ""), can_stop=on_stop is not None)
+        self._feed = RunFeed.shared(run_dir)
+        self._is_open = True
+        try:
+            picture, pulse = self._feed.now()
+        except BaseException:
+            self._feed.release()
+            raise
+        super().__init__(picture=picture, pulse=pulse, can_stop=on_stop is not None)
         self._on_stop = on_stop
         self._stopping = threading.Lock()
-        self._tail = Tail(run_dir, self._show)
         self.on_msg(self._on_message)
         _hear_the_page_while_a_cell_runs(self.comm)
 
     def start(self) -> None:
-        """Start to follow the run."""
-        self._tail.start()
+        """Start to show what is new of the run."""
+        self._feed.listen(self._show)
 
     def close(self) -> None:
-        """End the thread and the widget; the stored record stays in the notebook."""
-        if hasattr(self, "_tail"):
-            self._tail.close()
+        """End the widget, and the thread when no other view of the run needs it; the stored record stays in the notebook."""
+        if getattr(self, "_is_open", False):
+            self._is_open = False
+            self._feed.leave(self._show)
+            self._feed.release()
         super().close()
 
     @property
     def is_following(self) -> bool:
-        """Whether the thread still waits for news of the run."""
-        return self._tail.is_alive
+        """Whether news of the run still comes to this view."""
+        return self._is_open and self._feed.is_alive
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until the thread has ended, at the latest for `timeout_s` seconds; returns whether it has."""
-        return self._tail.join(timeout_s)
+        """Wait until nothing follows the run for this view, at the latest for `timeout_s` seconds; returns whether that is so."""
+        if not self._is_open and self._feed.num_users:
+            return True
+        return self._feed.join(timeout_s)
 
-    def _show(self, picture: RunPicture, heard_at: float | None, problem: str) -> None:
+    def record(self) -> dict[str, Any]:
+        """Return the stored record of the run as this view's feed knows it now."""
+        return self._feed.ask(record)
+
+    def _show(self, payload: dict[str, Any], pulse: dict[str, Any]) -> None:
         if self.comm is None:
-            self._tail.close()
-            return
-        payload = compact_payload(picture)
-        pulse = _pulse(picture, heard_at, problem)
-        if payload["seq"] != self.picture.get("seq"):
+            self.close()
+        elif payload["seq"] != self.picture.get("seq"):
             with self.hold_sync():
                 self.picture, self.pulse = payload, pulse
         else:
@@ -129,10 +139,3 @@ def _hear_the_page_while_a_cell_runs(comm: Any) -> None:
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda data, default: default
-
-
-def _pulse(picture: RunPicture, heard_at: float | None, problem: str) -> dict[str, Any]:
-    """Return the sign of life: how long the run has been silent when this was sent, in seconds."""
-    now = time.time()
-    silent_s = picture.silent_s(now, heard_at)
-    return {"sent": round(now, 2), "silent_s": None if silent_s is None else round(silent_s, 2), "problem": problem}

@@ -20,9 +20,27 @@ SMALLER = {
 }
 
 
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_servers_configuration_is_what_the_server_takes() -> None:
+    from traitlets.config import Config
+
+    from pluralis_lab.server.extension import PluralisLabExtension
+
+    (code,) = [block for block in python_blocks() if "c.PluralisLabExtension" in block]
+    config = Config()
+    exec(code, {"c": config})
+    extension = PluralisLabExtension(config=config)
+    given = dict(config.PluralisLabExtension)
+    assert set(given) == {"read_only", "roots", "allowed_chains", "interpreter"}
+    assert {name: getattr(extension, name) for name in given} == given
+
+
 @pytest.mark.timeout(150)
 def test_the_twenty_lines_run_in_a_cell_and_no_library_has_a_word_in_it(home: Path, kernel: StartKernel) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    (code,) = [block for block in python_blocks() if "pl.launch(" in block]
     for full, small in SMALLER.items():
         assert code.count(full) == 1, full
         code = code.replace(full, small)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from made_up_run import event_rows, make_run, write_rows
 
+from pluralis_lab.errors import StoreError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.views.bundle import WIDGET_MIME_TYPE, display_watch, mime_bundle
 from pluralis_lab.views.fold import RunPicture
@@ -40,8 +41,8 @@ def test_the_module_is_one_file_that_imports_nothing() -> None:
     assert not re.search(r"^\s*import\b", source, re.MULTILINE)
     assert re.findall(r"^export\b.*$", source, re.MULTILINE) == ["export default { render };"]
     assert "innerHTML" not in source
-    assert len(source) < 60_000
-    assert "prefers-reduced-motion" in style_source()
+    assert len(source) < 72_000
+    assert not re.search(r"\b(?:transition|animation)\s*:", style_source()), "nothing moves of itself"
 
 
 def test_the_widget_starts_with_the_picture_of_now(half_run: RunDirectory, widgets: list[RunWidget]) -> None:
@@ -226,3 +227,92 @@ def test_stop_is_not_routed_to_the_thread_of_a_running_cell() -> None:
     _hear_the_page_while_a_cell_runs(comm)
     assert comm._reply_subshell_for({}, "subshell-1") == "subshell-1"
     _hear_the_page_while_a_cell_runs(object())
+
+
+def _tails() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("pluralis-tail")]
+
+
+def test_several_views_of_a_run_share_one_thread_and_one_fold(
+    tmp_path: Path, widgets: list[RunWidget], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path, rounds=40)
+    rows = list(event_rows(run))
+    write_rows(run, iter(rows[:200]))
+    folded: list[int] = []
+    update = RunPicture.update
+
+    def counted(picture: RunPicture, events: Any) -> RunPicture:
+        before = picture.seq
+        update(picture, events)
+        folded.append(picture.seq - before)
+        return picture
+
+    monkeypatch.setattr(RunPicture, "update", counted)
+    for _ in range(3):
+        # A second handle of the run, as another cell would open it.
+        widget = RunWidget(RunDirectory(run.path))
+        widgets.append(widget)
+        assert mime_bundle(run, widget)["text/plain"].startswith("pluralis_lab run")
+        widget.start()
+    assert len(_tails()) == 1
+    assert sum(folded) == 200, "every event is folded once, for the views and for their records"
+    assert len({id(widget.picture) for widget in widgets}) == 1
+    changed = [threading.Event() for _ in widgets]
+    for widget, event in zip(widgets, changed, strict=True):
+        widget.observe(lambda _, event=event: event.set(), "picture")
+    write_rows(run, iter(rows[200:300]))
+    for event in changed:
+        _wait(event)
+    assert sum(folded) == 300
+
+    first, *others = widgets
+    first.close()
+    assert first.join(timeout_s=0)
+    assert not first.is_following
+    assert all(widget.is_following for widget in others), "one that is closed leaves the reader to the others"
+    for widget in others:
+        widget.close()
+    assert others[-1].join(timeout_s=5)
+    assert _tails() == []
+
+
+def test_a_view_opened_after_the_last_was_closed_follows_the_run_anew(tmp_path: Path, widgets: list[RunWidget]) -> None:
+    run = make_run(tmp_path, rounds=20)
+    write_rows(run, event_rows(run, until=3))
+    RunWidget(run).close()
+    widget = RunWidget(run)
+    widgets.append(widget)
+    widget.start()
+    assert widget.is_following
+    assert widget.picture["rounds_done"] == 3
+
+
+def test_a_view_that_cannot_be_fed_does_not_end_the_others(tmp_path: Path, widgets: list[RunWidget]) -> None:
+    run = make_run(tmp_path, rounds=20)
+    write_rows(run, event_rows(run, until=3))
+    broken, sound = RunWidget(run), RunWidget(run)
+    widgets += [broken, sound]
+
+    def refuse(change: object) -> None:
+        raise OSError("the page is gone")
+
+    broken.observe(refuse, "picture")
+    changed = threading.Event()
+    sound.observe(lambda _: changed.set(), "picture")
+    broken.start()
+    sound.start()
+    writer = run.writer()
+    writer.append("round", round=3, body={"loss": 1.0, "tokens": 1, "seconds": 1.0, "tokens_per_s": 1.0})
+    writer.close()
+    _wait(changed)
+    assert sound.picture["rounds_done"] == 4
+    assert sound.is_following
+
+
+def test_a_run_that_is_gone_cannot_be_watched(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(StoreError):
+        RunWidget(RunDirectory(run.path))
+    assert _tails() == []

@@ -1,38 +1,19 @@
 // The view of one run: draws payloads of `application/vnd.pluralis.run+json` (version 1) into an element.
 
-import { duration, el, fixed, keyed, lineChart, percent, precise, setAttributes, setText, si, sparkline, svg } from "./charts.js";
+import { duration, el, fixed, lineChart, precise, setAttributes, setText, si } from "./charts.js";
+import { crowdTable } from "./crowd.js";
+import { ownership, participantTones } from "./owners.js";
+import { LIVE, MANY_WORKERS, pill } from "./states.js";
+import { stageMap, topology } from "./topology.js";
+import { workerTable } from "./workers.js";
 
-const STATE_MARKS = { active: "●", serving: "◆", dead: "✕", stopped: "■" };
-const LIVE = new Set(["active", "serving"]);
 const KERNEL_SILENT_S = 15;
 const STALE_S = 10;
-
-function stateMark(state) {
-  return STATE_MARKS[state] ?? "◐";
-}
-
-function stateClass(state) {
-  return LIVE.has(state) ? "live" : state === "dead" ? "dead" : state === "stopped" ? "stopped" : "coming";
-}
 
 /** Say whether the page behind `node` is dark, from what is really painted there. */
 function isDark(node) {
   const [r, g, b] = (getComputedStyle(node).backgroundColor.match(/[\d.]+/g) ?? [255, 255, 255]).map(Number);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b < 128;
-}
-
-function pill() {
-  const mark = el("span", { class: "plab-pill-mark", "aria-hidden": "true" });
-  const text = el("span");
-  const node = el("span", { class: "plab-pill" }, mark, text);
-  return {
-    node,
-    update(state, words = state) {
-      node.className = `plab-pill plab-${stateClass(state)}`;
-      setText(mark, stateMark(state));
-      setText(text, words);
-    },
-  };
 }
 
 function stopControl(onStop) {
@@ -105,227 +86,6 @@ function figureBox(label) {
   };
 }
 
-/** Stages from left to right, replicas from top to bottom; who is dead is crossed out and has no links. */
-function topology() {
-  const plot = svg("svg", { class: "plab-topology", role: "img" });
-  const node = el("div", { class: "plab-scroll", tabindex: "0", role: "group", "aria-label": "Stages and replicas" }, plot);
-  return {
-    node,
-    update(run, toneOf) {
-      const stages = [...new Set(run.workers.map((worker) => worker.stage))];
-      const columns = stages.map((stage) => run.workers.filter((worker) => worker.stage === stage));
-      const rows = Math.max(1, ...columns.map((column) => column.length));
-      // As wide as there is room for, between a readable minimum (then it scrolls) and the width of a usual name.
-      const room = (node.clientWidth || 560) / Math.max(1, stages.length);
-      const gapX = Math.max(20, Math.min(52, room * 0.28));
-      const box = { width: Math.max(84, Math.min(116, room - gapX)), height: rows > 6 ? 22 : 36, gapX, gapY: rows > 6 ? 4 : 8, top: 20 };
-      const longest = Math.floor((box.width - 30) / 6.6);
-      const width = stages.length * (box.width + box.gapX) - box.gapX + 2;
-      const height = box.top + rows * (box.height + box.gapY);
-      const place = (column, row) => ({ x: 1 + column * (box.width + box.gapX), y: box.top + row * (box.height + box.gapY) });
-      const parts = [];
-      columns.slice(0, -1).forEach((column, i) => {
-        column.forEach((from, a) =>
-          columns[i + 1].forEach((to, b) => {
-            if (!LIVE.has(from.state) || !LIVE.has(to.state)) return;
-            const start = place(i, a);
-            const stop = place(i + 1, b);
-            const [x1, y1, x2, y2] = [start.x + box.width, start.y + box.height / 2, stop.x, stop.y + box.height / 2];
-            const bend = (x2 - x1) / 2;
-            parts.push(svg("path", { class: rows > 6 ? "plab-link plab-faint" : "plab-link", d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` }));
-          }),
-        );
-      });
-      columns.forEach((column, i) => {
-        const { x } = place(i, 0);
-        parts.push(svg("text", { class: "plab-tick", x, y: 12, text: stages[i] < 0 ? "not placed yet" : `stage ${stages[i]}` }));
-        column.forEach((worker, j) => {
-          const { y } = place(i, j);
-          const kind = stateClass(worker.state);
-          const name = worker.name.length > longest ? `${worker.name.slice(0, longest - 1)}…` : worker.name;
-          const group = svg(
-            "g",
-            { class: `plab-node plab-${kind}`, "data-worker": worker.name, "data-state": worker.state },
-            svg("rect", { class: "plab-node-box", x, y, width: box.width, height: box.height, rx: 4 }),
-            svg("rect", { class: `plab-owner plab-fill-${toneOf(worker.participant)}`, x, y, width: 4, height: box.height }),
-            svg("text", { class: "plab-node-mark", x: x + 12, y: y + (rows > 6 ? 15 : 16), text: stateMark(worker.state) }),
-            svg("text", { class: "plab-node-name", x: x + 26, y: y + (rows > 6 ? 15 : 16), text: name }),
-            svg("title", { text: `${worker.name}, stage ${worker.stage}, ${worker.participant}: ${worker.state} ${worker.reason}`.trim() }),
-          );
-          if (rows <= 6) {
-            const detail = worker.state === "active" ? `round ${worker.round ?? NaN}`.replace("NaN", "–") : worker.state;
-            group.append(svg("text", { class: "plab-node-detail", x: x + 26, y: y + 29, text: detail }));
-          }
-          if (worker.state === "dead") {
-            group.append(svg("line", { class: "plab-cross", x1: x + 26, x2: x + 26 + name.length * 7.4, y1: y + 12, y2: y + 12 }));
-          }
-          parts.push(group);
-        });
-      });
-      setAttributes(plot, {
-        width,
-        height,
-        viewBox: `0 0 ${width} ${height}`,
-        "aria-label": columns
-          .map((column, i) => `Stage ${stages[i]}: ${column.map((worker) => `${worker.name} ${worker.state}`).join(", ")}`)
-          .join(". "),
-      });
-      plot.replaceChildren(...parts);
-    },
-  };
-}
-
-function shareBar(label) {
-  const bar = el("div", { class: "plab-shares", role: "img" });
-  const head = el("div", { class: "plab-shares-head" });
-  const node = el("div", { class: "plab-shares-row" }, head, bar);
-  return {
-    node,
-    update(parts, note) {
-      setText(head, `${label}${note ? ` (${note})` : ""}`);
-      bar.setAttribute("aria-label", `${label}: ${parts.map((part) => `${part.name} ${percent(part.share)}`).join(", ") || "nothing yet"}`);
-      keyed(
-        bar,
-        parts.filter((part) => part.share > 0),
-        (part) => part.name,
-        () => {
-          const piece = el("span");
-          return {
-            node: piece,
-            update(part) {
-              piece.className = `plab-share plab-fill-${part.tone}`;
-              piece.style.flexGrow = String(part.share);
-              setText(piece, part.share > 0.09 ? percent(part.share) : "");
-              setAttributes(piece, { title: `${part.name}: ${percent(part.share)}` });
-            },
-          };
-        },
-      );
-    },
-  };
-}
-
-function ownership() {
-  const work = shareBar("Work so far");
-  const owned = shareBar("Ownership");
-  const legend = el("ul", { class: "plab-legend" });
-  const node = el("div", { class: "plab-ownership" }, work.node, owned.node, legend);
-  return {
-    node,
-    update(run, toneOf) {
-      const parts = (key) => run.participants.map((one) => ({ name: one.name, share: one[key] ?? 0, tone: toneOf(one.name) }));
-      work.update(parts("work_share"), "");
-      const first = run.epoch_rounds - 1;
-      owned.update(parts("owned"), run.epochs_closed ? `${run.epochs_closed} epochs signed` : `the first epoch closes after round ${first}`);
-      keyed(
-        legend,
-        run.participants,
-        (one) => one.name,
-        () => {
-          const swatch = el("span", { class: "plab-swatch", "aria-hidden": "true" });
-          const text = el("span");
-          return {
-            node: el("li", {}, swatch, text),
-            update(one) {
-              swatch.className = `plab-swatch plab-fill-${toneOf(one.name)}`;
-              setText(text, `${one.name}  ${percent(one.work_share)} of the work${one.owned === null ? "" : `, owns ${percent(one.owned)}`}`);
-            },
-          };
-        },
-      );
-    },
-  };
-}
-
-const HEADS = ["Worker", "State", "Work", "Gradient norm", "Agreement", "Sending", "Round"];
-
-function workerRow() {
-  const cells = HEADS.map((head, i) => (i ? el("td") : el("th", { scope: "row" })));
-  const name = el("span", { class: "plab-worker-name" });
-  const owner = el("span", { class: "plab-muted plab-worker-owner" });
-  const swatch = el("span", { class: "plab-swatch", "aria-hidden": "true" });
-  cells[0].append(name, el("span", { class: "plab-owned-by" }, swatch, owner));
-  const state = pill();
-  cells[1].append(state.node);
-  const fill = el("span", { class: "plab-bar-fill" });
-  const work = el("span", { class: "plab-value" });
-  cells[2].append(el("span", { class: "plab-bar", "aria-hidden": "true" }, fill), work);
-  const norm = sparkline();
-  const normText = el("span", { class: "plab-value" });
-  cells[3].append(norm.node, normText);
-  const agreement = sparkline({ width: 64 });
-  const agreementText = el("span", { class: "plab-value" });
-  cells[4].append(agreement.node, agreementText);
-  cells[5].className = cells[6].className = "plab-number";
-  const node = el("tr", {}, ...cells);
-  return {
-    node,
-    update({ worker, most, run, tone }) {
-      setAttributes(node, { "data-worker": worker.name, "data-state": worker.state, class: `plab-row-${stateClass(worker.state)}` });
-      setText(name, worker.name);
-      setText(owner, worker.participant);
-      swatch.className = `plab-swatch plab-fill-${tone}`;
-      state.update(worker.state);
-      setAttributes(state.node, { title: [worker.reason, worker.pid ? `process ${worker.pid}` : "", worker.device].filter(Boolean).join(", ") || null });
-      fill.style.width = `${most ? (100 * worker.share) / most : 0}%`;
-      fill.className = `plab-bar-fill plab-fill-${tone}`;
-      setText(work, percent(worker.share));
-      setAttributes(cells[2], { title: `${si(worker.work_flops, "FLOP")}, ${si(worker.tokens)} tokens` });
-      norm.update(worker.grad_norm, { low: 0 });
-      setText(normText, precise(worker.grad_norm.y.at(-1)));
-      agreement.update(worker.agreement, { low: 0, high: 1 });
-      setText(agreementText, run.replicas > 1 ? fixed(worker.agreement.y.at(-1), 2) : "–");
-      setText(cells[5], worker.state === "dead" ? "–" : si(worker.bytes_per_s, "B/s"));
-      setText(cells[6], worker.round === null ? "–" : String(worker.round));
-    },
-  };
-}
-
-function workerTable() {
-  const table = el(
-    "table",
-    { class: "plab-workers" },
-    el("caption", { class: "plab-hidden", text: "Workers by stage" }),
-    el("thead", {}, el("tr", {}, ...HEADS.map((head, i) => el("th", { scope: "col", class: i > 4 ? "plab-number" : null, text: head })))),
-  );
-  const groups = el("div");
-  const node = el("div", { class: "plab-scroll plab-table", tabindex: "0", role: "group", "aria-label": "Workers by stage" }, table);
-  const bodies = new Map();
-  groups.remove();
-  return {
-    node,
-    update(run, toneOf) {
-      const stages = [...new Set(run.workers.map((worker) => worker.stage))];
-      const most = Math.max(0, ...run.workers.map((worker) => worker.share));
-      for (const stage of stages) {
-        if (!bodies.has(stage)) {
-          const head = el("th", { scope: "rowgroup", colspan: HEADS.length });
-          const body = el("tbody");
-          table.append(el("tbody", { class: "plab-stage" }, el("tr", {}, head)), body);
-          bodies.set(stage, { head, body });
-        }
-        const { head, body } = bodies.get(stage);
-        const size = run.stage_parameters[stage];
-        const part = size && run.model_parameters ? `: ${si(size)} of ${si(run.model_parameters)} parameters` : "";
-        setText(head, stage < 0 ? "Not placed yet" : `Stage ${stage}${part}`);
-        keyed(
-          body,
-          run.workers.filter((worker) => worker.stage === stage).map((worker) => ({ worker, most, run, tone: toneOf(worker.participant) })),
-          ({ worker }) => worker.name,
-          workerRow,
-        );
-      }
-      for (const [stage, { head, body }] of bodies) {
-        if (!stages.includes(stage)) {
-          head.closest("tbody").remove();
-          body.remove();
-          bodies.delete(stage);
-        }
-      }
-    },
-  };
-}
-
 function section(title, ...children) {
   return el("div", { class: "plab-panel" }, el("div", { class: "plab-title", text: title }), ...children);
 }
@@ -355,9 +115,12 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
   };
   const loss = lineChart({ title: "Loss", unit: "nats a token" });
   const speed = lineChart({ title: "Speed", unit: "tokens a second" });
-  const strip = topology();
+  const tonesOf = participantTones();
   const owners = ownership();
-  const workers = workerTable();
+  // How the workers are drawn depends on how many there are: parts for a few, or for many.
+  const place = el("div");
+  const list = el("div");
+  let parts = null;
   const notes = el("ul", { class: "plab-notes" });
   const announcer = el("div", { class: "plab-hidden", role: "status", "aria-live": "polite" });
   const charts = el("div", { class: "plab-charts" }, loss.node, speed.node);
@@ -372,8 +135,8 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
     empty,
     numbers,
     charts,
-    el("div", { class: "plab-pair" }, section("Stages and replicas", strip.node), section("Who did the work, who owns the model", owners.node)),
-    workers.node,
+    el("div", { class: "plab-pair" }, section("Stages and replicas", place), section("Who did the work, who owns the model", owners.node)),
+    list,
     notes,
     announcer,
   );
@@ -399,8 +162,7 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
   function draw() {
     frame = 0;
     if (!run) return;
-    const tones = new Map(run.participants.map((one, i) => [one.name, i % 8]));
-    const toneOf = (name) => tones.get(name) ?? 7;
+    const toneOf = tonesOf(run.participants);
     setAttributes(view, { role: "region", "aria-label": `Run ${run.name}`, "data-run": run.run, "data-seq": run.seq });
     setText(heading, `Run ${run.name}`);
     const runKind = { running: "active", serving: "serving", stopped: "stopped", failed: "dead" }[run.state] ?? "starting";
@@ -451,9 +213,16 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
       });
       speed.update({ series: [{ name: "", tone: "train", ...run.tokens_per_s }], fromZero: true, format: (y) => si(y), marks });
     }
-    strip.update(run, toneOf);
+    const many = run.workers.length > MANY_WORKERS;
+    if (parts?.many !== many) {
+      parts?.table.destroy();
+      parts = many ? { many, strip: stageMap(), table: crowdTable() } : { many, strip: topology(), table: workerTable() };
+      place.replaceChildren(parts.strip.node);
+      list.replaceChildren(parts.table.node);
+    }
+    parts.strip.update(run, toneOf);
     owners.update(run, toneOf);
-    workers.update(run, toneOf);
+    parts.table.update(run, toneOf);
     const told = run.marks.slice(-4).reverse();
     notes.replaceChildren(...told.map((mark) => el("li", { class: `plab-note-${mark.kind}`, text: mark.text })));
     const newest = run.marks.filter((mark) => mark.kind !== "reroute").at(-1);
@@ -519,6 +288,7 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
       colourScheme.removeEventListener("change", theme);
       loss.destroy();
       speed.destroy();
+      parts?.table.destroy();
       stop?.destroy();
       root.replaceChildren();
     },

@@ -306,15 +306,17 @@ class OwnershipPane implements Pane {
     if (this.busy || !token) {
       return;
     }
-    const due = token.holders.filter(holder => wei(holder.claimable_wei) > 0n);
+    // A claim is made for one account: what is due to the others stays theirs to claim, and is not in the question.
+    const account = this.account.value;
+    const due = token.holders.filter(holder => holder.name === account && wei(holder.claimable_wei) > 0n);
     const sum = due.reduce((total, holder) => total + wei(holder.claimable_wei), 0n);
     const isYes = await confirmed(
       {
         title: trans.__('Claim the revenue?'),
-        says: trans.__('What is due goes to the accounts of the holders; “%1” sends the transactions.', this.account.value),
+        says: trans.__('What is due to “%1” goes to its account, which also sends the transaction.', account),
         facts: [
-          [trans.__('Amount'), trans.__('%1 ETH at most', ether(sum.toString(), 6))],
-          [trans.__('Sent by'), this.account.value]
+          [trans.__('Amount'), trans.__('%1 ETH', ether(sum.toString(), 6))],
+          [trans.__('Sent by'), account]
         ],
         recipients: due.map(holder => ({ name: holder.name, account: shortHex(holder.account), amount: trans.__('%1 ETH', ether(holder.claimable_wei, 6)) })),
         warning: '',
@@ -324,7 +326,7 @@ class OwnershipPane implements Pane {
     );
     if (isYes) {
       await this.do(trans.__('claiming…'), async () => {
-        const { claims } = await source.claim(this.account.value || undefined);
+        const { claims } = await source.claim(account || undefined);
         return claims.length
           ? claims.map(one => trans.__('%1 ETH went to %2.', ether(one.wei, 6), one.name || shortHex(one.account))).join(' ')
           : trans.__('There was nothing to claim.');

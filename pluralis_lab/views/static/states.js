@@ -1,0 +1,29 @@
+// The states of a worker or a run: the sign, the colour and the word that stand for each.
+
+import { el, setText } from "./charts.js";
+
+const STATE_MARKS = { active: "●", serving: "◆", dead: "✕", stopped: "■" };
+export const MANY_WORKERS = 24; // from more on, views draw a small cell a worker, fold stages and offer a filter
+export const LIVE = new Set(["active", "serving"]);
+
+export function stateMark(state) {
+  return STATE_MARKS[state] ?? "◐";
+}
+
+export function stateClass(state) {
+  return LIVE.has(state) ? "live" : state === "dead" ? "dead" : state === "stopped" ? "stopped" : "coming";
+}
+
+export function pill() {
+  const mark = el("span", { class: "plab-pill-mark", "aria-hidden": "true" });
+  const text = el("span");
+  const node = el("span", { class: "plab-pill" }, mark, text);
+  return {
+    node,
+    update(state, words = state) {
+      node.className = `plab-pill plab-${stateClass(state)}`;
+      setText(mark, stateMark(state));
+      setText(text, words);
+    },
+  };
+}
