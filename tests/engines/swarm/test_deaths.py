@@ -185,6 +185,8 @@ def start(lifetime: str, then: str) -> tuple[subprocess.Popen[str], pl.Run]:
         text=True,
         cwd=root,
         start_new_session=True,
+        # A shell's background jobs, as a CI may be one, inherit SIGINT as ignored; a user's terminal does not do that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     for line in process.stdout:
