@@ -4,7 +4,7 @@
 #   make lab          build the JupyterLab extension (Node) and open the notebooks in JupyterLab, with the panel of all runs
 #   make test         the test suite (<= 10 minutes on two cores);  make deep: the long tests too
 #   make lint         ruff, mypy --strict, import-linter, nbstripout; with Node also tsc, eslint and vitest (lint-ui, test-ui)
-#   make bench        the benchmarks
+#   make bench        the benchmarks (BENCH_ARGS=--quick: small cases);  make screenshots: docs/images; both need Chromium
 #   make clean        remove build outputs and caches; `.venv` and your runs stay
 #
 # Another build of torch (README, "Another torch"):  make quickstart TORCH_SPEC="torch==2.13.0" PIP_TORCH_ARGS="--index-url ..."
@@ -14,6 +14,7 @@ SHELL := /bin/bash
 TORCH_SPEC ?= torch==2.13.0
 PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := .venv/bin
 UI := extensions/jupyterlab
@@ -30,7 +31,7 @@ export SKIP_JUPYTER_BUILDER := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup quickstart lab ui wheel test deep lint lint-ui test-ui bench clean
+.PHONY: help setup quickstart lab ui wheel test deep lint lint-ui test-ui bench screenshots clean
 .DELETE_ON_ERROR:
 
 help:
@@ -111,10 +112,13 @@ lint-ui: $(UI_MODULES)
 test-ui: $(UI_MODULES)
 	@$(UI_DO) && jlpm test
 
-bench: $(STAMP)
-	@set -euo pipefail; shopt -s nullglob; scripts=(benchmarks/bench_*.py); \
-	if [ $${#scripts[@]} -eq 0 ]; then echo "benchmarks/ holds no bench_*.py yet"; fi; \
-	for script in "$${scripts[@]}"; do echo "== $$script"; $(BIN)/python "$$script"; done
+# With Chromium: the load of the view, beside the usual way (docs: python -m benchmarks --help).
+bench: ui
+	$(BIN)/python -m benchmarks all $(BENCH_ARGS)
+
+# The pictures of docs/images, of a real run; with Chromium, about two minutes.
+screenshots: ui
+	$(BIN)/python -m tests.browser.screenshots
 
 clean:
 	rm -rf build dist pluralis_lab/labextension $(UI)/lib $(UI)/tsconfig.tsbuildinfo .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov

@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 REQUIRE_SYSTEM = os.environ.get("PLURALIS_REQUIRE_SYSTEM") == "1"
-ENABLE_COMMAND = "sudo apt-get install chromium iproute2 fonts-dejavu-core nodejs npm && PLURALIS_REQUIRE_SYSTEM=1 make test"
+ENABLE_COMMAND = (
+    "sudo apt-get install chromium iproute2 fonts-dejavu-core nodejs npm && make ui && PLURALIS_REQUIRE_SYSTEM=1 make test"
+)
 SESSION_VARIABLE = "PLURALIS_LAB_TEST_SESSION"
 GRACE_S = 5.0
 
@@ -49,7 +51,7 @@ def _require_system(name: str, available: bool, remedy: str) -> None:
     pytest.skip(f"needs {name}: {remedy}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require_system() -> Callable[[str, bool, str], None]:
     """Return ``require_system(name, available, remedy)`` for a part that ``@pytest.mark.system(name)`` does not know."""
     return _require_system

@@ -94,5 +94,18 @@ def test_it_installs_again_only_when_pyproject_changed(clone: Path) -> None:
 
 
 def test_every_promised_target_is_there(clone: Path) -> None:
-    for target in ("quickstart", "lab", "ui", "wheel", "test", "lint", "lint-ui", "test-ui", "bench", "clean", "deep"):
+    for target in (
+        "quickstart",
+        "lab",
+        "ui",
+        "wheel",
+        "test",
+        "lint",
+        "lint-ui",
+        "test-ui",
+        "bench",
+        "screenshots",
+        "clean",
+        "deep",
+    ):
         assert _make(clone, "--dry-run", target).returncode == 0, target

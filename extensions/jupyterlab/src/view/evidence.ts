@@ -226,7 +226,7 @@ class EvidencePane implements Pane {
               'li',
               {},
               el('strong', { text: finding.kind }),
-              ` ${[finding.epoch === null ? '' : trans.__('epoch %1', finding.epoch), finding.subject].filter(Boolean).join(', ')}`,
+              ` ${[...new Set([finding.epoch === null ? '' : trans.__('epoch %1', finding.epoch), finding.subject])].filter(Boolean).join(', ')}`,
               el('div', { class: 'plab-muted', text: finding.detail })
             )
           )

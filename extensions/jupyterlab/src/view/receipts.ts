@@ -57,6 +57,7 @@ export class Receipts {
       this.table,
       this.more
     );
+    this.show();
   }
 
   draw(picture: RunPicture, selected: string): void {

@@ -1,4 +1,4 @@
-/** A list of many rows of one height, of which only the visible ones are on the page; with a keyboard, as a grid. */
+/** A list of many rows of one height, of which only the visible ones are on the page; with a keyboard, as a grid of foldable groups. */
 
 import { el, setAttributes } from './core';
 
@@ -37,7 +37,7 @@ export class VirtualRows<Item> {
   private readonly resized: ResizeObserver;
 
   constructor(private readonly options: VirtualRowsOptions<Item>) {
-    this.node = el('div', { class: 'plab-grid-host', role: 'grid', tabindex: '0', 'aria-label': options.label }, options.head, this.body);
+    this.node = el('div', { class: 'plab-grid-host', role: 'treegrid', tabindex: '0', 'aria-label': options.label }, options.head, this.body);
     this.node.addEventListener('scroll', () => this.later(), { passive: true });
     this.node.addEventListener('keydown', event => this.onKey(event));
     this.node.addEventListener('focus', () => this.render());

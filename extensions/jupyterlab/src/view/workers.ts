@@ -297,7 +297,7 @@ class WorkersPane implements Pane {
             node.className = 'plab-grid-row plab-group-row';
           }
           setAttributes(group, { 'aria-colspan': shown.columns.length });
-          setAttributes(node, { 'aria-expanded': shown.folded.has(row.key) ? 'false' : 'true', 'data-worker': null });
+          setAttributes(node, { 'aria-expanded': shown.folded.has(row.key) ? 'false' : 'true', 'aria-level': 1, 'data-worker': null });
           setText(fold, shown.folded.has(row.key) ? '▸' : '▾');
           setText(groupText, this.groupText(row, shown.picture));
           return;
@@ -315,7 +315,7 @@ class WorkersPane implements Pane {
         if (!node.classList.contains(`plab-row-${stateLook(row.worker.state).kind}`) || node.classList.contains('plab-group-row')) {
           node.className = name;
         }
-        setAttributes(node, { 'aria-expanded': null, 'data-worker': row.worker.name, 'data-state': row.worker.state });
+        setAttributes(node, { 'aria-expanded': null, 'aria-level': this.group === 'none' ? 1 : 2, 'data-worker': row.worker.name, 'data-state': row.worker.state });
         for (const cell of cells.values()) {
           cell.update(row, shown);
         }

@@ -1,0 +1,207 @@
+"""A run over hivemind, from the form to its owners, as somebody in front of JupyterLab lives it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import pluralis_lab as pl
+from tests.browser.labpage import LabPage
+from tests.browser.labserver import LabServer
+
+pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(240)]
+
+FIELDS = {
+    "model.n_layer": "2",
+    "model.n_head": "2",
+    "model.d_model": "32",
+    "model.context": "64",
+    "stages": "2",
+    "replicas": "2",
+    "steps": "100000",
+    "batch_size": "4",
+    "micro_batches": "2",
+    "epoch_rounds": "100",
+    "eval_every": "20",
+    "checkpoint_every": "50",
+}
+VICTIM = "worker-3"
+VIEW = ".plab-run-view"
+CHANGED = "([node, first]) => /\\d/.test(node.textContent) && node.textContent !== first"
+OUTPUT = ".jp-OutputArea .plab-output .plab[data-seq]"
+
+
+def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
+    lab: Callable[..., LabPage], server: LabServer
+) -> None:
+    page = lab()
+    run = start_from_the_form(page)
+    the_loss_moves(page, run)
+    insert_the_code_and_run_the_cell(page, run)
+    kill_a_worker(page, run)
+    reload_the_page(page, run)
+    restart_the_kernel(page)
+    own_it(page, run)
+    assert page.ours() == []
+    restart_the_server(page, run, server)
+    stop_from_the_panel(page, run)
+    assert page.ours(network=False) == []
+
+
+def start_from_the_form(lab: LabPage) -> str:
+    """Return the id of the new run."""
+    page = lab.page
+    lab.panel().get_by_role("button", name="New run…").click()
+    form = page.locator(".plab-form-body")
+    form.wait_for()
+    form.locator("details.plab-more > summary").click()
+    form.get_by_label("kind of boundary").select_option("subspace")
+    for path, value in FIELDS.items():
+        form.locator(f'input[data-path="{path}"]').fill(value)
+    form.get_by_label("account", exact=True).fill("lab-a")
+    form.get_by_label("participants", exact=True).fill("lab-a, lab-b")
+    # The verdict is that of the last text: what was typed is checked a moment later, and Start waits for it.
+    page.locator(".plab-form-verdict.plab-mod-good").wait_for()
+    start = form.get_by_role("button", name="Start the run")
+    start.click()
+    page.locator(f"{VIEW}[data-seq], .plab-form .plab-fault[role=alert]:not([hidden]):not(:empty)").first.wait_for(
+        timeout=120_000
+    )
+    assert page.locator(".plab-form .plab-fault[role=alert]:not([hidden]):not(:empty)").all_inner_texts() == []
+    (run,) = [row for row in lab.server.ask("GET", "runs")["runs"] if row["state"] != "stopped"]
+    assert (run["stages"], run["replicas"], run["steps"], run["participants"]) == (2, 2, 100_000, ["lab-a", "lab-b"])
+    return str(run["id"])
+
+
+def the_loss_moves(lab: LabPage, run: str) -> None:
+    lab.line(run).and_(lab.page.locator('[data-state="running"]')).wait_for(timeout=120_000)
+    lab.moves(VIEW)
+    overview = lab.pane(lab.run_view(run), "Overview")
+    loss = overview.locator(".plab-figure", has_text="training loss").locator(".plab-figure-value")
+    first = loss.inner_text()
+    lab.page.wait_for_function(CHANGED, arg=[loss.element_handle(), first])
+
+
+def kill_a_worker(lab: LabPage, run: str) -> None:
+    page, view = lab.page, lab.open_run(run)
+    topology = lab.pane(view, "Topology")
+    node = topology.locator(f'.plab-node[data-worker="{VICTIM}"]')
+    node.and_(page.locator('[data-state="active"]')).wait_for()
+    node.click()  # opens it among the workers
+    workers = view.locator('.plab-pane[data-pane="workers"]')
+    workers.locator(".plab-log", has_text="met all 3 peers").wait_for()
+    workers.get_by_role("button", name="Kill this worker…").click()
+    assert VICTIM in lab.answer("Kill it")
+    lab.pane(view, "Topology")
+    topology.locator(f'.plab-node.plab-dying[data-worker="{VICTIM}"]').wait_for()
+    # Its slot is started again, and says what happened to it.
+    node.and_(page.locator('[data-state="active"][aria-label*="died once"]')).wait_for(timeout=90_000)
+    workers = lab.pane(view, "Workers")
+    row = workers.locator(f'.plab-grid-row[data-worker="{VICTIM}"]')
+    row.and_(page.locator('[data-state="active"]')).wait_for()
+    dead = [event.worker for event in pl.open_run(run).events("worker.state") if event.body["state"] == "dead"]
+    assert dead == [VICTIM]
+
+
+def insert_the_code_and_run_the_cell(lab: LabPage, run: str) -> None:
+    page = lab.page
+    lab.done("notebook:create-new", kernelName="python3")
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    lab.panel()
+    lab.line(run).click()
+    page.locator("#pluralis-lab-panel").get_by_role("button", name="Insert code").click()
+    page.wait_for_function(
+        "run => window.jupyterapp.shell.currentWidget.content.activeCell.model.sharedModel.getSource().includes(run)", arg=run
+    )
+    lab.done("notebook:run-cell")
+    page.locator(f'{OUTPUT}[data-run="{run}"]').wait_for()
+    page.locator('.plab-output-bar[data-kind="live"]', has_text="live").wait_for()
+    lab.moves(OUTPUT)
+    lab.done("docmanager:save")
+
+
+def reload_the_page(lab: LabPage, run: str) -> None:
+    lab.page.reload()
+    lab.ready()
+    show_notebook(lab)
+    lab.moves(OUTPUT)
+    lab.open_run(run)
+    lab.moves(VIEW)
+
+
+def restart_the_kernel(lab: LabPage) -> None:
+    show_notebook(lab)
+    before = lab.page.locator(OUTPUT).get_attribute("data-seq")
+    lab.command("notebook:restart-kernel")
+    lab.answer("Restart")
+    lab.page.wait_for_function("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'")
+    lab.moves(OUTPUT)
+    assert int(lab.page.locator(OUTPUT).get_attribute("data-seq") or 0) > int(before or 0)
+
+
+def restart_the_server(lab: LabPage, run: str, server: LabServer) -> None:
+    page, view = lab.page, lab.open_run(run)
+    server.stop()
+    page.locator(f"{VIEW}.plab-is-stale").wait_for()
+    assert "connection to the server is lost" in view.locator(".plab-run-header").inner_text()
+    server.start()
+    page.locator(f"{VIEW}:not(.plab-is-stale)").wait_for()
+    lab.moves(VIEW)
+    page.locator("#pluralis-lab-panel .plab-panel-trouble").wait_for(state="hidden")
+    dismiss_dialogs(page)
+
+
+def own_it(lab: LabPage, run: str) -> None:
+    pane = lab.pane(lab.open_run(run), "Ownership")
+    pane.get_by_role("button", name="Tokenize…").click()
+    assert "This cannot be undone" in lab.answer("Tokenize")
+    pane.get_by_text("The model is tokenized.").wait_for(timeout=120_000)
+    pane.get_by_label("Amount in ETH").fill("0.5")
+    pane.get_by_role("button", name="Pay…").click()
+    token = pl.open_run(run).token
+    asked = lab.answer("Pay 0.5 ETH")
+    assert "0.5 ETH" in asked
+    assert str(token.address) in asked, "to whom"
+    assert "lab-a" in asked
+    assert "lab-b" in asked
+    pane.get_by_text("0.5 ETH paid by").wait_for(timeout=90_000)
+    # Each claims its own part, and is asked about that part alone.
+    for holder, other in (("lab-a", "lab-b"), ("lab-b", "lab-a")):
+        pane.get_by_label("Account that pays or claims").select_option(holder)
+        pane.locator("button:enabled", has_text="Claim…").click()
+        asked = lab.answer("Claim")
+        assert holder in asked
+        assert other not in asked
+        paid_out = pane.get_by_text(f"ETH went to {holder}")
+        paid_out.wait_for(timeout=90_000)
+        assert paid_out.inner_text().strip(" ✓").split(" ETH")[0] in asked, "what was asked is what was done"
+    status = token.status()
+    assert status["paid_wei"] == 5 * 10**17 == status["claimed_wei"] + status["dust_wei"]
+
+
+def stop_from_the_panel(lab: LabPage, run: str) -> None:
+    lab.panel()
+    lab.line(run).click()
+    lab.page.locator("#pluralis-lab-panel").get_by_role("button", name="Stop…").click()
+    lab.answer("Stop the run")
+    lab.line(run).and_(lab.page.locator('[data-state="stopped"]')).wait_for()
+    assert pl.open_run(run).state == "stopped"
+    lab.open_run(run).locator(".plab-pill", has_text="stopped").first.wait_for()
+
+
+def show_notebook(lab: LabPage) -> None:
+    """Bring the one open notebook to the front."""
+    lab.page.evaluate(
+        """() => {
+            const { shell } = window.jupyterapp;
+            const notebook = [...shell.widgets('main')].find(one => one.node.classList.contains('jp-NotebookPanel'));
+            shell.activateById(notebook.id);
+        }"""
+    )
+    lab.page.locator(OUTPUT).wait_for()
+
+
+def dismiss_dialogs(page: Any) -> None:
+    """JupyterLab tells in a dialog of its own that the server was away."""
+    while page.locator(".jp-Dialog").count():
+        page.keyboard.press("Escape")
