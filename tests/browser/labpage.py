@@ -79,6 +79,10 @@ class LabPage:
         """Go to `path` below the base URL and wait until the application has started."""
         self.page.goto(f"{self.server.url}{path}{'&' if '?' in path else '?'}token={self.server.token}")
         self.ready()
+        if (
+            "reset" in path
+        ):  # a fresh layout opens the file browser, a moment later: it must not take the place of what a test opens
+            self.page.locator(".jp-FileBrowser").wait_for()
         return self
 
     def ready(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import pluralis_lab as pl
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.payload import MIME_TYPE, compact_payload
@@ -46,7 +47,7 @@ def harmless(lab: LabPage) -> None:
     assert lab.page.locator(FOREIGN).count() == 0
 
 
-def test_in_the_panel_and_the_view_it_is_text(lab: Callable[..., LabPage], hostile: RunDirectory) -> None:
+def test_in_the_panel_and_the_view_it_is_text(lab: Callable[..., LabPage], hostile: RunDirectory, finished: pl.Run) -> None:
     page = lab()
     panel = page.panel()
     page.line(RUN).click()
@@ -64,7 +65,8 @@ def test_in_the_panel_and_the_view_it_is_text(lab: Callable[..., LabPage], hosti
     workers = page.pane(view, "Workers")
     workers.locator(".plab-grid-row[data-worker]").first.click()
     workers.locator(".plab-log-tail").get_by_text("<img src=x", exact=False).first.wait_for()
-    page.done("pluralis-lab:compare-runs", runs=[RUN, RUN])
+    page.done("pluralis-lab:compare-runs", runs=[RUN, finished.id])
+    page.page.locator(".plab-compare").get_by_text("<img src=x", exact=False).first.wait_for()
     page.command("pluralis-lab:delete-run", run=RUN)
     assert SCRIPT in page.answer("Keep it")
     harmless(page)

@@ -68,9 +68,10 @@ def start_from_the_form(lab: LabPage) -> str:
         timeout=120_000
     )
     assert page.locator(".plab-form .plab-fault[role=alert]:not([hidden]):not(:empty)").all_inner_texts() == []
-    (run,) = [row for row in lab.server.ask("GET", "runs")["runs"] if row["state"] != "stopped"]
-    assert (run["stages"], run["replicas"], run["steps"], run["participants"]) == (2, 2, 100_000, ["lab-a", "lab-b"])
-    return str(run["id"])
+    run = str(page.locator(VIEW).locator("..").get_attribute("id")).removeprefix("pluralis-lab-run-")
+    (row,) = [row for row in lab.server.ask("GET", "runs")["runs"] if row["id"] == run]
+    assert (row["stages"], row["replicas"], row["steps"], row["participants"]) == (2, 2, 100_000, ["lab-a", "lab-b"])
+    return run
 
 
 def the_loss_moves(lab: LabPage, run: str) -> None:
