@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,11 @@ async def test_links_lead_nowhere(api: Api, root: Path, tmp_path: Path) -> None:
     assert (await api.get(f"runs/{RUN}"))[0] == 404
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a run to another user")
-async def test_another_users_run_is_not_there(api: Api, finished: RunDirectory) -> None:
+@pytest.mark.system
+async def test_another_users_run_is_not_there(
+    api: Api, finished: RunDirectory, require_system: Callable[[str, bool, str], None]
+) -> None:
+    require_system("root, who alone can give a run to another user", os.geteuid() == 0, "sudo make test")
     os.chown(finished.path, 65_534, 65_534)
     assert (await api.get("runs"))[1] == {"runs": []}
     for route in ROUTES:
