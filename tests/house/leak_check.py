@@ -41,7 +41,9 @@ def shared_state() -> list[str]:
     home, temporary = os.environ.get("PLURALIS_LAB_HOME"), Path(tempfile.gettempdir())
     found = list(Path("/dev/shm").glob("*"))
     found += [path for folder in {temporary, Path("/tmp")} for path in folder.glob("*") if path.is_socket()]
-    found += temporary.glob("pluralis-*")
+    shared = temporary / f"pluralis-lab-{os.geteuid()}"  # of all homes with long paths: it stays, what is in it must not
+    found += [path for path in temporary.glob("pluralis-*") if path != shared]
+    found += shared.glob("*")
     if home:
         found += [path for path in Path(home).rglob("*") if path.is_socket()]
     return sorted(str(path) for path in found if _is_ours(path))
