@@ -153,15 +153,19 @@ def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:
     control = read_control(run)
     if control is None or not is_running(run):
         return False
-    process = psutil.Process(control["pid"])
-    process.send_signal(signal.SIGTERM)
     child = _children.pop(run.id, None)
     try:
+        process = psutil.Process(control["pid"])
+        process.send_signal(signal.SIGTERM)
         if child is not None:
             child.wait(timeout_s)
             _release(child)
         else:
             process.wait(timeout_s)
+    except psutil.NoSuchProcess:  # it has ended by itself just now
+        if child is not None:
+            child.wait(timeout_s)
+            _release(child)
     except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
         raise RunError(
             f"run {run.id[:8]} did not stop within {timeout_s:.0f} s; the end of its log:\n{run.log_tail('supervisor')}"

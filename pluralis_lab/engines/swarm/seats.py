@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import psutil
+
 from pluralis_lab.engines.swarm.frames import json_frame
 
 
@@ -39,6 +41,14 @@ class Seat:
     def waits_for_dht(self) -> bool:
         """Whether this worker can be reached, and has not been told yet through whom it enters the DHT."""
         return bool(self.addresses) and self.writer is not None and self.state == "starting" and not self.is_up
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs. It may end at any moment, and those that it was connected to hear of that first."""
+        try:
+            return self.pid is not None and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
 
     def clear(self, *, version: int) -> None:
         """Forget the process before, for a new one in a run that stands at `version`."""

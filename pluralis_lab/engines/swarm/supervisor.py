@@ -12,8 +12,6 @@ import sys
 import time
 from typing import Any
 
-import psutil
-
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.signers import granted_on_stdin, signer_for
@@ -249,9 +247,8 @@ class Supervisor:
     def _check_suspect(self, name: str, incarnation: int) -> None:
         """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
         seat = self.seats.get(name)
-        if seat is not None and seat.incarnation == incarnation and seat.pid is not None and not self._ending.is_set():
-            if psutil.pid_exists(seat.pid) and psutil.Process(seat.pid).status() != psutil.STATUS_ZOMBIE:
-                log.warning("%s is given up by the others; killing it", name)
+        if seat is not None and seat.incarnation == incarnation and seat.is_alive and not self._ending.is_set():
+            log.warning("%s is given up by the others; killing it", name)
             seat.kill()
 
     def _check_stage(self, stage: int) -> bool:
