@@ -18,7 +18,8 @@ from pluralis_lab.views.record import record
 if TYPE_CHECKING:
     from pluralis_lab.store import RunDirectory
 
-_MODULES = ("charts.js", "states.js", "topology.js", "owners.js", "workers.js", "crowd.js", "view.js", "watch.js")
+_CHARTS = ("dom.js", "numbers.js", "scales.js", "chartframe.js", "linechart.js", "sparkline.js")
+_MODULES = (*_CHARTS, "states.js", "topology.js", "owners.js", "workers.js", "crowd.js", "view.js", "watch.js")
 _IMPORT = re.compile(r"^import\s[^;]*?from\s+\"\./[\w.]+\";\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) )", re.MULTILINE)
 

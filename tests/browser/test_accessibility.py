@@ -11,7 +11,7 @@ from tests.browser.labpage import LabPage
 from tests.browser.labserver import ROOT, LabServer
 from tests.views.made_up_run import event_rows, make_run, write_rows
 
-pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(180)]
 
 AXE = ROOT / "extensions" / "jupyterlab" / "node_modules" / "axe-core" / "axe.min.js"
 PANES = ("Overview", "Contributions", "Ownership", "Evidence", "Workers", "Topology")

@@ -13,7 +13,7 @@ from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
 from tests.views.made_up_run import event_rows, make_run, write_rows
 
-pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(120)]
 
 RUN = "bad0" * 16
 SCRIPT = "<img src=x onerror=window.plabPwned=1><script>window.plabPwned=2</script>"

@@ -1,15 +1,17 @@
 """A run over hivemind, from the form to its owners, as somebody in front of JupyterLab lives it."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 
 import pluralis_lab as pl
+from tests.browser.executing import executed_by_papermill
 from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
 
-pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(240)]
 
 FIELDS = {
     "model.n_layer": "2",
@@ -31,21 +33,47 @@ CHANGED = "([node, first]) => /\\d/.test(node.textContent) && node.textContent !
 OUTPUT = ".jp-OutputArea .plab-output .plab[data-seq]"
 
 
+@pytest.mark.parametrize("app", ["lab", "notebook"])
 def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
-    lab: Callable[..., LabPage], server: LabServer
+    lab: Callable[..., LabPage], server: LabServer, app: Literal["lab", "notebook"], tmp_path: Path
 ) -> None:
-    page = lab()
-    run = start_from_the_form(page)
-    the_loss_moves(page, run)
-    insert_the_code_and_run_the_cell(page, run)
-    kill_a_worker(page, run)
-    reload_the_page(page, run)
-    restart_the_kernel(page)
-    own_it(page, run)
-    assert page.ours() == []
-    restart_the_server(page, run, server)
-    stop_from_the_panel(page, run)
-    assert page.ours(network=False) == []
+    page = lab() if app == "lab" else lab(f"notebooks/{empty_notebook(server)}", server=second_server(server))
+    try:
+        run = start_from_the_form(page)
+        the_loss_moves(page, run)
+        if app == "lab":
+            open_a_notebook(page)
+        insert_the_code_and_run_the_cell(page, run)
+        kill_a_worker(page, run)
+        reload_the_page(page, run)
+        restart_the_kernel(page)
+        own_it(page, run)
+        assert page.ours() == []
+        a_papermill_output_comes_alive(lab, page.server, run, app, tmp_path)
+        restart_the_server(page, run)
+        stop_from_the_panel(page, run)
+        assert page.ours(network=False) == []
+    finally:
+        if app == "notebook":
+            page.server.stop()
+
+
+def second_server(server: LabServer) -> LabServer:
+    """Notebook 7 on the same runs and notebooks."""
+    return LabServer(server.folder, server.home, app="notebook").start()
+
+
+def empty_notebook(server: LabServer) -> str:
+    """The name of a new notebook with one empty cell."""
+    import nbformat
+
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell()], metadata=spec), server.notebooks / "mine.ipynb")
+    return "mine.ipynb"
+
+
+def open_a_notebook(lab: LabPage) -> None:
+    lab.done("notebook:create-new", kernelName="python3")
 
 
 def start_from_the_form(lab: LabPage) -> str:
@@ -106,7 +134,6 @@ def kill_a_worker(lab: LabPage, run: str) -> None:
 
 def insert_the_code_and_run_the_cell(lab: LabPage, run: str) -> None:
     page = lab.page
-    lab.done("notebook:create-new", kernelName="python3")
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
     lab.panel()
     lab.line(run).click()
@@ -140,8 +167,23 @@ def restart_the_kernel(lab: LabPage) -> None:
     assert int(lab.page.locator(OUTPUT).get_attribute("data-seq") or 0) > int(before or 0)
 
 
-def restart_the_server(lab: LabPage, run: str, server: LabServer) -> None:
-    page, view = lab.page, lab.open_run(run)
+def a_papermill_output_comes_alive(opened: Callable[..., LabPage], server: LabServer, run: str, app: str, folder: Path) -> None:
+    """The run goes on: what was stored is not what is seen."""
+    import nbformat
+
+    executed = executed_by_papermill(
+        [f'import pluralis_lab as pl\nrun = pl.open_run("{run}")', "run.watch()"], folder, server.home
+    )
+    nbformat.write(executed, server.notebooks / "executed-live.ipynb")
+    page = opened(f"{'lab/tree' if app == 'lab' else 'notebooks'}/executed-live.ipynb", server=server)
+    page.page.locator('.plab-output-bar[data-kind="live"]', has_text="live").wait_for()
+    page.moves(OUTPUT)
+    assert page.ours() == []
+    page.page.close()
+
+
+def restart_the_server(lab: LabPage, run: str) -> None:
+    page, view, server = lab.page, lab.open_run(run), lab.server
     server.stop()
     page.locator(f"{VIEW}.plab-is-stale").wait_for()
     assert "connection to the server is lost" in view.locator(".plab-run-header").inner_text()

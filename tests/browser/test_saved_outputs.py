@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 import pluralis_lab as pl
+from tests.browser.executing import executed_by_papermill
 from tests.browser.labpage import LabPage
-from tests.browser.labserver import ROOT, LabServer
+from tests.browser.labserver import LabServer
 
-pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(180)]
 
 MIME = "application/vnd.pluralis.run+json"
 CELLS = (
@@ -33,24 +34,7 @@ BAR = ".plab-output-bar"
 @pytest.fixture(scope="module")
 def executed(home: Path, server: LabServer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, pl.Run]:
     """The notebook's outputs as papermill stored them, and the run that they show."""
-    import nbformat
-    import papermill
-
-    folder = tmp_path_factory.mktemp("papermill")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in CELLS])
-    nbformat.write(notebook, folder / "in.ipynb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
-        patch.setenv("PLURALIS_LAB_HOME", str(home))
-        papermill.execute_notebook(
-            str(folder / "in.ipynb"),
-            str(folder / "out.ipynb"),
-            kernel_name="python3",
-            language="python",
-            cwd=str(ROOT),
-            progress_bar=False,
-        )
-    outputs = nbformat.read(folder / "out.ipynb", as_version=4)
+    outputs = executed_by_papermill(CELLS, tmp_path_factory.mktemp("papermill"), home)
     (stored,) = [output["data"][MIME] for output in outputs.cells[WATCHED].outputs if MIME in output.get("data", {})]
     return outputs, pl.open_run(stored["run"])
 

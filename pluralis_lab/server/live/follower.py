@@ -24,8 +24,8 @@ REST = 10.0
 IDLE_INTERVAL_S = 2.0
 """How often a run that is over is looked at: somebody may resume it."""
 CHUNK = 500
-BREATH_S = 0.003
-"""Pause between two chunks: this thread and the loop, which serves kernels, too, share one interpreter."""
+FIRST_CHUNK = 100
+"""Events of a first read between two turns of the loop: this thread and the loop, which serves kernels, share one interpreter."""
 LONG_RUN = 20_000
 """Events above which a first picture is made before all are read."""
 SERIES_LIMIT = 1_024
@@ -40,6 +40,7 @@ class Follower:
     Parameters
     ----------
     wants_pictures : asked before a picture is made: False while nobody could be sent it
+    give_way : called between two pieces of a long first read; returns when what else the server has to do is done
     on_ready : there is something to show, `payload` has it; on_frame : a new picture
     on_reading : (events read, events there), while a long run is read for the first time
     on_problem : why nothing more can be read; then the thread ends. True: the run is gone for good
@@ -52,13 +53,15 @@ class Follower:
         meters: Meters,
         gpus: Gpus,
         wants_pictures: Callable[[], bool],
+        give_way: Callable[[], None],
         on_ready: Callable[[], None],
         on_frame: Callable[[Frame], None],
         on_reading: Callable[[int, int], None],
         on_problem: Callable[[str, bool], None],
     ) -> None:
         self._directory, self._meters = directory, meters
-        self._wants_pictures, self._on_ready, self._on_frame = wants_pictures, on_ready, on_frame
+        self._wants_pictures, self._give_way = wants_pictures, give_way
+        self._on_ready, self._on_frame = on_ready, on_frame
         self._on_reading, self._on_problem = on_reading, on_problem
         self._figures = ProcessFigures(directory, gpus)
         self._lock = threading.Lock()  # the picture is folded in the thread, and read for those who poll in others
@@ -137,8 +140,8 @@ class Follower:
             self._on_ready()
             self._show(partial=True)
         told_at = time.monotonic()
-        while self._read_on(reader) == CHUNK and not self._closed.is_set():
-            self._closed.wait(BREATH_S)
+        while self._read_on(reader, FIRST_CHUNK) == FIRST_CHUNK and not self._closed.is_set():
+            self._give_way()
             if total > LONG_RUN and time.monotonic() - told_at >= INTERVAL_S:
                 told_at = time.monotonic()
                 self._on_reading(min(self.seq, total), total)
@@ -150,11 +153,11 @@ class Follower:
         self._may_show_at = 0.0
         self._show(partial=False)
 
-    def _read_on(self, reader: EventReader) -> int:
+    def _read_on(self, reader: EventReader, limit: int = CHUNK) -> int:
         """Fold the next events in and return how many there were."""
         assert self._picture is not None
         begun = time.perf_counter()
-        events = reader.read(since=self._picture.seq, limit=CHUNK)
+        events = reader.read(since=self._picture.seq, limit=limit)
         with self._lock:
             self._fold(events)
         if events:

@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,8 @@ PULSE_S = 4.0
 GONE, UNREADABLE = 4404, 4409
 """The socket's closing codes when the run is deleted, and when it can no longer be read."""
 FIRST_PICTURE_S = 5.0
+LOOP_TURN_S = 0.1
+"""The longest that a first read waits for the loop, which may have ended."""
 
 
 class LiveRun:
@@ -41,6 +44,7 @@ class LiveRun:
             gpus=gpus,
             # Read by the follower's thread: the tuple is replaced, never changed.
             wants_pictures=lambda: any(viewer.takes_pictures for viewer in self.viewers),
+            give_way=self._take_turns,
             on_ready=functools.partial(self._from_thread, self._has_data.set),
             on_frame=functools.partial(self._from_thread, self._take_frame),
             on_reading=functools.partial(self._from_thread, self._take_reading),
@@ -49,9 +53,16 @@ class LiveRun:
         self._follower.start()
         self._pulse = self._loop.call_later(PULSE_S, self._beat)
 
-    def _from_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+    def _from_thread(self, call: Callable[..., object], *arguments: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _take_turns(self) -> None:
+        """Wait, in the follower's thread, until the loop has done all that was ready, requests that came meanwhile among it."""
+        turn = threading.Event()
+        # In two steps: the loop reads its sockets between them.
+        self._from_thread(self._loop.call_soon, turn.set)
+        turn.wait(LOOP_TURN_S)
 
     def close(self) -> Follower:
         """Let go of the run; returns the follower, whose thread ends soon."""

@@ -1,6 +1,7 @@
 // Many workers: a table that can be searched, whose stages fold, and of which only the rows in sight are in the page.
 
-import { el, keyed, percent, setAttributes, setText, si } from "./charts.js";
+import { el, keyed, setAttributes, setText } from "./dom.js";
+import { percent, si } from "./numbers.js";
 import { stateClass, stateMark } from "./states.js";
 import { tableOfWorkers, WORKER_HEADS, workerRow } from "./workers.js";
 

@@ -1,6 +1,7 @@
 // Who did the work and who owns the model, as two bars with a legend.
 
-import { el, keyed, percent, setAttributes, setText } from "./charts.js";
+import { el, keyed, setAttributes, setText } from "./dom.js";
+import { percent } from "./numbers.js";
 
 const OTHERS_TONE = 7;
 

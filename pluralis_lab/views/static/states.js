@@ -1,6 +1,6 @@
 // The states of a worker or a run: the sign, the colour and the word that stand for each.
 
-import { el, setText } from "./charts.js";
+import { el, setText } from "./dom.js";
 
 const STATE_MARKS = { active: "●", serving: "◆", dead: "✕", stopped: "■" };
 export const MANY_WORKERS = 24; // from more on, views draw a small cell a worker, fold stages and offer a filter

@@ -1,6 +1,6 @@
 // Stages and replicas drawn: boxes and links for a few workers, one small cell a worker for many.
 
-import { el, keyed, setAttributes, setText, svg } from "./charts.js";
+import { el, keyed, setAttributes, setText, svg } from "./dom.js";
 import { LIVE, stateClass, stateMark } from "./states.js";
 
 /** Stages from left to right, replicas from top to bottom; who is dead is crossed out and has no links. */

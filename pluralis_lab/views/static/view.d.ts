@@ -4,6 +4,8 @@
 export interface Pulse {
   silent_s: number | null;
   problem: string;
+  /** The picture was stored once and nobody feeds it: it is as old as it is. */
+  stored?: boolean;
 }
 
 export interface CompactView {

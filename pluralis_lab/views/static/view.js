@@ -1,6 +1,8 @@
 // The view of one run: draws payloads of `application/vnd.pluralis.run+json` (version 1) into an element.
 
-import { duration, el, fixed, lineChart, precise, setAttributes, setText, si } from "./charts.js";
+import { el, setAttributes, setText } from "./dom.js";
+import { lineChart } from "./linechart.js";
+import { duration, fixed, precise, si } from "./numbers.js";
 import { crowdTable } from "./crowd.js";
 import { ownership, participantTones } from "./owners.js";
 import { LIVE, MANY_WORKERS, pill } from "./states.js";
@@ -243,7 +245,8 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
     const age = (performance.now() - pulsedAt) / 1000;
     const silent = pulse.silent_s === null ? null : pulse.silent_s + age;
     let text = "";
-    if (!run.over && pulse.problem) text = pulse.problem;
+    if (pulse.stored) text = "";
+    else if (!run.over && pulse.problem) text = pulse.problem;
     else if (!run.over && age > KERNEL_SILENT_S) {
       text = `${feeder} has sent nothing for ${duration(age)}: this picture is old, the run itself may go on; run.watch() shows it afresh`;
     } else if (!run.over && run.state !== "serving" && silent !== null && silent >= Math.max(STALE_S, 4 * (run.round_s ?? 0))) {

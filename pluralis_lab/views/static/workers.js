@@ -1,6 +1,8 @@
 // The table of workers by stage, and the row of one worker.
 
-import { el, fixed, keyed, percent, precise, setAttributes, setText, si, sparkline } from "./charts.js";
+import { el, keyed, setAttributes, setText } from "./dom.js";
+import { fixed, percent, precise, si } from "./numbers.js";
+import { sparkline } from "./sparkline.js";
 import { pill, stateClass } from "./states.js";
 
 export const WORKER_HEADS = ["Worker", "State", "Work", "Gradient norm", "Agreement", "Sending", "Round"];

@@ -3,7 +3,9 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import type { Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
-import { duration, el, fixed, lineChart, setText, si } from '@pluralis-lab/views/charts.js';
+import { el, setText } from '@pluralis-lab/views/dom.js';
+import { lineChart } from '@pluralis-lab/views/linechart.js';
+import { duration, fixed, si } from '@pluralis-lab/views/numbers.js';
 
 import type { RunFacts, RunPicture } from '../api/types';
 import { isDark } from '../dark';
@@ -38,7 +40,8 @@ export class CompareView extends Widget {
       'div',
       { class: 'plab plab-bare' },
       this.loss.node,
-      el('div', { class: 'plab-charts' }, this.validation.node, this.speed.node)
+      el('div', { class: 'plab-charts' }, this.validation.node, this.speed.node),
+      this.clocks
     );
     this.node.append(
       el('div', { class: 'plab-compare-inner' }, this.heading, this.trouble, this.charts, this.results, this.specs)
@@ -109,6 +112,12 @@ export class CompareView extends Widget {
     this.loss.update({ series: curves(picture => picture.loss), baseline, format });
     this.validation.update({ series: curves(picture => picture.validation).map(one => ({ ...one, dots: true })), baseline, format });
     this.speed.update({ series: curves(picture => picture.tokens_per_s), fromZero: true, format: y => si(y) });
+    const simulated = shown.filter(({ picture }) => picture.engine === 'virtual').map(({ name }) => name);
+    const isMixed = simulated.length > 0 && simulated.length < shown.length;
+    setText(
+      this.clocks,
+      isMixed ? trans.__('%1 is a simulation: its speed and time are those of the simulated network, not of a machine.', simulated.join()) : ''
+    );
     this.drawResults(names);
     this.drawSpecs(names);
   }
@@ -121,6 +130,7 @@ export class CompareView extends Widget {
   private drawResults(names: [string, string]): void {
     const { trans } = this;
     const pictures = this.sides.map(({ feed }) => feed.picture);
+    const ofClock = (picture: RunPicture, text: string) => (picture.engine === 'virtual' ? `${text} (${trans.__('virtual')})` : text);
     const last = (curve: { y: (number | null)[] } | undefined) => curve?.y.filter(y => y !== null).at(-1) ?? null;
     const lines: [string, (picture: RunPicture) => string][] = [
       [trans.__('State'), picture => picture.headline],
@@ -128,8 +138,8 @@ export class CompareView extends Widget {
       [trans.__('Training loss'), picture => fixed(last(picture.loss), 4)],
       [trans.__('Validation loss'), picture => fixed(last(picture.validation), 4)],
       [trans.__('Tokens'), picture => si(picture.tokens)],
-      [trans.__('Tokens a second'), picture => si(picture.speed)],
-      [trans.__('Time'), picture => duration(picture.elapsed_s) + (picture.engine === 'virtual' ? ` (${trans.__('virtual')})` : '')],
+      [trans.__('Tokens a second'), picture => ofClock(picture, si(picture.speed))],
+      [trans.__('Time'), picture => ofClock(picture, duration(picture.elapsed_s))],
       [trans.__('Parameters'), picture => si(picture.model_parameters)],
       [trans.__('Boundary bytes a token'), picture => si(picture.wire.forward_bytes_per_token ?? null, 'B')],
       [trans.__('Deaths'), picture => String(picture.workers.reduce((sum, one) => sum + one.deaths, 0))]
@@ -169,6 +179,7 @@ export class CompareView extends Widget {
   private readonly heading = el('h2');
   private readonly trouble = el('p', { class: 'plab-fault', role: 'alert' });
   private readonly charts: HTMLElement;
+  private readonly clocks = el('p', { class: 'plab-soft', role: 'note' });
   private readonly results = el('section', { class: 'plab-compare-table' });
   private readonly specs = el('section', { class: 'plab-compare-table' });
   private readonly loss;

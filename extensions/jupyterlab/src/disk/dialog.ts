@@ -3,7 +3,8 @@
 import { Dialog } from '@jupyterlab/apputils';
 import type { CommandRegistry } from '@lumino/commands';
 import { Widget } from '@lumino/widgets';
-import { el, setText, si } from '@pluralis-lab/views/charts.js';
+import { el, setText } from '@pluralis-lab/views/dom.js';
+import { si } from '@pluralis-lab/views/numbers.js';
 
 import type { DiskUse, RunRow } from '../api/types';
 import { CommandIDs } from '../ids';

@@ -1,7 +1,7 @@
 /** Controls for the fields of a spec. Each says what it takes, shows its fault beside it, and reports texts as values. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { el, setText } from '@pluralis-lab/views/charts.js';
+import { el, setText } from '@pluralis-lab/views/dom.js';
 
 import type { Spec } from '../api/types';
 import { type Field, format, getIn, type Json, labelOf, parse, type UnionField, variantIn, variantValue } from '../spec/schema';

@@ -3,7 +3,7 @@
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
-import { el, setText } from '@pluralis-lab/views/charts.js';
+import { el, setText } from '@pluralis-lab/views/dom.js';
 
 import { type NewRun } from '../api/client';
 import type { Spec, SpecCheck } from '../api/types';

@@ -4,7 +4,7 @@ import type { IRenderMime } from '@jupyterlab/rendermime-interfaces';
 import { type CommandRegistry } from '@lumino/commands';
 import type { Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
-import { el, setText } from '@pluralis-lab/views/charts.js';
+import { el, setText } from '@pluralis-lab/views/dom.js';
 import { type CompactView, createRunView } from '@pluralis-lab/views/view.js';
 
 import type { RunPicture } from '../api/types';
@@ -126,7 +126,7 @@ export class RunOutput extends Widget implements IRenderMime.IRenderer {
     this.view ??= createRunView(this.root, { feeder: this.lab.trans.__('the Jupyter server') });
     this.view.update(picture);
     // A stored picture of a live run is old by nature; the bar above says so, better than a note of silence.
-    this.view.pulse({ silent_s: null, problem: '' });
+    this.view.pulse({ silent_s: null, problem: '', stored: !this.feed?.picture });
   }
 
   /** Say whether this is live or stored. */

@@ -1,6 +1,6 @@
 /** A button in the host's style. */
 
-import { el } from '@pluralis-lab/views/charts.js';
+import { el } from '@pluralis-lab/views/dom.js';
 
 /** @param kind - "jp-mod-accept", "jp-mod-warn", our own classes, or "". */
 export function button(label: string, kind: string, onClick: () => void): HTMLButtonElement {

@@ -2,7 +2,7 @@
 
 import { MimeData } from '@lumino/coreutils';
 import { Drag } from '@lumino/dragdrop';
-import { el } from '@pluralis-lab/views/charts.js';
+import { el } from '@pluralis-lab/views/dom.js';
 
 import { codeFor } from '../runs/code';
 

@@ -1,7 +1,8 @@
 /** One run in the list: state, name, progress, figures. Two lines of text, no control inside, so that it can be an option. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { el, setAttributes, setText, sparkline } from '@pluralis-lab/views/charts.js';
+import { el, setAttributes, setText } from '@pluralis-lab/views/dom.js';
+import { sparkline } from '@pluralis-lab/views/sparkline.js';
 
 import type { RunRow } from '../api/types';
 import { ageText, figures, isLive, rowLabel, stateMark, stateText } from '../runs/rows';

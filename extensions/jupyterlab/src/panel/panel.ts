@@ -4,7 +4,7 @@ import { showErrorMessage } from '@jupyterlab/apputils';
 import { type CommandRegistry } from '@lumino/commands';
 import { type Message } from '@lumino/messaging';
 import { Widget } from '@lumino/widgets';
-import { el, keyed, setText } from '@pluralis-lab/views/charts.js';
+import { el, keyed, setText } from '@pluralis-lab/views/dom.js';
 
 import type { RunRow } from '../api/types';
 import { runIcon } from '../icons';

@@ -4,7 +4,7 @@ import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/applica
 import { IStatusBar } from '@jupyterlab/statusbar';
 import { Signal } from '@lumino/signaling';
 import { Widget } from '@lumino/widgets';
-import { el, setAttributes, setText } from '@pluralis-lab/views/charts.js';
+import { el, setAttributes, setText } from '@pluralis-lab/views/dom.js';
 
 import { CommandIDs } from '../ids';
 import { isLive } from '../runs/rows';

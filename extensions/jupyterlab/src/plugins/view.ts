@@ -5,7 +5,7 @@ import { MainAreaWidget, WidgetTracker } from '@jupyterlab/apputils';
 
 import { runIcon } from '../icons';
 import { CommandIDs } from '../ids';
-import { RUN_ARGS } from '../runs/args';
+import { OPEN_ARGS } from '../runs/args';
 import { chooseRun } from '../runs/choose';
 import { ILab } from '../tokens';
 import { RunView } from '../view/runview';
@@ -33,7 +33,7 @@ export const view: JupyterFrontEndPlugin<void> = {
     app.commands.addCommand(CommandIDs.openRun, {
       label: trans.__('Open a Training Run…'),
       icon: runIcon,
-      describedBy: { args: RUN_ARGS },
+      describedBy: { args: OPEN_ARGS },
       execute: async args => {
         const run = await chooseRun(lab, args.run, trans.__('Open which run?'));
         if (run === null) {

@@ -4,6 +4,10 @@ const run = { type: 'string', pattern: '^[0-9a-f]{64}$', description: "The run's
 
 export const NO_ARGS = { type: 'object', properties: {} } as const;
 export const RUN_ARGS = { type: 'object', properties: { run } } as const;
+export const OPEN_ARGS = {
+  type: 'object',
+  properties: { run, panes: { type: 'string', description: 'How its panes are arranged, as JSON; what cannot be read is ignored.' } }
+} as const;
 export const STOP_ARGS = {
   type: 'object',
   properties: { run, asked: { type: 'boolean', description: 'Somebody has confirmed already.' } }

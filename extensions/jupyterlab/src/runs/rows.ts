@@ -1,7 +1,7 @@
 /** What a line of the list says, and which lines there are: no page, no clock. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { fixed, si } from '@pluralis-lab/views/charts.js';
+import { fixed, si } from '@pluralis-lab/views/numbers.js';
 
 import type { RunRow, RunState } from '../api/types';
 

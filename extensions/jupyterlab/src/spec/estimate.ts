@@ -1,7 +1,7 @@
 /** What a run will cost, before it is started, in words. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { duration, si } from '@pluralis-lab/views/charts.js';
+import { duration, si } from '@pluralis-lab/views/numbers.js';
 
 import type { SpecCheck } from '../api/types';
 
@@ -39,12 +39,8 @@ export function estimateLines(estimate: Estimate, steps: number, trans: Translat
       ? { name: trans.__('Time a round'), value: '–', note: trans.__('known after the first run on this machine') }
       : {
           name: trans.__('Time a round'),
-          value: roundTime(estimate.round_s),
+          value: duration(estimate.round_s),
           note: trans.__('about %1 for all %2 rounds', duration(estimate.round_s * steps), steps)
         }
   ];
-}
-
-function roundTime(seconds: number): string {
-  return seconds < 1 ? `${Math.max(1, Math.round(1000 * seconds))} ms` : duration(seconds);
 }

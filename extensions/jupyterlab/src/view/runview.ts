@@ -174,6 +174,11 @@ export class RunView extends Widget {
 
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
+    this.focusPane();
+  }
+
+  /** Give the keyboard to the pane in front, or to the view as long as it has none. */
+  private focusPane(): void {
     const current = [...this.dock.selectedWidgets()][0];
     const focusable = current?.node.querySelector<HTMLElement>('[tabindex="0"], input, button');
     (focusable ?? this.node).focus({ preventScroll: true });
@@ -276,6 +281,9 @@ export class RunView extends Widget {
         this.dock.addWidget(widget, beside ? { mode: 'tab-after', ref: this.panes.get(beside.id) ?? null } : { mode: 'split-bottom' });
         there.add(kind.id);
       }
+    }
+    if (document.activeElement === this.node) {
+      this.focusPane();
     }
   }
 

@@ -394,7 +394,10 @@ class WorkersPane implements Pane {
       case 'round':
         return plain(column, row => (row.worker.round === null ? NOT_KNOWN : String(row.worker.round)));
       case 'seen':
-        return plain(column, row => (row.worker.silent_s === null || row.worker.silent_s === undefined ? NOT_KNOWN : trans.__('%1 ago', duration(row.worker.silent_s))));
+        return plain(column, row => {
+          const silent_s = row.worker.silent_s ?? null;
+          return silent_s === null ? NOT_KNOWN : silent_s < 1 ? trans.__('now') : trans.__('%1 ago', duration(silent_s));
+        });
       case 'deaths':
         return plain(column, row => String(row.worker.deaths || ''));
     }
