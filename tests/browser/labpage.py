@@ -134,9 +134,9 @@ class LabPage:
         return self.page.locator(f"#pluralis-lab-run-{run} .plab-run-view")
 
     def pane(self, view: Any, title: str) -> Any:
-        """Show a pane by its tab; returns the pane."""
+        """Show a pane by its tab; returns the pane, drawn."""
         view.locator(".lm-TabBar-tab", has_text=title).first.click()
-        pane = view.locator(f'.plab-pane[data-pane="{title.lower()}"]')
+        pane = view.locator(f'.plab-pane[data-pane="{title.lower()}"][data-seq]')
         pane.wait_for()
         return pane
 

@@ -83,7 +83,7 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
     }
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark", "JupyterLab Dark High Contrast"])
 def test_axe_finds_nothing_serious(
     lab: Callable[..., LabPage],
     owned: pl.Run,
@@ -131,10 +131,8 @@ def test_the_keyboard_is_enough(lab: Callable[..., LabPage], owned: pl.Run, goin
         keyboard.press("ArrowDown")
     keyboard.press("Enter")
     view = page.run_view(owned.id)
-    page.page.wait_for_function("document.activeElement.closest('.plab-run-view') !== null")
-
-    # To the tabs of the panes, along them, and into another pane.
-    _press_until(page, "Tab", ".plab-dock .lm-TabBar-tab")
+    # On the tabs of the panes, along them, and into another pane.
+    page.page.wait_for_function("document.activeElement.matches('.plab-dock .lm-TabBar-tab')")
     keyboard.press("ArrowRight")
     keyboard.press("Enter")
     contributions = view.locator('.plab-pane[data-pane="contributions"]')

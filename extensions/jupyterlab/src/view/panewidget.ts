@@ -39,6 +39,7 @@ export class PaneWidget extends Widget {
     this.drawn = picture;
     try {
       this.pane.draw(picture);
+      this.node.dataset.seq = String(picture.seq);
       this.trouble.update('');
     } catch (error) {
       // One broken pane must not take the others with it; the reader sees why, the console has the trace.

@@ -61,6 +61,7 @@ export class RunView extends Widget {
   /** The arrangement that is wanted while some of its panes are not there yet; null once the reader changed it. */
   private wanted: Layout | null;
   private isApplying = false;
+  private owesFocus = false;
   private frame = 0;
   private timer = 0;
   private taken = -1;
@@ -174,14 +175,14 @@ export class RunView extends Widget {
 
   protected override onActivateRequest(message: Message): void {
     super.onActivateRequest(message);
-    this.focusPane();
+    this.focusTab();
   }
 
-  /** Give the keyboard to the pane in front, or to the view as long as it has none. */
-  private focusPane(): void {
-    const current = [...this.dock.selectedWidgets()][0];
-    const focusable = current?.node.querySelector<HTMLElement>('[tabindex="0"], input, button');
-    (focusable ?? this.node).focus({ preventScroll: true });
+  /** Give the keyboard to the first tab: arrows lead along the tabs, Tab into the pane. The view has it as long as there is none. */
+  private focusTab(): void {
+    const tab = this.dock.node.querySelector<HTMLElement>('.lm-TabBar-tab.lm-mod-current');
+    this.owesFocus = tab === null;
+    (tab ?? this.node).focus({ preventScroll: true });
   }
 
   private wake(): void {
@@ -240,6 +241,10 @@ export class RunView extends Widget {
         pane.draw(picture);
       }
       this.node.dataset.seq = String(picture.seq);
+      // The first panes come a moment after the view: what was asked for then is due now, unless the reader went elsewhere.
+      if (this.owesFocus && document.activeElement === this.node) {
+        this.focusTab();
+      }
     }
     this.lastDraw_ms = performance.now() - begun;
   }
@@ -281,9 +286,6 @@ export class RunView extends Widget {
         this.dock.addWidget(widget, beside ? { mode: 'tab-after', ref: this.panes.get(beside.id) ?? null } : { mode: 'split-bottom' });
         there.add(kind.id);
       }
-    }
-    if (document.activeElement === this.node) {
-      this.focusPane();
     }
   }
 
