@@ -4,13 +4,15 @@ import json
 import math
 from typing import Any
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+
 
 def to_json(value: Any) -> bytes:
     """Return `value` as JSON; what is infinite or not a number, which JSON has no word for, becomes null."""
     try:
-        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(value)
     except ValueError:
-        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+        text = _ENCODER.encode(_finite(value))
     return text.encode()
 
 

@@ -23,6 +23,7 @@ def _run_state(picture: RunPicture, event: Event) -> None:
 
 def _worker_state(picture: RunPicture, event: Event) -> None:
     worker, body = picture.worker(event.worker or ""), event.body
+    worker.changes += 1
     before, worker.state = worker.state, str(body.get("state", worker.state))
     worker.reason = str(body.get("reason") or "")
     for key in ("stage", "replica", "pid", "incarnation", "parameters"):
@@ -74,6 +75,7 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
     if event.round is None:
         return
     worker, body = picture.worker(event.worker or ""), event.body
+    worker.changes += 1
     worker.round = event.round
     tokens, work = finite(body.get("tokens")) or 0.0, finite(body.get("work_flops")) or 0.0
     worker.total_tokens += tokens - (worker.tokens.put(event.round, tokens) or 0.0)

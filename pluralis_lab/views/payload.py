@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.views.series import Series
@@ -41,7 +42,24 @@ def _curve(series: Series, num_points: int) -> dict[str, Any]:
     return dict(made[2])
 
 
-def _worker(worker: WorkerPicture, total_work: float, num_spark: int, now: float | None) -> dict[str, Any]:
+def worker_parts(picture: RunPicture, num_spark: int) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each worker in two parts, by stage: what only its own events change, and what time and the others change too.
+
+    The first is the same object as long as no event has changed it, so that what was made from it can be kept; it is not to be
+    written to.
+    """
+    total_work, now = picture.total_work_flops, picture.last_time
+    for _, group in picture.grouped():
+        for worker in group:
+            made = worker.made
+            if made is None or made[:2] != (worker.changes, num_spark):
+                made = worker.made = (worker.changes, num_spark, _own_figures(worker, num_spark))
+            share = _short(worker.total_work_flops / total_work) if total_work else 0
+            silent_s = None if now is None or worker.heard_at is None else _short(max(0.0, now - worker.heard_at))
+            yield made[2], {"share": share, "silent_s": silent_s}
+
+
+def _own_figures(worker: WorkerPicture, num_spark: int) -> dict[str, Any]:
     return {
         "name": worker.name[:_MAX_TEXT],
         "stage": worker.stage,
@@ -57,12 +75,10 @@ def _worker(worker: WorkerPicture, total_work: float, num_spark: int, now: float
         "round": worker.round,
         "tokens": _short(worker.total_tokens),
         "work_flops": _short(worker.total_work_flops),
-        "share": _short(worker.total_work_flops / total_work) if total_work else 0,
         "bytes_per_s": _short(worker.bytes_per_s),
         "bytes_out": _short(worker.bytes_out),
         "grad_norm": _curve(worker.grad_norm, num_spark),
         "agreement": _curve(worker.agreement, num_spark),
-        "silent_s": None if now is None or worker.heard_at is None else _short(max(0.0, now - worker.heard_at)),
     }
 
 
@@ -82,9 +98,8 @@ def _marks(picture: RunPicture) -> list[dict[str, Any]]:
     return sorted(marks, key=lambda mark: int(mark["round"]))
 
 
-def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> dict[str, Any]:
-    """Return `picture` as the payload, its curves thinned to `num_points` and its sparklines to `num_spark`."""
-    total_work = picture.total_work_flops
+def run_payload(picture: RunPicture, *, num_points: int = 240) -> dict[str, Any]:
+    """Return the payload without its workers, curves thinned to `num_points`."""
     work, owned, fractions = picture.work_shares(), picture.owned_wei(), picture.ownership()
     epochs = [picture.epochs[number] for number in sorted(picture.epochs)]
     return {
@@ -116,7 +131,6 @@ def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> 
         "tokens": _short(picture.total_tokens),
         "wire": picture.wire,
         "live_workers": picture.num_live,
-        "workers": [_worker(each, total_work, num_spark, picture.last_time) for _, group in picture.grouped() for each in group],
         "participants": [
             {
                 "name": name[:_MAX_TEXT],
@@ -145,11 +159,20 @@ def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> 
     }
 
 
+def picture_payload(picture: RunPicture, *, num_points: int, num_spark: int) -> dict[str, Any]:
+    """Return `picture` as the payload, its curves thinned to `num_points` and its sparklines to `num_spark`."""
+    workers = [own | moving for own, moving in worker_parts(picture, num_spark)]
+    return run_payload(picture, num_points=num_points) | {"workers": workers}
+
+
+def live_spark(picture: RunPicture) -> int:
+    """Return the points of a sparkline in a picture that is sent again and again: with many workers they get coarser."""
+    return next(points for most, points in _SPARKS if len(picture.workers) <= most)
+
+
 def live_payload(picture: RunPicture, *, num_points: int = 240) -> dict[str, Any]:
     """Return the payload that is sent again and again: the sparklines of many workers get coarser, the run's curves do not."""
-    count = len(picture.workers)
-    num_spark = next(points for most, points in _SPARKS if count <= most)
-    return picture_payload(picture, num_points=num_points, num_spark=num_spark)
+    return picture_payload(picture, num_points=num_points, num_spark=live_spark(picture))
 
 
 def compact_payload(picture: RunPicture, max_bytes: int = MAX_PAYLOAD_BYTES) -> dict[str, Any]:

@@ -65,6 +65,10 @@ class WorkerPicture:
     round: int | None = None
     heard_at: float | None = None
     _heard: float | None = None
+    changes: int = field(default=0, repr=False, compare=False)
+    """How often an event has changed this worker, so that what was made of it can be kept until one does."""
+    made: tuple[int, int, dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+    """(changes, points of a sparkline, payload) of the payload made last."""
 
     @classmethod
     def bounded(cls, name: str, limit: int) -> WorkerPicture:

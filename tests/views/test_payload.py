@@ -1,13 +1,14 @@
 """The payload that the page and the JupyterLab renderer read."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 from made_up_run import event_rows, make_run, write_rows
 
 from pluralis_lab.store import Event, RunDirectory
 from pluralis_lab.views.fold import RunPicture
-from pluralis_lab.views.payload import MAX_PAYLOAD_BYTES, compact_payload, payload_bytes
+from pluralis_lab.views.payload import MAX_PAYLOAD_BYTES, compact_payload, live_payload, payload_bytes
 
 
 def test_the_payload_is_strict_json_and_names_its_version_and_run(finished_run: RunDirectory) -> None:
@@ -49,3 +50,13 @@ def test_long_texts_are_cut(half_run: RunDirectory) -> None:
         [Event(picture.seq + 1, 0.0, "error", "worker-1", None, {"message": "x" * 100_000, "log_tail": "y" * 100_000})]
     )
     assert payload_bytes(compact_payload(picture)) < 20_000
+
+
+def test_what_is_kept_from_the_picture_before_is_what_would_be_made_afresh(finished_run: RunDirectory) -> None:
+    with closing(finished_run.reader()) as reader:
+        events = reader.read()
+    followed = RunPicture.of(finished_run, read=False)
+    for start in range(0, len(events), 97):
+        followed.update(events[start : start + 97])
+        fresh = RunPicture.of(finished_run, read=False).update(events[: start + 97])
+        assert live_payload(followed) == live_payload(fresh)

@@ -7,10 +7,10 @@ from contextlib import closing
 from typing import Any
 
 from pluralis_lab.errors import PluralisError
-from pluralis_lab.server.encoding import to_json
 from pluralis_lab.server.live.figures import Figures, ProcessFigures
 from pluralis_lab.server.live.frame import Frame, picture_message
 from pluralis_lab.server.live.gpus import Gpus
+from pluralis_lab.server.live.picture_text import PictureText
 from pluralis_lab.server.live.sketch import sketch
 from pluralis_lab.server.metering import Meters
 from pluralis_lab.store import Event, EventReader, RunDirectory
@@ -64,6 +64,7 @@ class Follower:
         self._on_ready, self._on_frame = on_ready, on_frame
         self._on_reading, self._on_problem = on_reading, on_problem
         self._figures = ProcessFigures(directory, gpus)
+        self._text = PictureText()
         self._lock = threading.Lock()  # the picture is folded in the thread, and read for those who poll in others
         self._picture: RunPicture | None = None
         self._first: RunPicture | None = None
@@ -119,8 +120,7 @@ class Follower:
                 self._picture = RunPicture.of(self._directory, read=False, limit=SERIES_LIMIT)
                 self._read_all(reader)
                 while not self._closed.is_set():
-                    is_over = self._picture.is_over
-                    self._wake.wait(IDLE_INTERVAL_S if is_over and not self._is_unseen() else INTERVAL_S)
+                    self._wake.wait(self._pause_s())
                     self._wake.clear()
                     if not (self._directory.path / "run.json").exists():
                         self._on_problem(f"run {self._directory.id[:8]} was deleted", True)
@@ -180,6 +180,14 @@ class Follower:
                 events = [event for event in events if event.seq > bad]
         self._picture.forget_old()
 
+    def _pause_s(self) -> float:
+        """How long to wait before the next look: until the next picture may be made, if there is news for one."""
+        assert self._picture is not None
+        if self._is_unseen():
+            early = self._may_show_at - time.monotonic()
+            return min(early, INTERVAL_S) if early > 0 else INTERVAL_S
+        return IDLE_INTERVAL_S if self._picture.is_over else INTERVAL_S
+
     def _is_unseen(self) -> bool:
         assert self._picture is not None
         return self._picture.seq != self._shown[0]
@@ -196,14 +204,13 @@ class Follower:
         begun = time.perf_counter()
         with self._lock:
             figures = self._figures.of(picture)
-            payload = _with_figures(live_payload(picture), figures)
-            text = picture_message(to_json(payload), partial=partial)
+            text = picture_message(self._text.of(picture, figures), partial=partial)
             self._number += 1
             frame = Frame(self._number, picture.seq, text, picture.is_over and not partial)
             if not partial:
                 self._shown = (picture.seq, figures)
         took = time.perf_counter() - begun
-        self._may_show_at = time.monotonic() + max(INTERVAL_S * 0.9, REST * took)
+        self._may_show_at = now + max(INTERVAL_S, (REST + 1) * took)
         self._meters.encode_s.inc(took)
         self._meters.pictures.inc()
         self._on_frame(frame)
