@@ -73,9 +73,11 @@ def display_watch(run_dir: RunDirectory, on_stop: Callable[[], object] | None = 
     if headless or not in_kernel():
         display_bundle(mime_bundle(run_dir))
         return None
+    from pluralis_lab.views.reading_note import ReadingNote
     from pluralis_lab.views.widget import RunWidget
 
-    widget = RunWidget(run_dir, on_stop=on_stop)
-    display_bundle(mime_bundle(run_dir, widget))
+    note = ReadingNote()
+    widget = RunWidget(run_dir, on_stop=on_stop, on_reading=note.tell)
+    note.replace(mime_bundle(run_dir, widget))
     widget.start()
     return widget

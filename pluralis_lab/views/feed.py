@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 Listener = Callable[[dict[str, Any], dict[str, Any]], None]
 """Called with (payload, pulse) from the feed's thread; the payload is the same object for every view: never change it."""
+OnReading = Callable[[int, int], None]
 
 _feeds: dict[Path, RunFeed] = {}
 _feeds_lock = threading.Lock()
@@ -87,9 +88,12 @@ class RunFeed:
         picture = self._picture
         return self._tail.is_alive or (picture is not None and picture.is_over and picture.seq == self._run_dir.last_seq())
 
-    def now(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the payload and the pulse as they are, after the first reading. Raises StoreError when there is none."""
-        self._await_first()
+    def now(self, on_reading: OnReading | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the payload and the pulse as they are, after the first reading. Raises StoreError when there is none.
+
+        on_reading : called now and then with (events read, events there) while a long run is read for the first time
+        """
+        self._await_first(on_reading)
         with self._lock:
             return self._payload, self._pulse
 
@@ -116,8 +120,10 @@ class RunFeed:
                 self._answer()
         return future.result()
 
-    def _await_first(self) -> None:
+    def _await_first(self, on_reading: OnReading | None = None) -> None:
         while not self._first.wait(0.1):
+            if on_reading is not None and (progress := self._tail.progress) is not None:
+                on_reading(*progress)
             if not self._tail.is_alive and not self._first.is_set():
                 RunPicture.of(self._run_dir, read=False)  # raises what the thread met, as a rule
                 raise StoreError(f"run {self._run_dir.id[:8]} cannot be read; is its folder still there?")

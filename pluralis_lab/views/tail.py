@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MIN_INTERVAL_S = 0.25
 HEARTBEAT_S = 4.0
+CHUNK = 5_000
+"""Events read at once: a long run is not held in memory twice, and its reading can be followed and given up."""
 
 
 class Tail:
@@ -41,6 +43,8 @@ class Tail:
         self._interval_s = interval_s
         self._heartbeat_s = heartbeat_s
         self._clock = clock
+        self.progress: tuple[int, int] | None = None
+        """(events read, events there) while many are read at once."""
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"pluralis-tail-{run_dir.id[:8]}", daemon=True)
 
@@ -81,10 +85,12 @@ class Tail:
                 if picture is None:
                     picture = RunPicture.of(self._run_dir, read=False)
                 before = picture.seq
-                picture.update(reader.read(since=picture.seq))
+                self._catch_up(picture, reader)
             except (PluralisError, OSError) as error:
                 if picture is not None:
                     self._on_picture(picture, heard_at, f"the run directory cannot be read: {error}")
+                return
+            if self._closed.is_set():
                 return
             now = self._clock()
             is_news = picture.seq > before
@@ -96,3 +102,11 @@ class Tail:
             if picture.is_over and not is_news:
                 return
             self._closed.wait(self._interval_s)
+
+    def _catch_up(self, picture: RunPicture, reader: EventReader) -> None:
+        """Fold in all that there is, as far as this tail is not closed meanwhile."""
+        while len(events := reader.read(since=picture.seq, limit=CHUNK)) == CHUNK and not self._closed.is_set():
+            picture.update(events)
+            self.progress = (picture.seq, max(picture.seq, reader.last_seq()))
+        picture.update(events)
+        self.progress = None

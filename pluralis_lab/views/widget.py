@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from pluralis_lab.views.feed import RunFeed
+from pluralis_lab.views.feed import OnReading, RunFeed
 from pluralis_lab.views.record import record
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class RunWidget(anywidget.AnyWidget):
     run_dir : the run to follow
     on_stop : called without arguments when the reader confirms *Stop*; once at a time, in a thread of its own, so that it
         may take as long as it likes; what it raises is shown beside the button. Without it there is no button.
+    on_reading : called with (events read, events there) while a long run is read, which takes seconds; an interrupt ends it
     """
 
     _esm = t.Unicode(module_source()).tag(sync=True)
@@ -62,11 +63,13 @@ class RunWidget(anywidget.AnyWidget):
     can_stop = t.Bool(False).tag(sync=True)
     stop_state = t.Unicode("idle").tag(sync=True)
 
-    def __init__(self, run_dir: RunDirectory, *, on_stop: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, run_dir: RunDirectory, *, on_stop: Callable[[], object] | None = None, on_reading: OnReading | None = None
+    ) -> None:
         self._feed = RunFeed.shared(run_dir)
         self._is_open = True
         try:
-            picture, pulse = self._feed.now()
+            picture, pulse = self._feed.now(on_reading)
         except BaseException:
             self._feed.release()
             raise

@@ -1,0 +1,88 @@
+"""A run of very many events: its first reading can be followed and given up, and a cell says how far it is."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from pluralis_lab.store import EventReader, RunDirectory
+from pluralis_lab.views import tail
+from pluralis_lab.views.reading_note import ReadingNote
+from pluralis_lab.views.widget import RunWidget
+
+CHUNK = 50
+
+
+@pytest.fixture
+def hold_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], threading.Event]:
+    """`hold_at(3)` keeps every reading at its third chunk until the event it returns is set."""
+
+    def held(chunk: int) -> threading.Event:
+        go, calls, read = threading.Event(), [0], EventReader.read
+
+        def slow(reader: EventReader, *arguments: Any, **named: Any) -> Any:
+            calls[0] += 1
+            assert calls[0] != chunk or go.wait(20), "nobody let it go on"
+            return read(reader, *arguments, **named)
+
+        monkeypatch.setattr(tail, "CHUNK", CHUNK)
+        monkeypatch.setattr(EventReader, "read", slow)
+        return go
+
+    return held
+
+
+def test_who_waits_is_told_how_far_it_is(finished_run: RunDirectory, hold_at: Callable[[int], threading.Event]) -> None:
+    go, told = hold_at(3), []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        go.set()
+
+    widget = RunWidget(finished_run, on_reading=tell)
+    widget.close()
+    assert told[0] == (2 * CHUNK, finished_run.last_seq())
+    assert widget.picture["seq"] == finished_run.last_seq()
+    assert widget.join(timeout_s=5)
+
+
+def test_an_interrupt_ends_the_reading(finished_run: RunDirectory, hold_at: Callable[[int], threading.Event]) -> None:
+    go = hold_at(3)
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        RunWidget(finished_run, on_reading=interrupt)
+    (thread,) = [one for one in threading.enumerate() if one.name.startswith("pluralis-tail")]
+    go.set()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_a_usual_run_needs_no_note(finished_run: RunDirectory) -> None:
+    told: list[tuple[int, int]] = []
+    widget = RunWidget(finished_run, on_reading=lambda *progress: told.append(progress))
+    widget.close()
+    assert told == []
+    assert widget.join(timeout_s=5)
+
+
+def test_the_note_is_replaced_by_the_run() -> None:
+    InteractiveShell.instance()
+    try:
+        with capture_output() as captured:
+            note = ReadingNote()
+            note.tell(250_000, 1_000_000)
+            note.replace({"text/plain": "the run"})
+        first, second = captured.outputs
+        assert first.data["text/plain"] == "reading the run: 250,000 of 1,000,000 events (25%)"
+        assert second.data == {"text/plain": "the run"}
+        assert second.transient == first.transient != {}
+        assert second.update
+        assert not first.update
+    finally:
+        InteractiveShell.clear_instance()
