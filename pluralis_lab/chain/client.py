@@ -57,7 +57,8 @@ class Chain:
 
     def __init__(self, url: str | None, *, profile: str = "lab", home: Path | str | None = None) -> None:
         if url is not None and not url.startswith(("http://", "https://")):
-            raise ChainError(f"chain url {url!r}; use the http or https endpoint of a JSON-RPC node")
+            shown = public_url(url) if "://" in url else url
+            raise ChainError(f"chain url {shown!r}; use the http or https endpoint of a JSON-RPC node")
         if profile not in PROFILES:
             raise ChainError(f"chain profile {profile!r}; use one of {', '.join(PROFILES)}")
         self.url, self.profile = url, profile
@@ -102,7 +103,7 @@ class Chain:
     def require_id(self, chain_id: int) -> None:
         """Raise ChainError unless this is chain `chain_id`: signatures and contracts of a run are for one chain only."""
         if self.chain_id != chain_id:
-            where = self.url or f"the embedded chain of {self.home}"
+            where = public_url(self.url) if self.url else f"the embedded chain of {self.home}"
             raise ChainError(
                 f"{where} is chain {self.chain_id}, but the run was launched with chain {chain_id}; a run never changes its chain"
             )
@@ -149,7 +150,7 @@ class Chain:
         """Bring an embedded account up to `ether` from the embedded chain's faucet."""
         if self.kind != "embedded":
             raise ChainError(
-                f"there is no faucet behind {self.url}; send ether to {self.account(name, create=False).address} yourself"
+                f"there is no faucet behind {public_url(self.url or '')}; send ether to {self.account(name, create=False).address} yourself"
             )
         self._daemon.call("pluralis_fund", name, hex(to_wei(ether)))
 

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.chain.place import ChainPlace
+from pluralis_lab.chain.shown import public_url
 from pluralis_lab.errors import ChainError
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ def http_provider(url: str) -> "JSONBaseProvider":
             try:
                 return super().make_request(method, params)
             except RequestException as error:
-                raise ChainError(f"the node at {url} could not be reached ({type(error).__name__}); is it running?") from error
+                # The error itself, which a traceback would show, has the whole URL in it, and with that a hosted node's key.
+                where = public_url(url)
+                raise ChainError(f"the node at {where} could not be reached ({type(error).__name__}); is it running?") from None
 
     return NodeProvider(url, request_kwargs={"timeout": HTTP_TIMEOUT_S})

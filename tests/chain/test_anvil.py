@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_a_node_that_is_not_there_is_named(direct):
     chain = Chain("http://127.0.0.1:9", home=direct.home)
     with pytest.raises(ChainError, match="could not be reached"):
         chain.describe()
+
+
+def test_the_key_of_a_hosted_node_is_in_no_error(direct):
+    nowhere, unspoken = (
+        f"{start}/v3/0123456789abcdef" for start in ("http://user:word@127.0.0.1:9", "wss://user:word@node.example")
+    )
+    with pytest.raises(ChainError, match="could not be reached") as unreachable:
+        Chain(nowhere, home=direct.home).describe()
+    with pytest.raises(ChainError, match="use the http or https endpoint") as unusable:
+        Chain(unspoken, home=direct.home)
+    for raised in (unreachable, unusable):
+        told = "".join(traceback.format_exception(raised.value))
+        assert "0123456789abcdef" not in told
+        assert "word@" not in told
 
 
 @pytest.mark.system("npm")
