@@ -150,7 +150,8 @@ class Chain:
         """Bring an embedded account up to `ether` from the embedded chain's faucet."""
         if self.kind != "embedded":
             raise ChainError(
-                f"there is no faucet behind {public_url(self.url or '')}; send ether to {self.account(name, create=False).address} yourself"
+                f"there is no faucet behind {public_url(self.url or '')}; "
+                f"send ether to {self.account(name, create=False).address} yourself"
             )
         self._daemon.call("pluralis_fund", name, hex(to_wei(ether)))
 
