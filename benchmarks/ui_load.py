@@ -19,8 +19,9 @@ import psutil
 from benchmarks.recorded_run import RecordedRun
 from benchmarks.result import Result
 from benchmarks.viewers import Samplers, Viewers
-from tests.browser.labpage import CHROMIUM, LabPage, chromium
+from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
+from tests.chromium import CHROMIUM, chromium
 
 WORKERS, EVENTS = 500, 1_000_000
 QUICK_WORKERS, QUICK_EVENTS = 100, 50_000

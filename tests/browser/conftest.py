@@ -11,8 +11,9 @@ import pytest
 import pluralis_lab as pl
 from pluralis_lab.engines import processes
 from pluralis_lab.store import list_runs
-from tests.browser.labpage import LabPage, chromium
+from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
+from tests.chromium import chromium
 from tests.homes import shared_home
 
 EXTENSION = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "pluralis-lab" / "package.json"

@@ -1,38 +1,13 @@
 """A page of JupyterLab in Debian's Chromium, and the few things that tests do in it again and again."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from tests.browser.labserver import LabServer
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",  # nothing outside this machine is asked
-)
 VIEWPORT = {"width": 1400, "height": 900}
 WAIT_MS = 60_000
 """Generous: the machine may be busy with the run that is looked at."""
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Start Chromium, once for many pages."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pluralis_lab as pl
-from tests.browser.labpage import LabPage, chromium
+from tests.browser.labpage import LabPage
 from tests.browser.labserver import ROOT, LabServer
+from tests.chromium import chromium
 from tests.homes import shared_home
 
 MOST_BYTES = 150_000

@@ -11,16 +11,6 @@ from typing import Any
 
 from pluralis_lab.views.widget import module_source, style_source
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
-
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>harness</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="watch.css">
@@ -83,19 +73,6 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@contextmanager
-def chromium() -> Iterator[Any]:
-    """Start Debian's Chromium, once for many pages."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @contextmanager

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser_harness import browser_page, chromium, served, write_page
+from browser_harness import browser_page, served, write_page
 from made_up_run import event_rows, make_run, write_rows
 
 from pluralis_lab.store import Event, RunDirectory
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.payload import live_payload
+from tests.chromium import chromium
 
 pytestmark = pytest.mark.system("chromium")
 

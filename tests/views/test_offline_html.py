@@ -7,13 +7,13 @@ from typing import Any
 
 import nbformat
 import pytest
-from browser_harness import chromium
 from made_up_run import event_rows, make_run, write_rows
 from nbconvert import HTMLExporter
 
 from pluralis_lab.run import Run
 from pluralis_lab.views.figures import FIGURE_NAMES
 from pluralis_lab.views.still import still
+from tests.chromium import chromium
 
 CELLS = (
     "import pluralis_lab as pl\nrun = pl.open_run({run!r})\nrun",

@@ -3,7 +3,9 @@
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
 import { Clipboard, Dialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
+import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
+import type { RunRow } from '../api/types';
 import { showDiskUse } from '../disk/dialog';
 import { CommandIDs } from '../ids';
 import { NO_ARGS, RUN_ARGS, STOP_ARGS, WORKER_ARGS } from '../runs/args';
@@ -11,6 +13,19 @@ import { chooseRun } from '../runs/choose';
 import { codeFor } from '../runs/code';
 import { canResume, isLive } from '../runs/rows';
 import { ILab } from '../tokens';
+
+interface RunCommand {
+  label: string;
+  /** Asked with a list of runs where it is not clear which one is meant; `only` says which ones can be. */
+  question: string;
+  only?: (row: RunRow) => boolean;
+  args?: ReadonlyJSONObject;
+  /** Changes nothing, so that a read-only server has it too. */
+  isHarmless?: boolean;
+  /** Throws where an argument is missing that no question is asked about. */
+  check?: (given: ReadonlyPartialJSONObject) => void;
+  act: (run: string, given: ReadonlyPartialJSONObject) => Promise<void> | void;
+}
 
 export const commands: JupyterFrontEndPlugin<void> = {
   id: 'pluralis-lab:commands',
@@ -38,48 +53,51 @@ export const commands: JupyterFrontEndPlugin<void> = {
       execute: () => lab.runs.refresh()
     });
 
-    app.commands.addCommand(CommandIDs.stopRun, {
-      label: trans.__('Stop a Training Run…'),
-      describedBy: { args: STOP_ARGS },
-      isVisible: mayCommand,
-      isEnabled: mayCommand,
-      execute: async args => {
-        const run = await chooseRun(lab, args.run, trans.__('Stop which run?'), isLive);
-        if (run === null) {
-          return;
+    /** A command on one run: the one it is given, the chosen one, or the answer to `question`. */
+    const addRunCommand = (id: string, { label, question, args = RUN_ARGS, only, isHarmless = false, check, act }: RunCommand): void => {
+      app.commands.addCommand(id, {
+        label,
+        describedBy: { args },
+        ...(isHarmless ? {} : { isVisible: mayCommand, isEnabled: mayCommand }),
+        execute: async given => {
+          check?.(given);
+          const run = await chooseRun(lab, given.run, question, only);
+          if (run !== null) {
+            await act(run, given);
+          }
         }
+      });
+    };
+
+    addRunCommand(CommandIDs.stopRun, {
+      label: trans.__('Stop a Training Run…'),
+      question: trans.__('Stop which run?'),
+      args: STOP_ARGS,
+      only: isLive,
+      act: async (run, { asked }) => {
         const body = trans.__('Run %1 ends now. Its last checkpoints stay, and it can be resumed.', name(run));
-        if (args.asked === true || (await ask(trans.__('Stop the run?'), body, trans.__('Stop the run')))) {
+        if (asked === true || (await ask(trans.__('Stop the run?'), body, trans.__('Stop the run')))) {
           await lab.api.stop(run);
           await lab.runs.refresh();
         }
       }
     });
 
-    app.commands.addCommand(CommandIDs.resumeRun, {
+    addRunCommand(CommandIDs.resumeRun, {
       label: trans.__('Resume a Training Run'),
-      describedBy: { args: RUN_ARGS },
-      isVisible: mayCommand,
-      isEnabled: mayCommand,
-      execute: async args => {
-        const run = await chooseRun(lab, args.run, trans.__('Resume which run?'), canResume);
-        if (run !== null) {
-          await lab.api.resume(run);
-          await lab.runs.refresh();
-        }
+      question: trans.__('Resume which run?'),
+      only: canResume,
+      act: async run => {
+        await lab.api.resume(run);
+        await lab.runs.refresh();
       }
     });
 
-    app.commands.addCommand(CommandIDs.deleteRun, {
+    addRunCommand(CommandIDs.deleteRun, {
       label: trans.__('Delete a Training Run…'),
-      describedBy: { args: RUN_ARGS },
-      isVisible: mayCommand,
-      isEnabled: mayCommand,
-      execute: async args => {
-        const run = await chooseRun(lab, args.run, trans.__('Delete which run?'), row => !isLive(row));
-        if (run === null) {
-          return;
-        }
+      question: trans.__('Delete which run?'),
+      only: row => !isLive(row),
+      act: async run => {
         const row = lab.runs.find(run);
         if (row && isLive(row)) {
           throw new Error(trans.__('Run %1 is live; stop it first.', row.name));
@@ -95,44 +113,40 @@ export const commands: JupyterFrontEndPlugin<void> = {
       }
     });
 
-    app.commands.addCommand(CommandIDs.killWorker, {
+    addRunCommand(CommandIDs.killWorker, {
       label: trans.__('Kill a Worker of a Training Run…'),
-      describedBy: { args: WORKER_ARGS },
-      isVisible: mayCommand,
-      isEnabled: mayCommand,
-      execute: async args => {
-        const { worker } = args;
+      question: trans.__('A worker of which run?'),
+      args: WORKER_ARGS,
+      only: isLive,
+      check: ({ worker }) => {
         if (typeof worker !== 'string' || !worker) {
           throw new Error(trans.__('Which worker? Open the run and choose one under Workers.'));
         }
-        const run = await chooseRun(lab, args.run, trans.__('A worker of which run?'), isLive);
+      },
+      act: async (run, given) => {
+        const worker = String(given.worker);
         const body = trans.__('The process of %1 is killed at once, as a crash would; the run goes on as long as each stage has a live worker.', worker);
-        if (run !== null && (await ask(trans.__('Kill the worker?'), body, trans.__('Kill it')))) {
+        if (await ask(trans.__('Kill the worker?'), body, trans.__('Kill it'))) {
           await lab.api.kill(run, worker);
         }
       }
     });
 
-    app.commands.addCommand(CommandIDs.copyCode, {
+    addRunCommand(CommandIDs.copyCode, {
       label: trans.__('Copy the Code for a Training Run'),
-      describedBy: { args: RUN_ARGS },
-      execute: async args => {
-        const run = await chooseRun(lab, args.run, trans.__('The code for which run?'));
-        if (run !== null) {
-          Clipboard.copyToSystem(codeFor(run));
-          Notification.success(trans.__('The code that opens run %1 is in the clipboard.', name(run)), { autoClose: 4000 });
-        }
+      question: trans.__('The code for which run?'),
+      isHarmless: true,
+      act: run => {
+        Clipboard.copyToSystem(codeFor(run));
+        Notification.success(trans.__('The code that opens run %1 is in the clipboard.', name(run)), { autoClose: 4000 });
       }
     });
 
-    app.commands.addCommand(CommandIDs.insertCode, {
+    addRunCommand(CommandIDs.insertCode, {
       label: trans.__('Insert the Code for a Training Run into the Notebook'),
-      describedBy: { args: RUN_ARGS },
-      execute: async args => {
-        const run = await chooseRun(lab, args.run, trans.__('The code for which run?'));
-        if (run === null) {
-          return;
-        }
+      question: trans.__('The code for which run?'),
+      isHarmless: true,
+      act: async run => {
         const notebook = notebooks?.currentWidget;
         if (!notebook) {
           await app.commands.execute(CommandIDs.copyCode, { run });
