@@ -13,7 +13,7 @@ import pytest
 import pluralis_lab as pl
 from tests.browser.executing import executed_by_papermill
 from tests.browser.labpage import LabPage
-from tests.browser.labserver import LabServer
+from tests.browser.labserver import ROOT, LabServer
 
 pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(180)]
 
@@ -28,6 +28,7 @@ CELLS = (
     "run.contributions()",
 )
 WATCHED, FIGURE = 2, 3
+QUICKSTART = ROOT / "build" / "quickstart"
 BAR = ".plab-output-bar"
 
 
@@ -150,17 +151,39 @@ def test_nbconvert_shows_all_figures_without_a_network(browser: Any, executed: t
     outputs, _ = executed
     body, _ = HTMLExporter().from_notebook_node(outputs)
     (tmp_path / "executed.html").write_text(body)
+    text = shown_offline(browser, outputs, tmp_path / "executed.html")
+    assert "6 of 6" in text
+    assert "training loss" in text
+
+
+def test_the_executed_quickstart_shows_all_figures_without_a_network(
+    browser: Any, require_system: Callable[[str, bool, str], None]
+) -> None:
+    import nbformat
+
+    require_system("executed-quickstart", (QUICKSTART / "result.json").is_file(), "make quickstart")
+    result = json.loads((QUICKSTART / "result.json").read_text())
+    outputs = nbformat.read(QUICKSTART / "00_quickstart.ipynb", as_version=4)
+    text = shown_offline(browser, outputs, QUICKSTART / "00_quickstart.html")
+    for owner in result["owners"]:
+        assert str(owner["name"]) in text
+    assert f"{result['loss_end']:.3f}" in text
+
+
+def shown_offline(browser: Any, outputs: Any, file: Path) -> str:
+    """Open `file`, the HTML of `outputs`, without a network; check that every figure in it is drawn; return its text."""
     context = browser.new_context(offline=True)
     page = context.new_page()
-    page.goto(f"file://{tmp_path}/executed.html", wait_until="domcontentloaded")
-    datas = [output.get("data", {}) for cell in outputs.cells for output in cell.outputs]
+    page.goto(f"file://{file}", wait_until="domcontentloaded")
+    datas = [output.get("data", {}) for cell in outputs.cells for output in cell.get("outputs", [])]
     shown = sum(MIME in data or "image/png" in data for data in datas)
+    assert shown > 0
     figures = page.locator(".jp-OutputArea-output :is(img, table, svg)")
     assert figures.count() >= shown
     for image in page.locator(".jp-OutputArea-output img").all():
         assert str(image.get_attribute("src")).startswith("data:")
         assert image.evaluate("async node => { await node.decode(); return node.naturalWidth; }") > 100
-    text = page.locator("body").inner_text()
-    assert "6 of 6" in text
-    assert "training loss" in text
+    assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    text = str(page.locator("body").inner_text())
     context.close()
+    return text

@@ -124,7 +124,7 @@ export const commands: JupyterFrontEndPlugin<void> = {
         }
       },
       act: async (run, given) => {
-        const worker = String(given.worker);
+        const worker = given.worker as string;
         const body = trans.__('The process of %1 is killed at once, as a crash would; the run goes on as long as each stage has a live worker.', worker);
         if (await ask(trans.__('Kill the worker?'), body, trans.__('Kill it'))) {
           await lab.api.kill(run, worker);
