@@ -14,7 +14,8 @@ import pytest
 
 REQUIRE_SYSTEM = os.environ.get("PLURALIS_REQUIRE_SYSTEM") == "1"
 ENABLE_COMMAND = (
-    "sudo apt-get install chromium iproute2 fonts-dejavu-core nodejs npm && make ui quickstart && PLURALIS_REQUIRE_SYSTEM=1 make test"
+    "sudo apt-get install chromium iproute2 fonts-dejavu-core nodejs npm && "
+    "make ui quickstart && PLURALIS_REQUIRE_SYSTEM=1 make test"
 )
 SESSION_VARIABLE = "PLURALIS_LAB_TEST_SESSION"
 GRACE_S = 5.0

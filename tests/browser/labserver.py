@@ -112,6 +112,7 @@ class LabServer:
             f"--ServerApp.root_dir={self.notebooks}",
             f"--IdentityProvider.token={self.token}",
             EXPOSE[self.app],
+            *self.options,
         ]
 
     def _environment(self) -> dict[str, str]:
