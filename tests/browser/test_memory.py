@@ -14,7 +14,7 @@ from tests.browser.labserver import LabServer
 
 pytestmark = [pytest.mark.deep, pytest.mark.system("chromium"), pytest.mark.timeout(1200)]
 
-WORKERS, EVENTS = 500, 60_000
+WORKERS, EVENTS = 500, 1_000_000
 MINUTES, WARM_MINUTES = 10, 2
 INTERVAL_S, PANE_S = 0.25, 10.0
 PANES = ("Contributions", "Workers", "Topology", "Overview", "Ownership", "Evidence")
