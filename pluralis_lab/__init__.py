@@ -15,6 +15,8 @@ _PUBLIC = {
     "MLP": "parts",
     "Dense": "parts",
     "Subspace": "parts",
+    "Int8": "parts",
+    "TopK": "parts",
     "FullSync": "parts",
     "AdamW": "parts",
     "Links": "links",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
-    from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Subspace
+    from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Int8, Subspace, TopK
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
@@ -48,12 +50,14 @@ __all__ = [
     "Chain",
     "Dense",
     "FullSync",
+    "Int8",
     "Links",
     "PluralisError",
     "Run",
     "RunSpec",
     "Subspace",
     "Token",
+    "TopK",
     "aggregators",
     "launch",
     "open_run",

@@ -119,6 +119,19 @@ class Subspace(Part):
     wire: Literal["same", "bfloat16"] = Field("bfloat16", description='"same" as spec.dtype (exact), or "bfloat16"')
 
 
+class Int8(Part):
+    """A byte a number, scaled by each token's largest: d + 4 bytes a token. Lossy; errors add up with each boundary."""
+
+    kind: Literal["int8"] = "int8"
+
+
+class TopK(Part):
+    """The largest numbers of each token and their places: 4 bytes each. Lossy; errors add up with each boundary."""
+
+    kind: Literal["topk"] = "topk"
+    count: int = Field(8, ge=1, description="numbers a token that are sent; at most the width, and 4 bytes each")
+
+
 class FullSync(Part):
     """Replicas average their gradients every round and wait for it: that is its meaning."""
 
@@ -149,10 +162,10 @@ class Mean(Part):
     kind: Literal["mean"] = "mean"
 
 
-_TAGS = ("gpt", "mlp", "dense", "subspace")  # pydantic names the chosen kind in a fault's place
+_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk")  # pydantic names the chosen kind in a fault's place
 
 Model = Annotated[GPT | MLP, Field(discriminator="kind")]
-Boundary = Annotated[Subspace | Dense, Field(discriminator="kind")]
+Boundary = Annotated[Subspace | Dense | Int8 | TopK, Field(discriminator="kind")]
 Sync = FullSync
 Optimizer = AdamW
 Policy = Work

@@ -25,6 +25,7 @@ from pluralis_lab.parts import (
     Policy,
     Subspace,
     Sync,
+    TopK,
     Work,
     explain,
     fields_table,
@@ -33,6 +34,7 @@ from pluralis_lab.parts import (
 SPEC_VERSION: Literal[1] = 1
 
 
+MAX_PLACES = 65_536
 MAX_BRACKETS = 1000
 """Python's JSON decoder recurses in C: where a library has raised the recursion limit (py-evm does), deep nesting would crash."""
 
@@ -204,6 +206,8 @@ def _check_stages(spec: RunSpec) -> str | None:
 
 def _check_boundary(spec: RunSpec) -> str | None:
     boundary, model = spec.boundary, spec.model
+    if isinstance(boundary, TopK):
+        return _check_places(spec, boundary.count)
     if not isinstance(boundary, Subspace):
         return None
     if isinstance(model, MLP):
@@ -220,6 +224,16 @@ def _check_boundary(spec: RunSpec) -> str | None:
             "layer 'blocks.0.write_norm' (write_norm='trainable') scales a write out of the subspace, so boundary=Subspace would "
             "lose information; use write_norm='frozen' or 'none', or boundary=pl.Dense()"
         )
+    return None
+
+
+def _check_places(spec: RunSpec, count: int) -> str | None:
+    """Say why `count` numbers of a row cannot be sent with 16-bit places."""
+    widths = (spec.model.d_model,) if isinstance(spec.model, GPT) else spec.model.widths[1:-1]
+    if widths and count > min(widths):
+        return f"boundary=TopK({count}) sends more numbers than a boundary of width {min(widths)} has; use count <= {min(widths)}"
+    if widths and max(widths) > MAX_PLACES:
+        return f"boundary=TopK numbers places in 16 bits, but the model is {max(widths)} wide; use pl.Int8() or pl.Dense()"
     return None
 
 

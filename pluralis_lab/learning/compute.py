@@ -15,7 +15,7 @@ from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
-from pluralis_lab.learning.wire_cost import entry_shapes, wire_width
+from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
 from pluralis_lab.spec import RunSpec
 
@@ -101,12 +101,18 @@ class StageCompute:
         wire = task.gradient.tensors().get("g")
         if wire is None:
             raise WireError("a gradient message carries no array 'g'; the peer runs another version")
-        expected = (*flight.exit.shape[:-1], wire_width(self.spec, int(flight.exit.shape[-1])))
-        if wire.shape != expected:
-            raise WireError(f"a gradient of shape {tuple(wire.shape)} came back for an output that is sent as {expected}")
+        width = int(flight.exit.shape[-1])
+        count, dtype = self.codec.row(width)
+        expected = (*flight.exit.shape[:-1], count)
+        if wire.shape != expected or wire.dtype != dtype:
+            raise WireError(
+                f"a gradient of shape {tuple(wire.shape)} and dtype {wire.dtype} came back for an output that is sent as "
+                f"{expected}, {dtype}"
+            )
+        gradient = self.codec.decode_gradient(wire.to(self.device), width)
         self._count(task)
         del self._flights[task.round, task.index]
-        flight.exit.backward(self.codec.decode_gradient(wire.to(self.device)))
+        flight.exit.backward(gradient)
         return tasks.BackwardDone(gradient=None if flight.entry is None else self._pack_gradient(flight.entry))
 
     def _count(self, task: tasks.Forward | tasks.Backward) -> None:
@@ -222,7 +228,10 @@ class StageCompute:
                 f"an activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'; the peer runs another version"
             )
         labels, wire = arrays["ids"].to(self.device), arrays["z"].to(self.device)
-        labels_shape, wire_shape = entry_shapes(self.spec, self.index)
+        labels_shape, entry_shape = entry_shapes(self.spec, self.index)
+        width = entry_shape[-1]
+        count, dtype = self.codec.row(width)
+        wire_shape = (*entry_shape[:-1], count)
         if labels.shape != labels_shape or labels.is_floating_point():
             raise WireError(
                 f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}"
@@ -230,10 +239,12 @@ class StageCompute:
         lowest, highest = (int(end) for end in labels.to(torch.int64).aminmax())
         if lowest < 0 or highest >= self.vocab:
             raise WireError(f"ids from {lowest} to {highest} came in, but the vocabulary has 0 to {self.vocab - 1}")
-        if wire.shape != wire_shape or not wire.is_floating_point():
-            raise WireError(f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}")
+        if wire.shape != wire_shape or wire.dtype != dtype:
+            raise WireError(
+                f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}, {dtype}"
+            )
         ids = self._ids(labels) if self.module.takes_tokens else None
-        return self.codec.decode(wire, ids), labels
+        return self.codec.decode(wire, ids, width), labels
 
     def _ids(self, labels: Tensor) -> Tensor:
         return labels[:, :-1].to(torch.int64)

@@ -18,6 +18,7 @@ _DTYPES: dict[str, torch.dtype] = {
     "i8": torch.int64,
     "i4": torch.int32,
     "u2": torch.uint16,
+    "u1": torch.uint8,
 }
 _MAX_ELEMENTS = 2**40
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}

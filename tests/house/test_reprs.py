@@ -31,6 +31,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.MLP: lambda home: pl.MLP([64, 96, 10]),
     pl.Dense: lambda home: pl.Dense(),
     pl.Subspace: lambda home: pl.Subspace(8),
+    pl.Int8: lambda home: pl.Int8(),
+    pl.TopK: lambda home: pl.TopK(8),
     pl.FullSync: lambda home: pl.FullSync(),
     pl.AdamW: lambda home: pl.AdamW(lr=1e-3),
     pl.policies.Work: lambda home: pl.policies.Work(),

@@ -12,7 +12,7 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.reference import train
 from pluralis_lab.learning.wire_cost import codec_bytes_per_token
 from pluralis_lab.models.stage import build_stage, stream_basis
-from pluralis_lab.parts import MLP, Dense, Subspace
+from pluralis_lab.parts import MLP, Dense, Int8, Subspace, TopK
 from pluralis_lab.spec import RunSpec
 
 EXACT = [Dense(), Subspace(4, wire="same"), Subspace(1, wire="same"), Subspace(16, wire="same")]
@@ -58,7 +58,9 @@ def test_bfloat16_rounds_but_still_follows_the_exact_run(boundary, make_spec, pi
 
 @pytest.mark.parametrize("stages", [2, 3])
 @pytest.mark.parametrize(
-    "boundary", [Subspace(4), Subspace(16), Subspace(4, wire="same"), Dense(), Dense(wire="bfloat16")], ids=str
+    "boundary",
+    [Subspace(4), Subspace(16), Subspace(4, wire="same"), Dense(), Dense(wire="bfloat16"), Int8(), TopK(3)],
+    ids=str,
 )
 def test_the_bytes_are_those_that_the_spec_predicts(boundary, stages, make_spec, pipeline):
     spec = make_spec(boundary=boundary, stages=stages, dtype="float32")
@@ -109,12 +111,12 @@ def test_encoding_a_stage_output_loses_nothing_and_a_foreign_stream_does(make_sp
     ids = torch.as_tensor(corpus.micro_batch(0, 0, 0, 2).inputs).to(torch.int64)[:, :-1]
     with torch.no_grad():
         x = build_stage(spec, 0, 256)(ids)
-    assert (codec.decode(codec.encode(x, ids), ids) - x).abs().max() < 1e-14
+    assert (codec.decode(codec.encode(x, ids), ids, 16) - x).abs().max() < 1e-14
     foreign = torch.randn_like(x)
-    assert (codec.decode(codec.encode(foreign, ids), ids) - foreign).abs().max() > 0.1
+    assert (codec.decode(codec.encode(foreign, ids), ids, 16) - foreign).abs().max() > 0.1
     gradient = torch.randn_like(x)
     basis = stream_basis(spec, 256).basis
-    assert torch.allclose(codec.decode_gradient(codec.encode_gradient(gradient)), gradient @ basis @ basis.T, atol=1e-14)
+    assert torch.allclose(codec.decode_gradient(codec.encode_gradient(gradient), 16), gradient @ basis @ basis.T, atol=1e-14)
 
 
 def test_an_mlp_crosses_its_boundaries_exactly(pipeline):

@@ -13,14 +13,17 @@ class DenseCodec:
     wire: torch.dtype
     dtype: torch.dtype
 
+    def row(self, width: int) -> tuple[int, torch.dtype]:
+        return width, self.wire
+
     def encode(self, x: Tensor, ids: Tensor | None) -> Tensor:
         return x.to(self.wire)
 
-    def decode(self, wire: Tensor, ids: Tensor | None) -> Tensor:
+    def decode(self, wire: Tensor, ids: Tensor | None, width: int) -> Tensor:
         return wire.to(self.dtype)
 
     def encode_gradient(self, gradient: Tensor) -> Tensor:
         return gradient.to(self.wire)
 
-    def decode_gradient(self, wire: Tensor) -> Tensor:
+    def decode_gradient(self, wire: Tensor, width: int) -> Tensor:
         return wire.to(self.dtype)

@@ -22,16 +22,19 @@ class SubspaceCodec:
     wire: torch.dtype
     dtype: torch.dtype
 
+    def row(self, width: int) -> tuple[int, torch.dtype]:
+        return self.stream.basis.shape[1], self.wire
+
     def encode(self, x: Tensor, ids: Tensor | None) -> Tensor:
         return ((x - F.embedding(_known(ids), self.stream.fixed)) @ self.stream.basis).to(self.wire)
 
-    def decode(self, wire: Tensor, ids: Tensor | None) -> Tensor:
+    def decode(self, wire: Tensor, ids: Tensor | None, width: int) -> Tensor:
         return F.embedding(_known(ids), self.stream.fixed) + wire.to(self.dtype) @ self.stream.basis.T
 
     def encode_gradient(self, gradient: Tensor) -> Tensor:
         return (gradient @ self.stream.basis).to(self.wire)
 
-    def decode_gradient(self, wire: Tensor) -> Tensor:
+    def decode_gradient(self, wire: Tensor, width: int) -> Tensor:
         return wire.to(self.dtype) @ self.stream.basis.T
 
 

@@ -6,7 +6,7 @@ import torch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.learning.reference import train
 from pluralis_lab.links import Links
-from pluralis_lab.parts import MLP, Dense
+from pluralis_lab.parts import MLP, Dense, Int8, TopK
 from tests.engines.conftest import BOUNDARIES, TOLERANCE, Observed, run_virtual, tiny_spec
 
 STEPS = 20
@@ -92,3 +92,14 @@ def test_resuming_from_a_checkpoint_gives_the_losses_of_an_uninterrupted_run(tex
     rest = run_virtual(spec, text, start=(4, states))
     assert {number: whole.losses[number] for number in range(4, 8)} == rest.losses
     assert whole.digests() == rest.digests()
+
+
+@pytest.mark.parametrize("boundary", [Int8(), TopK(6)], ids=lambda part: part.kind)
+def test_through_a_lossy_boundary_replicas_stay_in_step_and_learn(text: Corpus, boundary: Int8 | TopK) -> None:
+    spec = tiny_spec(text, boundary=boundary, replicas=2, steps=STEPS)
+    seen = run_virtual(spec, text)
+    assert seen.losses[STEPS - 1] < 0.9 * seen.losses[0]
+    assert seen.losses == run_virtual(spec, text, links=Links("1mbit", 50)).losses
+    reference = list(train(spec, text))
+    assert seen.losses[0] == pytest.approx(reference[0].loss, rel=0.02)
+    assert all(len(different) == 1 for different in seen.digests().values())

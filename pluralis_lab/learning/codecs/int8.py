@@ -1,0 +1,49 @@
+"""A lossy boundary: one byte a number, scaled by each row's largest.
+
+Source: symmetric per-row absolute-maximum quantisation, as algorithms.md, "Boundary codecs that lose". The error of a row is at
+most half a step, ``max|x| / 254``, and errors of several boundaries add up.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.learning.wire_cost import SCALE_BYTES
+
+LEVELS = 127
+
+
+@dataclass(frozen=True)
+class Int8Codec:
+    """``round(127 x / max|x|)`` in a byte each, and ``max|x|`` in float32; the same for gradients."""
+
+    dtype: torch.dtype
+
+    def row(self, width: int) -> tuple[int, torch.dtype]:
+        return width + SCALE_BYTES, torch.uint8
+
+    def encode(self, x: Tensor, ids: Tensor | None) -> Tensor:
+        return _quantised(x)
+
+    def decode(self, wire: Tensor, ids: Tensor | None, width: int) -> Tensor:
+        return self._restored(wire)
+
+    def encode_gradient(self, gradient: Tensor) -> Tensor:
+        return _quantised(gradient)
+
+    def decode_gradient(self, wire: Tensor, width: int) -> Tensor:
+        return self._restored(wire)
+
+    def _restored(self, wire: Tensor) -> Tensor:
+        numbers = wire[..., :-SCALE_BYTES].contiguous().view(torch.int8).to(self.dtype)
+        scale = wire[..., -SCALE_BYTES:].contiguous().view(torch.float32).to(self.dtype)
+        return numbers * (scale / LEVELS)
+
+
+def _quantised(x: Tensor) -> Tensor:
+    largest = x.abs().amax(dim=-1, keepdim=True).to(torch.float32)
+    # A row of zeros has no scale, and needs none. In float32 a larger number than the scale can come out of rounding.
+    steps = x.to(torch.float32) * (LEVELS / largest.clamp_min(torch.finfo(torch.float32).tiny))
+    numbers = steps.round().clamp(-LEVELS, LEVELS).to(torch.int8).view(torch.uint8)
+    return torch.cat([numbers, largest.contiguous().view(torch.uint8)], dim=-1)
