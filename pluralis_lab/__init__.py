@@ -19,6 +19,8 @@ _PUBLIC = {
     "TopK": "parts",
     "FullSync": "parts",
     "AdamW": "parts",
+    "SGD": "parts",
+    "Muon": "parts",
     "Links": "links",
     "policies": None,
     "aggregators": None,
@@ -39,19 +41,21 @@ if TYPE_CHECKING:
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
-    from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Int8, Subspace, TopK
+    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, FullSync, Int8, Muon, Subspace, TopK
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
 __all__ = [
     "GPT",
     "MLP",
+    "SGD",
     "AdamW",
     "Chain",
     "Dense",
     "FullSync",
     "Int8",
     "Links",
+    "Muon",
     "PluralisError",
     "Run",
     "RunSpec",

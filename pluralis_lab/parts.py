@@ -150,6 +150,30 @@ class AdamW(Part):
     warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
 
 
+class SGD(Part):
+    """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: float = Field(0.1, gt=0, le=1000, description="learning rate after the warm-up")
+    momentum: float = Field(0.9, ge=0, lt=1, description="decay of the velocity; 0 for none")
+    nesterov: bool = Field(False, description="look ahead along the velocity (needs momentum)")
+    weight_decay: float = Field(0.0, ge=0, description="added to the gradient, times the weight")
+    warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
+
+
+class Muon(Part):
+    """Orthogonalised momentum for the matrices of the blocks, scaled to AdamW's RMS (arXiv 2502.16982); AdamW for the rest."""
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(2e-3, gt=0, le=10, description="learning rate after the warm-up, of both rules")
+    momentum: float = Field(0.95, gt=0, lt=1, description="decay of the matrices' velocity")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment, of the rest")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the second moment, of the rest")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment, of the rest")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay a step, times lr")
+    warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
+
+
 class Work(Part):
     """Pay for counter-signed work: tokens times the FLOPs of the stage."""
 
@@ -162,11 +186,12 @@ class Mean(Part):
     kind: Literal["mean"] = "mean"
 
 
-_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk")  # pydantic names the chosen kind in a fault's place
+_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "sgd", "muon")
+"""Kinds: pydantic names the chosen one in a fault's place."""
 
 Model = Annotated[GPT | MLP, Field(discriminator="kind")]
 Boundary = Annotated[Subspace | Dense | Int8 | TopK, Field(discriminator="kind")]
 Sync = FullSync
-Optimizer = AdamW
+Optimizer = Annotated[AdamW | SGD | Muon, Field(discriminator="kind")]
 Policy = Work
 Aggregator = Mean

@@ -14,6 +14,7 @@ from pluralis_lab.markup import paragraph, table
 from pluralis_lab.parts import (
     GPT,
     MLP,
+    SGD,
     AdamW,
     Aggregator,
     Boundary,
@@ -102,9 +103,17 @@ class RunSpec(BaseModel):
             fields["boundary"] = Dense() if is_mlp or one_stage else Subspace(rank=min(16, width))
         return fields
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_optimizer(cls, fields: Any) -> Any:
+        """Take an optimizer without a kind for the default one, as specs from before there were others have it."""
+        if isinstance(fields, dict) and isinstance(fields.get("optimizer"), dict):
+            fields = {**fields, "optimizer": {"kind": "adamw", **fields["optimizer"]}}
+        return fields
+
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        for check in (_check_model, _check_stages, _check_boundary, _check_batches, _check_data):
+        for check in (_check_model, _check_stages, _check_boundary, _check_optimizer, _check_batches, _check_data):
             problem = check(self)
             if problem:
                 raise ValueError(problem)
@@ -234,6 +243,12 @@ def _check_places(spec: RunSpec, count: int) -> str | None:
         return f"boundary=TopK({count}) sends more numbers than a boundary of width {min(widths)} has; use count <= {min(widths)}"
     if widths and max(widths) > MAX_PLACES:
         return f"boundary=TopK numbers places in 16 bits, but the model is {max(widths)} wide; use pl.Int8() or pl.Dense()"
+    return None
+
+
+def _check_optimizer(spec: RunSpec) -> str | None:
+    if isinstance(spec.optimizer, SGD) and spec.optimizer.nesterov and not spec.optimizer.momentum:
+        return "optimizer=SGD(nesterov=True, momentum=0.0): there is no velocity to look ahead along; give a momentum, e.g. 0.9"
     return None
 
 

@@ -184,7 +184,7 @@ class StageCompute:
         actual = hashlib.sha256(task.state).hexdigest()
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
-        snapshots.load(task.state, self.module, self.optimizer)
+        snapshots.load(task.state, self.module, self.optimizer, self.spec.optimizer)
         self.optimizer.zero_grad(set_to_none=True)  # what was summed belongs to other weights
         self._summed.clear()
         self._flights.clear()

@@ -7,8 +7,8 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from pluralis_lab.errors import WireError
-
-_ADAM_SLOTS = {"step", "exp_avg", "exp_avg_sq"}
+from pluralis_lab.learning.optimizers import slots
+from pluralis_lab.parts import SGD, AdamW, Muon
 
 
 def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
@@ -21,8 +21,8 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
     return save_tensors(tensors)
 
 
-def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load what `dump` wrote.
+def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: AdamW | SGD | Muon) -> None:
+    """Load what `dump` wrote; `description` is the optimizer's.
 
     Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.
     """
@@ -36,27 +36,29 @@ def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer) -> N
         raise WireError(
             f"a snapshot with the weights {sorted(tensors)[:3]}... is not of this stage, which has {len(named)} weights"
         )
-    slots: dict[str, dict[str, torch.Tensor]] = {}
+    kept: dict[str, dict[str, torch.Tensor]] = {}
     for name, parameter in named.items():
         prefix = f"optimizer/{name}/"
-        slots[name] = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        kept[name] = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
         parts = {f"weight/{name}": tensors[f"weight/{name}"]}
-        parts |= {f"{prefix}{key}": tensor for key, tensor in slots[name].items() if key != "step"}
+        parts |= {f"{prefix}{key}": tensor for key, tensor in kept[name].items() if key != "step"}
         for key, tensor in parts.items():
             if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
                 raise WireError(
                     f"{key!r} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(parameter.shape)} {parameter.dtype}"
                 )
-        if not slots[name]:
+        if not kept[name]:
             continue
-        if slots[name].keys() != _ADAM_SLOTS or slots[name]["step"].shape != ():
-            shapes = {key: tuple(tensor.shape) for key, tensor in sorted(slots[name].items())}
-            raise WireError(f"the optimizer state of {name!r} is {shapes}, expected {sorted(_ADAM_SLOTS)} with a scalar step")
+        wanted = slots(description, name, parameter)
+        if kept[name].keys() != wanted or ("step" in wanted and kept[name]["step"].shape != ()):
+            shapes = {key: tuple(tensor.shape) for key, tensor in sorted(kept[name].items())}
+            scalar = " with a scalar step" if "step" in wanted else ""
+            raise WireError(f"the optimizer state of {name!r} is {shapes}, expected {sorted(wanted)}{scalar}")
     optimizer.state.clear()
     with torch.no_grad():
         for name, parameter in named.items():
             parameter.copy_(tensors[f"weight/{name}"])
-            if slots[name]:
+            if kept[name]:
                 optimizer.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in slots[name].items()
+                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in kept[name].items()
                 }

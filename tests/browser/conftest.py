@@ -1,4 +1,7 @@
-"""One Chromium and one JupyterLab server for the tests of this folder, and runs that were really made."""
+"""One Chromium and one JupyterLab server for the tests of a module, and runs that were really made.
+
+Not for the whole folder: while Playwright runs, no other test of this process can have an event loop.
+"""
 
 import os
 import sys
@@ -19,20 +22,20 @@ from tests.homes import shared_home
 EXTENSION = Path(sys.prefix) / "share" / "jupyter" / "labextensions" / "pluralis-lab" / "package.json"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def built(require_system: Callable[[str, bool, str], None]) -> None:
     """Go on where the extension is built and installed for this Python."""
     require_system("built-extension", EXTENSION.is_file(), "make ui")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser(built: None) -> Iterator[Any]:
-    """One Chromium for all tests of this folder."""
+    """One Chromium for all tests of a module."""
     with chromium() as running:
         yield running
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def home(built: None) -> Iterator[Path]:
     """A home whose runs are ended afterwards, whatever became of the test that started them."""
     with shared_home() as path:
@@ -44,7 +47,7 @@ def home(built: None) -> Iterator[Path]:
                 processes.stop(run)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
     """JupyterLab on the runs of `home`."""
     running = LabServer(tmp_path_factory.mktemp("lab"), home)
@@ -72,7 +75,7 @@ def lab(browser: Any, server: LabServer, request: pytest.FixtureRequest) -> Iter
         page.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def finished(home: Path) -> pl.Run:
     """A simulated run of two participants with four closed epochs, bound to the embedded chain of `home`."""
     from tests.engines.swarm.conftest import small_spec

@@ -33,6 +33,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.Subspace: lambda home: pl.Subspace(8),
     pl.Int8: lambda home: pl.Int8(),
     pl.TopK: lambda home: pl.TopK(8),
+    pl.SGD: lambda home: pl.SGD(),
+    pl.Muon: lambda home: pl.Muon(),
     pl.FullSync: lambda home: pl.FullSync(),
     pl.AdamW: lambda home: pl.AdamW(lr=1e-3),
     pl.policies.Work: lambda home: pl.policies.Work(),

@@ -10,7 +10,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.payload import pack
 from pluralis_lab.learning.reference import train
-from pluralis_lab.parts import Dense, Subspace
+from pluralis_lab.parts import SGD, AdamW, Dense, Muon, Subspace
 
 EVERYTHING = (0, 1)
 
@@ -247,9 +247,10 @@ def test_validation_gives_the_loss_without_leaving_a_gradient(make_spec, pipelin
 # --- state -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("optimizer", [AdamW(), SGD(), Muon()], ids=lambda part: part.kind)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_restored_stage_goes_on_to_the_bit(dtype, make_spec, pipeline):
-    here, there = pipeline(make_spec(dtype=dtype)), pipeline(make_spec(dtype=dtype))
+def test_a_restored_stage_goes_on_to_the_bit(dtype, optimizer, make_spec, pipeline):
+    here, there = (pipeline(make_spec(dtype=dtype, optimizer=optimizer)) for _ in range(2))
     for round_ in range(3):
         here.step(round_)
     states = [stage.run(tasks.Snapshot(3)) for stage in here.stages]

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
-from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
-from pluralis_lab.parts import AdamW
+from pluralis_lab.errors import RunError, RunSpecError
+from pluralis_lab.learning.optimizers import build_optimizer, is_orthogonalised, learning_rate, slots
+from pluralis_lab.models.stage import build_stage
+from pluralis_lab.parts import SGD, AdamW, Muon
+from pluralis_lab.spec import RunSpec
 
 
 def test_the_rate_rises_linearly_and_then_stays():
@@ -30,3 +33,80 @@ def test_every_number_of_the_description_reaches_the_update():
         m, v = 0.5 * m + 0.5 * g, 0.6 * v + 0.4 * g * g  # arXiv 1711.05101, algorithm 2
         w = w * (1 - 0.3 * 0.2) - 0.3 * (m / (1 - 0.5**t)) / ((v / (1 - 0.6**t)) ** 0.5 + 0.01)
         assert module.weight.item() == pytest.approx(w, rel=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_is_the_heavy_ball_or_nesterovs(nesterov):
+    module = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    optimizer = build_optimizer(module, SGD(lr=0.3, momentum=0.5, nesterov=nesterov, weight_decay=0.2))
+    w, velocity = module.weight.item(), None
+    for g in (0.7, -0.2, 0.4):
+        module.weight.grad = torch.full_like(module.weight, g)
+        optimizer.step()
+        g = g + 0.2 * w
+        velocity = g if velocity is None else 0.5 * velocity + g
+        w = w - 0.3 * (g + 0.5 * velocity if nesterov else velocity)
+        assert module.weight.item() == pytest.approx(w, rel=1e-12)
+
+
+def test_looking_ahead_without_momentum_is_refused():
+    with pytest.raises(RunSpecError, match=r"nesterov=True, momentum=0\.0\): there is no velocity"):
+        RunSpec(optimizer=SGD(momentum=0, nesterov=True))
+
+
+@pytest.fixture
+def stages(make_spec):
+    """Head, middle and tail: tables, gains, matrices, a projection."""
+    return [build_stage(make_spec(), stage, 256) for stage in range(3)]
+
+
+def step_once(module, optimizer):
+    """Give every weight a gradient, make a step, and return what each weight moved by."""
+    before = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    for seed, parameter in enumerate(module.parameters()):
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed), dtype=parameter.dtype)
+    optimizer.step()
+    return {name: parameter.detach() - before[name] for name, parameter in module.named_parameters()}
+
+
+def test_muon_moves_matrices_by_an_orthogonal_step_of_adamws_size_and_leaves_the_rest_to_adamw(stages, make_spec):
+    description = Muon(lr=0.01, momentum=0.9)
+    for index, module in enumerate(stages):
+        moved = step_once(module, build_optimizer(module, description))
+        twin = build_stage(make_spec(), index, 256)
+        by_adamw = step_once(twin, build_optimizer(twin, AdamW(lr=0.01)))
+        matrices = {name for name, parameter in module.named_parameters() if is_orthogonalised(name, parameter)}
+        assert matrices == {name for name in moved if name.startswith("blocks.") and moved[name].ndim == 2} != set()
+        for name, step in moved.items():
+            if name in matrices:
+                # Five Newton-Schulz iterations bring singular values near one (0.7 to 1.2); 0.2 sqrt(max) is AdamW's usual RMS.
+                sizes = torch.linalg.svdvals(step) / (0.01 * 0.2 * max(step.shape) ** 0.5)
+                assert float(sizes.min()) > 0.5, name
+                assert float(sizes.max()) < 1.5, name
+            else:
+                assert torch.equal(step, by_adamw[name]), name
+
+
+def test_the_rate_of_a_round_reaches_both_rules_of_muon(stages):
+    module = stages[0]
+    optimizer = build_optimizer(module, Muon())
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    assert all(not step.any() for step in step_once(module, optimizer).values())
+
+
+@pytest.mark.parametrize("description", [AdamW(), SGD(), SGD(momentum=0), Muon()], ids=repr)
+def test_what_an_optimizer_keeps_is_what_a_snapshot_is_checked_for(stages, description):
+    for module in stages:
+        optimizer = build_optimizer(module, description)
+        assert not any(optimizer.state.values())
+        step_once(module, optimizer)
+        for name, parameter in module.named_parameters():
+            kept = {key for key, value in optimizer.state.get(parameter, {}).items() if value is not None}
+            assert kept == slots(description, name, parameter), name
+
+
+def test_a_torch_without_muon_is_named(stages, monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(RunError, match=r"install torch 2\.9 or later, or use optimizer=pl\.AdamW"):
+        build_optimizer(stages[0], Muon())
