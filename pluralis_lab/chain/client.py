@@ -57,7 +57,7 @@ class Chain:
 
     def __init__(self, url: str | None, *, profile: str = "lab", home: Path | str | None = None) -> None:
         if url is not None and not url.startswith(("http://", "https://")):
-            shown = public_url(url) if "://" in url else url
+            shown = public_url(url if "://" in url else f"//{url}")  # a key may be in it whatever its form
             raise ChainError(f"chain url {shown!r}; use the http or https endpoint of a JSON-RPC node")
         if profile not in PROFILES:
             raise ChainError(f"chain profile {profile!r}; use one of {', '.join(PROFILES)}")

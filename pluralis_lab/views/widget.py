@@ -67,12 +67,13 @@ class RunWidget(anywidget.AnyWidget):
         self, run_dir: RunDirectory, *, on_stop: Callable[[], object] | None = None, on_reading: OnReading | None = None
     ) -> None:
         self._feed = RunFeed.shared(run_dir)
-        self._is_open = True
+        self._is_open = False  # ipywidgets closes also what was never whole: the feed must be given back once
         try:
             picture, pulse = self._feed.now(on_reading)
         except BaseException:
             self._feed.release()
             raise
+        self._is_open = True
         super().__init__(picture=picture, pulse=pulse, can_stop=on_stop is not None)
         self._on_stop = on_stop
         self._stopping = threading.Lock()

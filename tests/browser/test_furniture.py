@@ -70,7 +70,7 @@ def test_everything_that_leads_to_a_run(lab: Callable[..., LabPage], two: tuple[
     assert page.ours() == []
 
 
-def test_a_run_is_compared_measured_and_deleted_by_keys(
+def test_runs_are_compared_measured_and_deleted_by_a_key(
     lab: Callable[..., LabPage], two: tuple[RunDirectory, RunDirectory]
 ) -> None:
     going, over = two

@@ -37,8 +37,9 @@ OUTPUT = ".jp-OutputArea .plab-output .plab[data-seq]"
 def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
     lab: Callable[..., LabPage], server: LabServer, app: Literal["lab", "notebook"], tmp_path: Path
 ) -> None:
-    page = lab() if app == "lab" else lab(f"notebooks/{empty_notebook(server)}", server=second_server(server))
+    second = LabServer(server.folder, server.home, app="notebook")
     try:
+        page = lab() if app == "lab" else lab(f"notebooks/{empty_notebook(server)}", server=second.start())
         run = start_from_the_form(page)
         the_loss_moves(page, run)
         if app == "lab":
@@ -54,13 +55,7 @@ def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
         stop_from_the_panel(page, run)
         assert page.ours(network=False) == []
     finally:
-        if app == "notebook":
-            page.server.stop()
-
-
-def second_server(server: LabServer) -> LabServer:
-    """Notebook 7 on the same runs and notebooks."""
-    return LabServer(server.folder, server.home, app="notebook").start()
+        second.stop()
 
 
 def empty_notebook(server: LabServer) -> str:

@@ -103,7 +103,9 @@ def test_the_key_of_a_hosted_node_is_in_no_error(direct):
         Chain(nowhere, home=direct.home).describe()
     with pytest.raises(ChainError, match="use the http or https endpoint") as unusable:
         Chain(unspoken, home=direct.home)
-    for raised in (unreachable, unusable):
+    with pytest.raises(ChainError, match="use the http or https endpoint") as forgotten:
+        Chain(nowhere.removeprefix("http://"), home=direct.home)
+    for raised in (unreachable, unusable, forgotten):
         told = "".join(traceback.format_exception(raised.value))
         assert "0123456789abcdef" not in told
         assert "word@" not in told

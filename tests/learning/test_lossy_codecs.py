@@ -39,6 +39,23 @@ def test_a_byte_is_at_most_half_a_step_off(x):
     assert torch.equal(codec.decode_gradient(codec.encode_gradient(x), 8), back)
 
 
+@pytest.mark.parametrize("width", [5, 96, 97, 98, 99])
+@pytest.mark.parametrize("codec", [Int8Codec(torch.float32), TopKCodec(3, torch.float32)], ids=["int8", "topk"])
+def test_a_single_row_of_any_width_comes_through(codec, width):
+    x = torch.randn(1, width, generator=torch.Generator().manual_seed(width))
+    back = codec.decode(codec.encode(x, None), None, width)
+    assert back.shape == x.shape
+    kept = back != 0
+    assert (back[kept] - x[kept]).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-37, 3e-38])
+def test_small_numbers_are_scaled_like_large_ones(size):
+    codec = Int8Codec(torch.float32)
+    x = torch.tensor([[1.0, 0.5, 0.2, 0.0, -1.0]]) * size
+    assert ((codec.decode(codec.encode(x, None), None, 5) - x).abs() <= size * 0.6 / LEVELS).all()
+
+
 def test_a_row_of_zeros_stays_one():
     codec = Int8Codec(dtype=torch.float64)
     x = torch.zeros(3, 5, dtype=torch.float64)
@@ -71,6 +88,13 @@ def test_a_place_outside_the_row_is_refused():
     wire = codec.encode(torch.randn(3, 9), None)
     with pytest.raises(WireError, match=r"place [5-8] of a row that has 5"):
         codec.decode(torch.cat([wire[:, :4], torch.tensor([[4, 0, 8, 0]] * 3, dtype=torch.uint8)], dim=-1), None, 5)
+
+
+def test_a_place_that_is_given_twice_is_refused():
+    codec = TopKCodec(2, dtype=torch.float32)
+    wire = codec.encode(torch.randn(3, 9), None)
+    with pytest.raises(WireError, match="do not ascend"):
+        codec.decode(torch.cat([wire[:, :4], torch.tensor([[4, 0, 4, 0]] * 3, dtype=torch.uint8)], dim=-1), None, 9)
 
 
 @pytest.mark.parametrize("boundary", [Int8(), TopK(8)], ids=lambda part: part.kind)

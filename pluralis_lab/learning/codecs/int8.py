@@ -37,13 +37,14 @@ class Int8Codec:
 
     def _restored(self, wire: Tensor) -> Tensor:
         numbers = wire[..., :-SCALE_BYTES].contiguous().view(torch.int8).to(self.dtype)
-        scale = wire[..., -SCALE_BYTES:].contiguous().view(torch.float32).to(self.dtype)
+        # A copy in any case: four bytes at any place of a single row would count as contiguous, and not be aligned.
+        scale = wire[..., -SCALE_BYTES:].clone(memory_format=torch.contiguous_format).view(torch.float32).to(self.dtype)
         return numbers * (scale / LEVELS)
 
 
 def _quantised(x: Tensor) -> Tensor:
     largest = x.abs().amax(dim=-1, keepdim=True).to(torch.float32)
-    # A row of zeros has no scale, and needs none. In float32 a larger number than the scale can come out of rounding.
-    steps = x.to(torch.float32) * (LEVELS / largest.clamp_min(torch.finfo(torch.float32).tiny))
+    # A row of zeros has no scale, and needs none. Divided first: LEVELS over a tiny scale would be infinite.
+    steps = x.to(torch.float32) / largest.clamp_min(torch.finfo(torch.float32).tiny) * LEVELS
     numbers = steps.round().clamp(-LEVELS, LEVELS).to(torch.int8).view(torch.uint8)
     return torch.cat([numbers, largest.contiguous().view(torch.uint8)], dim=-1)

@@ -46,6 +46,8 @@ class TopKCodec:
         where = places.contiguous().view(torch.uint16).to(torch.int64)
         if int(where.max()) >= width:
             raise WireError(f"a number was sent for place {int(where.max())} of a row that has {width}; the peer is at fault")
+        if not bool((where.diff(dim=-1) > 0).all()):
+            raise WireError("the places of a row's numbers do not ascend; the peer is at fault")
         row = torch.zeros((*wire.shape[:-1], width), dtype=self.dtype, device=wire.device)
         return row.scatter_(-1, where, values.contiguous().view(torch.bfloat16).to(self.dtype))
 

@@ -5,6 +5,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from pluralis_lab.server.encoding import to_json
@@ -54,7 +55,7 @@ class LiveRun:
         self._pulse = self._loop.call_later(PULSE_S, self._beat)
 
     def _from_thread(self, call: Callable[..., object], *arguments: Any) -> None:
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop has been closed: the server is ending, and nobody is left to tell
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _take_turns(self) -> None:

@@ -39,7 +39,7 @@ export function estimateLines(estimate: Estimate, steps: number, trans: Translat
       ? { name: trans.__('Time a round'), value: '–', note: trans.__('known after the first run on this machine') }
       : {
           name: trans.__('Time a round'),
-          value: duration(estimate.round_s),
+          value: duration(Math.max(0.001, estimate.round_s)),
           note: trans.__('about %1 for all %2 rounds', duration(estimate.round_s * steps), steps)
         }
   ];
