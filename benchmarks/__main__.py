@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.result import Result, table
 
-NOT_BENCHMARKS = {"__init__", "__main__", "result", "recorded_run", "viewers"}
+NOT_BENCHMARKS = {"__init__", "__main__", "result", "recorded_run", "viewers", "engine_run"}
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 

@@ -15,7 +15,7 @@ class Result:
     """A figure with its target.
 
     name : "benchmark.figure"; unit : of target, measured and peer
-    target : the most that `measured` may be; None where a figure is only reported
+    target : the most that `measured` may be, or with `at_least` the least; None where a figure is only reported
     peer : the same figure for the usual approach, measured in the same run; `peer_name` says which; None where there is none
     repeats : how many measurements `measured` is the median of; note : how it was measured
     """
@@ -28,15 +28,20 @@ class Result:
     peer: float | None = None
     peer_name: str = ""
     note: str = ""
+    at_least: bool = False
 
     @property
     def ok(self) -> bool:
-        return self.target is None or self.measured <= self.target
+        if self.target is None:
+            return True
+        return self.measured >= self.target if self.at_least else self.measured <= self.target
 
     @property
     def ratio(self) -> float | None:
-        """How many times the peer's figure is ours."""
-        return None if self.peer is None or not self.measured else self.peer / self.measured
+        """How many times better ours is than the peer's."""
+        if not self.peer or not self.measured:
+            return None
+        return self.measured / self.peer if self.at_least else self.peer / self.measured
 
     def to_json(self) -> dict[str, Any]:
         rounded = {
@@ -63,9 +68,9 @@ def table(results: Sequence[Result]) -> str:
         (
             one.name,
             f"{one.measured:.3g} {one.unit}",
-            "" if one.target is None else f"<= {one.target:g} {one.unit}",
+            "" if one.target is None else f"{'>=' if one.at_least else '<='} {one.target:g} {one.unit}",
             "" if one.peer is None else f"{one.peer:.3g} {one.unit}",
-            "" if one.ratio is None else f"{one.ratio:.1f} x",
+            "" if one.ratio is None else f"{one.ratio:.3g} x",
             "ok" if one.ok else "MISSED",
             f"{one.note}{f'; peer: {one.peer_name}' if one.peer_name else ''}; {one.repeats} x",
         )

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 _CHUNK = 1 << 18  # elements widened to float64 at a time, so that a gradient of gigabytes needs no second copy
 
+_CANCELLED = 1e-12
+"""Part of the terms' size below which the square of a sum is rounding: a thousand times float64's own."""
+
 Gradient = Sequence[NDArray[np.floating]]
 """One replica's gradient: its parameters' arrays, in the same order and of the same shapes for all replicas."""
 
@@ -21,8 +24,7 @@ def gradient_norm(gradient: Gradient) -> float | None:
 
     None when it is not finite: a receipt is canonical JSON, which has no NaN, and "undefined" is what it then is.
     """
-    norm = math.sqrt(_dot(gradient, gradient))
-    return norm if math.isfinite(norm) else None
+    return _norm(float(_products([gradient])[0, 0]))
 
 
 def agreement(gradient: Gradient, others: Sequence[Gradient]) -> float | None:
@@ -39,19 +41,30 @@ def agreements(gradients: Mapping[str, Gradient]) -> dict[str, float | None]:
 
     One pass over the data for all replicas of a stage. Raises ValueError when they do not have the same arrays.
     """
-    names = list(gradients)
-    own = np.zeros(len(names))
-    rest = np.zeros(len(names))
-    dot = np.zeros(len(names))
-    with np.errstate(all="ignore"):  # NaN and infinity are a worker's fault and become None below
-        for rows in _chunks([gradients[name] for name in names]):
-            others = np.empty_like(rows)
-            for i in range(len(names)):  # summed anew, not "total minus own", which would cancel for a huge outlier
-                others[i] = np.delete(rows, i, axis=0).sum(axis=0)
-            own += np.einsum("ij,ij->i", rows, rows)
-            rest += np.einsum("ij,ij->i", others, others)
-            dot += np.einsum("ij,ij->i", rows, others)
-    return {name: _cosine(float(dot[i]), float(own[i]), float(rest[i])) for i, name in enumerate(names)}
+    return measure(gradients)[1]
+
+
+def measure(gradients: Mapping[str, Gradient]) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return the norms and the agreements of a stage's replicas, by worker, in one pass over the data.
+
+    Raises ValueError when they do not have the same arrays.
+    """
+    products = _products(list(gradients.values()))
+    norms, cosines = {}, {}
+    for i, name in enumerate(gradients):
+        others = np.arange(len(products)) != i
+        with np.errstate(all="ignore"):  # NaN and infinity are a worker's fault and become None
+            own, rest = float(products[i, i]), products[np.ix_(others, others)]
+            # Where the others cancel, what is left of their sum's square is rounding of the terms.
+            square = float(rest.sum())
+            is_known = square > _CANCELLED * float(np.abs(rest).sum())
+            norms[name] = _norm(own)
+            cosines[name] = _cosine(float(products[i, others].sum()), own, square) if is_known else None
+    return norms, cosines
+
+
+def _norm(square: float) -> float | None:
+    return math.sqrt(square) if math.isfinite(square) else None
 
 
 def _cosine(dot: float, square_a: float, square_b: float) -> float | None:
@@ -61,12 +74,13 @@ def _cosine(dot: float, square_a: float, square_b: float) -> float | None:
     return max(-1.0, min(1.0, dot / length))
 
 
-def _dot(a: Gradient, b: Gradient) -> float:
-    total = 0.0
+def _products(gradients: Sequence[Gradient]) -> NDArray[np.float64]:
+    """Return the inner products of all pairs `[gradient, gradient]`, summed in float64."""
+    products = np.zeros((len(gradients), len(gradients)))
     with np.errstate(all="ignore"):
-        for rows in _chunks([a, b]):
-            total += float(rows[0] @ rows[1])
-    return total
+        for rows in _chunks(gradients):
+            products += rows @ rows.T
+    return products
 
 
 def _chunks(gradients: Sequence[Gradient]) -> Iterator[NDArray[np.float64]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pluralis_lab.contributions.agreement import agreements, gradient_norm
+from pluralis_lab.contributions.agreement import measure
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
@@ -59,6 +59,9 @@ class StageCompute:
         self.parameters = list(self.module.parameters())
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._summed: set[int] = set()
+        self._held: dict[str, Tensor] = {}
+        """The round's gradients by digest: each is read from its bytes once."""
+        self._finite: set[str] = set()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
             tasks.Forward: self._forward,
             tasks.Backward: self._backward,
@@ -129,27 +132,40 @@ class StageCompute:
         flat = [
             (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten() for parameter in self.parameters
         ]
-        return tasks.CollectDone(gradient=pack([("g", torch.cat(flat))]))
+        gradient = torch.cat(flat).cpu()
+        payload = pack([("g", gradient)])
+        self._held[payload.digest] = gradient
+        return tasks.CollectDone(gradient=payload)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
-        arrays = {part.worker: self._gradient_of(part, task.round).numpy() for part in task.parts}
-        return tasks.InspectDone(
-            norms={worker: gradient_norm([array]) for worker, array in arrays.items()},
-            agreements=agreements({worker: [array] for worker, array in arrays.items()}),
-        )
+        gradients = {part.worker: self._gradient_of(part) for part in task.parts}
+        norms, cosines = measure({worker: [gradient.numpy()] for worker, gradient in gradients.items()})
+        for part in task.parts:
+            if norms[part.worker] is None:
+                self._require_finite(part, task.round)
+            self._finite.add(part.gradient.digest)
+        return tasks.InspectDone(norms=norms, agreements=cosines)
 
-    def _gradient_of(self, part: tasks.Part, round_: int) -> Tensor:
-        """Return the part's flat gradient. Raises WireError for one that is not finite or not of this stage's size."""
-        gradient = part.gradient.tensors().get("g")
+    def _gradient_of(self, part: tasks.Part) -> Tensor:
+        """Return the part's flat gradient. Raises WireError for one that is not of this stage's size."""
+        gradient = self._held.get(part.gradient.digest)
+        if gradient is None:
+            gradient = part.gradient.tensors().get("g")
         size = sum(parameter.numel() for parameter in self.parameters)
         if gradient is None or gradient.shape != (size,) or gradient.dtype != self.dtype:
             raise WireError(f"{part.worker} sent a gradient laid out as {part.gradient.layout}; this stage has {size} weights")
-        if not torch.isfinite(gradient).all():
-            raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
+        self._held[part.gradient.digest] = gradient
         return gradient
 
+    def _require_finite(self, part: tasks.Part, round_: int) -> None:
+        """Raise WireError for NaN or infinity. Dear beside a norm, which is finite only where all of it is: ask when it is not."""
+        if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part)).all():
+            raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
+
     def _apply(self, task: tasks.Apply) -> tasks.Result:
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
+        gradients = {part.worker: self._gradient_of(part) for part in task.parts}
+        for part in task.parts:
+            self._require_finite(part, task.round)
         indices = sorted(index for part in task.parts for index in part.indices)
         if indices != list(range(self.spec.num_micro_batches)):
             raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
@@ -165,6 +181,8 @@ class StageCompute:
         self.optimizer.zero_grad(set_to_none=True)
         self._summed.clear()
         self._flights.clear()
+        self._held.clear()
+        self._finite.clear()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
 
     def _evaluate(self, task: tasks.Evaluate) -> tasks.Result:
@@ -188,6 +206,8 @@ class StageCompute:
         self.optimizer.zero_grad(set_to_none=True)  # what was summed belongs to other weights
         self._summed.clear()
         self._flights.clear()
+        self._held.clear()
+        self._finite.clear()
         return tasks.RestoreDone(task.version)
 
     def state_digest(self) -> str:

@@ -52,14 +52,17 @@ class Payload:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over layout and data, 64 hexadecimal characters: what a work item signs."""
-        return hashlib.sha256(repr(self.layout).encode() + self.data).hexdigest()
+        sha = hashlib.sha256(repr(self.layout).encode())
+        sha.update(self.data)
+        return sha.hexdigest()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, as CPU tensors of their own memory."""
         out, offset = {}, 0
         for name, code, shape in self.layout:
             size = _SIZES[code] * math.prod(shape)
-            flat = torch.frombuffer(bytearray(self.data[offset : offset + size]), dtype=_DTYPES[code]) if size else torch.empty(0)
+            data = bytearray(memoryview(self.data)[offset : offset + size])
+            flat = torch.frombuffer(data, dtype=_DTYPES[code]) if size else torch.empty(0)
             out[name] = flat.to(_DTYPES[code]).view(shape)
             offset += size
         return out
@@ -74,4 +77,4 @@ def pack(arrays: Sequence[tuple[str, Tensor]]) -> Payload:
         flat = tensor.detach().cpu().contiguous()
         layout.append((name, _CODES[flat.dtype], tuple(flat.shape)))
         chunks.append(flat.flatten().view(torch.uint8).numpy().tobytes())
-    return Payload(tuple(layout), b"".join(chunks))
+    return Payload(tuple(layout), chunks[0] if len(chunks) == 1 else b"".join(chunks))

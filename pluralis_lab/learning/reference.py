@@ -26,8 +26,11 @@ def whole_model(spec: RunSpec, vocab: int) -> list[Stage]:
     return [Stage(spec, stage, vocab, stream_basis(spec, vocab)) for stage in range(spec.stages)]
 
 
-def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None) -> Iterator[Step]:
-    """Train the whole model on the round's micro-batches, one after the other, without codecs, wires or workers."""
+def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None, keeps_gradients: bool = True) -> Iterator[Step]:
+    """Train the whole model on the round's micro-batches, one after the other, without codecs, wires or workers.
+
+    `keeps_gradients`: copy each stage's gradient into its `Step`; without, the loop does nothing that training does not need.
+    """
     stages = whole_model(spec, corpus.info().vocab)
     optimizers = [build_optimizer(stage, spec.optimizer) for stage in stages]
     for round_ in range(spec.steps if steps is None else steps):
@@ -36,7 +39,8 @@ def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None) -> Iterato
             loss = micro_batch_loss(spec, stages, corpus, round_, index)
             (loss / (spec.num_micro_batches * spec.tokens_per_micro_batch)).backward()
             losses += loss.item()
-        gradients = tuple(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]) for stage in stages)
+        kept = stages if keeps_gradients else []
+        gradients = tuple(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]) for stage in kept)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(spec.optimizer, round_)

@@ -1,0 +1,54 @@
+"""A real run in a home of its own, and how fast its rounds were."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pluralis_lab as pl
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Losses of all rounds in nats, and the tokens a second of the rounds after the first few."""
+
+    losses: list[float]
+    tokens_per_s: float
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """Make an empty `$PLURALIS_LAB_HOME`, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="pl-bench-") as folder:
+        before = os.environ.get("PLURALIS_LAB_HOME")
+        os.environ["PLURALIS_LAB_HOME"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            if before is None:
+                del os.environ["PLURALIS_LAB_HOME"]
+            else:
+                os.environ["PLURALIS_LAB_HOME"] = before
+
+
+def swarm(spec: pl.RunSpec, *, skip: int) -> Timed:
+    """Train `spec` with real workers; time the rounds after the first `skip`."""
+    run = pl.launch(spec, lifetime="kernel")
+    try:
+        run.wait(round=spec.steps)
+        rounds = sorted(run.events("round"), key=lambda event: event.round or 0)
+    finally:
+        run.stop()
+    seconds = rounds[-1].time - rounds[skip - 1].time
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (len(rounds) - skip)
+    return Timed([event.body["loss"] for event in rounds], tokens / seconds)
+
+
+def in_process_of_its_own(module: str, *arguments: object) -> bytes:
+    """Run a module of `benchmarks.peers` and return what it printed. Raises CalledProcessError with its errors shown."""
+    command = [sys.executable, "-m", f"benchmarks.peers.{module}", *map(str, arguments)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout

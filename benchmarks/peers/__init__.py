@@ -1,0 +1,1 @@
+"""The usual ways that the benchmarks compare with, each a process of its own."""
