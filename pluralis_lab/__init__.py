@@ -19,6 +19,7 @@ _PUBLIC = {
     "TopK": "parts",
     "FullSync": "parts",
     "AdamW": "parts",
+    "NAdam": "parts",
     "SGD": "parts",
     "Muon": "parts",
     "Links": "links",
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
-    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, FullSync, Int8, Muon, Subspace, TopK
+    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, FullSync, Int8, Muon, NAdam, Subspace, TopK
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
@@ -56,6 +57,7 @@ __all__ = [
     "Int8",
     "Links",
     "Muon",
+    "NAdam",
     "PluralisError",
     "Run",
     "RunSpec",

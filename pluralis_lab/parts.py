@@ -150,6 +150,23 @@ class AdamW(Part):
     warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
 
 
+class NAdam(Part):
+    """Adam with Nesterov's look-ahead and decoupled weight decay, linear warm-up, then a constant rate.
+
+    With ``beta1=0.99`` it corrects the delays of ``schedule="async"`` (arXiv 2505.01099): the gradient's own part of a step is
+    scaled by 1 - γ, so that a late gradient steers and does not push.
+    """
+
+    kind: Literal["nadam"] = "nadam"
+    lr: float = Field(2e-3, gt=0, le=10, description="learning rate after the warm-up")
+    beta1: float = Field(0.99, ge=0, lt=1, description="decay γ of the first moment; 0.99 against delays")
+    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the second moment")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay a step, times lr")
+    warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")
+    discounted: bool = Field(True, description="scale the gradient's own part by 1 - γ; False only to see what that is worth")
+
+
 class SGD(Part):
     """Stochastic gradient descent with momentum, linear warm-up, then a constant rate."""
 
@@ -186,12 +203,12 @@ class Mean(Part):
     kind: Literal["mean"] = "mean"
 
 
-_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "sgd", "muon")
+_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "nadam", "sgd", "muon")
 """Kinds: pydantic names the chosen one in a fault's place."""
 
 Model = Annotated[GPT | MLP, Field(discriminator="kind")]
 Boundary = Annotated[Subspace | Dense | Int8 | TopK, Field(discriminator="kind")]
 Sync = FullSync
-Optimizer = Annotated[AdamW | SGD | Muon, Field(discriminator="kind")]
+Optimizer = Annotated[AdamW | NAdam | SGD | Muon, Field(discriminator="kind")]
 Policy = Work
 Aggregator = Mean

@@ -35,6 +35,9 @@ from pluralis_lab.parts import (
 SPEC_VERSION: Literal[1] = 1
 
 
+ADDED_LATER = ("in_flight", "stashing")
+"""Fields that specs from before do not have: with their defaults they do not change a spec's hash, nor a run's id."""
+
 MAX_PLACES = 65_536
 MAX_BRACKETS = 1000
 """Python's JSON decoder recurses in C: where a library has raised the recursion limit (py-evm does), deep nesting would crash."""
@@ -65,7 +68,15 @@ class RunSpec(BaseModel):
     boundary: Boundary | None = Field(
         None, description="codec between stages; None: Subspace for a GPT of several stages, else Dense"
     )
-    schedule: Literal["sync"] = Field("sync", description='"sync": a round is one optimizer step over all its micro-batches')
+    schedule: Literal["sync", "async"] = Field(
+        "sync", description='"sync": equal to one process; "async": stages never wait for each other, gradients come late'
+    )
+    in_flight: int | None = Field(
+        None, ge=1, le=1024, description="async: micro-batches a head has under way at most; None: stages + 1"
+    )
+    stashing: bool = Field(
+        True, description="async: a micro-batch comes back through the weights it went forward with; False saves their copies"
+    )
     sync: Sync = Field(default_factory=FullSync, description="what replicas of a stage exchange")
     optimizer: Optimizer = Field(default_factory=AdamW, description="the update rule each stage applies")
     policy: Policy = Field(default_factory=Work, description="what is paid")
@@ -113,7 +124,7 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        for check in (_check_model, _check_stages, _check_boundary, _check_optimizer, _check_batches, _check_data):
+        for check in (_check_model, _check_stages, _check_boundary, _check_update, _check_batches, _check_data):
             problem = check(self)
             if problem:
                 raise ValueError(problem)
@@ -125,8 +136,9 @@ class RunSpec(BaseModel):
         return digest(self.to_json())
 
     def to_json(self) -> bytes:
-        """Return the canonical JSON form."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Return the canonical JSON form. What came into the format later is in it only where it is not the default."""
+        later = {name for name in ADDED_LATER if getattr(self, name) == type(self).model_fields[name].default}
+        return canonical_json(self.model_dump(mode="json", exclude=later))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunSpec":
@@ -184,6 +196,25 @@ class RunSpec(BaseModel):
     def tokens_per_micro_batch(self) -> int:
         """Tokens (GPT) or samples (MLP) of one micro-batch."""
         return self.micro_batch_size * (self.model.context if isinstance(self.model, GPT) else 1)
+
+    @property
+    def is_async(self) -> bool:
+        return self.schedule == "async"
+
+    @property
+    def max_in_flight(self) -> int:
+        """Micro-batches that a head has under way at most: a round's share, unless the schedule is asynchronous."""
+        if not self.is_async:
+            return self.num_micro_batches
+        return self.stages + 1 if self.in_flight is None else self.in_flight
+
+    @property
+    def window(self) -> int:
+        """Rounds after the one in work that a stage may already compute for: none, unless the schedule is asynchronous.
+
+        As many as a head's micro-batches under way can be spread over, and one for the exchange between replicas.
+        """
+        return -(-self.max_in_flight // self.micro_batches) + 1 if self.is_async else 0
 
     @property
     def num_epochs(self) -> int:
@@ -246,7 +277,11 @@ def _check_places(spec: RunSpec, count: int) -> str | None:
     return None
 
 
-def _check_optimizer(spec: RunSpec) -> str | None:
+def _check_update(spec: RunSpec) -> str | None:
+    if not spec.is_async and spec.in_flight is not None:
+        return f'in_flight={spec.in_flight} is a bound of schedule="async"; leave it out, or use schedule="async"'
+    if not spec.is_async and not spec.stashing:
+        return 'stashing=False is a variant of schedule="async"; leave it out, or use schedule="async"'
     if isinstance(spec.optimizer, SGD) and spec.optimizer.nesterov and not spec.optimizer.momentum:
         return "optimizer=SGD(nesterov=True, momentum=0.0): there is no velocity to look ahead along; give a momentum, e.g. 0.9"
     return None

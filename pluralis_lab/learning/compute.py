@@ -1,8 +1,9 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,27 +14,52 @@ from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
 from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
+from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
 from pluralis_lab.spec import RunSpec
 
+KEPT_ROUNDS = 64
+"""Steps after which a micro-batch that was only passed on, and whose gradient never came, is dropped."""
+
 
 @dataclass
 class _Flight:
-    """A micro-batch between its forward and its backward pass: the graph's two ends."""
+    """A micro-batch between its forward and its backward pass: the graph's two ends, and the weights between them.
+
+    version : steps the weights had when it went forward
+    counts : whether its weight gradient is wanted
+    """
 
     entry: Tensor | None
     exit: Tensor
+    weights: Sequence[Tensor]
+    version: int
+    counts: bool
+    stashed: StashedStage | None = None
+
+
+@dataclass
+class _Sum:
+    """A round's weight gradient so far: over which indices, one array a weight, and how late each was in steps."""
+
+    indices: set[int] = field(default_factory=set)
+    gradients: list[Tensor] = field(default_factory=list)
+    delays: list[int] = field(default_factory=list)
 
 
 class StageCompute:
     """Executes tasks for one replica of one stage. Not thread-safe: one caller at a time.
 
-    Weight gradients are kept **per micro-batch sum** in the parameters' `.grad`; a micro-batch that was computed twice (its
-    route changed) is never added twice, because the worker asks for `Collect` of exactly the indices it counted and this class
-    refuses any other set.
+    Weight gradients are summed **per round**; a micro-batch that was computed twice (its route changed) is never added twice,
+    because the worker asks for `Collect` of exactly the indices it counted and this class refuses any other set.
+
+    Under ``schedule="async"`` a step can fall between a micro-batch's forward and its backward pass. With stashing it comes
+    back through a copy of the weights that it went forward with. Without, it comes back through the weights as they are by
+    then: what autograd kept of them is looked at anew.
 
     Parameters
     ----------
@@ -55,10 +81,13 @@ class StageCompute:
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
         stream = stream_basis(spec, self.vocab)
         self.codec = build_codec(spec, None if stream is None else stream.to(self.device), self.dtype)
-        self.optimizer = build_optimizer(self.module, spec.optimizer)
+        self.update_rule = stage_rule(spec, stage)
+        self.optimizer = build_optimizer(self.module, self.update_rule)
         self.parameters = list(self.module.parameters())
+        self.version = 0
+        self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
         self._flights: dict[tuple[int, int], _Flight] = {}
-        self._summed: set[int] = set()
+        self._sums: dict[int, _Sum] = {}
         self._held: dict[str, Tensor] = {}
         """The round's gradients by digest: each is read from its bytes once."""
         self._finite: set[str] = set()
@@ -84,15 +113,19 @@ class StageCompute:
     def _forward(self, task: tasks.Forward) -> tasks.Result:
         entry, labels = self._enter(task.inputs, lambda: self._draw(task.round, task.index))
         x = entry if task.inputs is None else entry.requires_grad_(True)
-        out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
+        stashed = None if self.stash is None else self.stash.take()
+        module, weights = (self.module, self.parameters) if stashed is None else (stashed.module, stashed.weights)
+        entered = self._ids(x) if task.inputs is None and module.takes_tokens else x
+        with _looked_at_anew() if self.spec.is_async and not self.spec.stashing else nullcontext():
+            out = module(entered)
+        flight = _Flight(None if task.inputs is None else entry, out, weights, self.version, task.counts, stashed)
         if not self.module.is_last:
-            self._flights[task.round, task.index] = _Flight(None if task.inputs is None else entry, out)
+            self._flights[task.round, task.index] = flight
             return tasks.ForwardDone(output=self._pack_output(out.detach(), labels))
-        self._count(task)
         loss = self.module.loss_sum(out, self._targets(labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
-        (loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)).backward()
-        gradient = None if task.inputs is None else self._pack_gradient(entry)
+        share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
+        gradient = self._differentiate(task, flight, share, None)
         return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
 
     def _backward(self, task: tasks.Backward) -> tasks.Result:
@@ -113,29 +146,49 @@ class StageCompute:
                 f"{expected}, {dtype}"
             )
         gradient = self.codec.decode_gradient(wire.to(self.device), width)
-        self._count(task)
         del self._flights[task.round, task.index]
-        flight.exit.backward(gradient)
-        return tasks.BackwardDone(gradient=None if flight.entry is None else self._pack_gradient(flight.entry))
+        return tasks.BackwardDone(gradient=self._differentiate(task, flight, flight.exit, gradient))
 
-    def _count(self, task: tasks.Forward | tasks.Backward) -> None:
-        """Note that the micro-batch's weight gradient goes into the sum; refuse to add it twice."""
-        if task.index in self._summed:
+    def _differentiate(
+        self, task: tasks.Forward | tasks.Backward, flight: _Flight, end: Tensor, gradient: Tensor | None
+    ) -> Payload | None:
+        """Go backward from `end`: add to the round's sum of weight gradients, and return the gradient of what came in."""
+        entry = [] if flight.entry is None else [flight.entry]
+        weights = flight.weights if task.counts else []
+        if task.counts and task.index in self._sum(task.round).indices:
             raise RunError(f"micro-batch {task.index} of round {task.round} was counted here already; report this as a bug")
-        self._summed.add(task.index)
+        found = torch.autograd.grad(end, [*entry, *weights], gradient, materialize_grads=True) if entry or weights else ()
+        if task.counts:
+            self._count(task, flight.version, list(found[len(entry) :]))
+        if self.stash is not None and flight.stashed is not None:
+            self.stash.give_back(flight.stashed)
+        return pack([("g", self.codec.encode_gradient(found[0]))]) if entry else None
+
+    def _sum(self, round_: int) -> _Sum:
+        return self._sums.setdefault(round_, _Sum())
+
+    def _count(self, task: tasks.Forward | tasks.Backward, version: int, gradients: list[Tensor]) -> None:
+        """Add a micro-batch's weight gradient to the round's sum."""
+        total = self._sum(task.round)
+        total.indices.add(task.index)
+        total.delays.append(task.round - version)
+        if not total.gradients:
+            total.gradients = gradients
+        elif len(total.indices) == 2:  # the first one's arrays may be shared: autograd hands out one for both terms of a sum
+            total.gradients = list(torch._foreach_add(total.gradients, gradients))
+        else:
+            torch._foreach_add_(total.gradients, gradients)
 
     def _collect(self, task: tasks.Collect) -> tasks.Result:
-        if set(task.indices) != self._summed:
+        total = self._sum(task.round)
+        if set(task.indices) != total.indices:
             raise RunError(
-                f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(self._summed)} were counted here"
+                f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(total.indices)} were counted"
             )
-        flat = [
-            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).flatten() for parameter in self.parameters
-        ]
-        gradient = torch.cat(flat).cpu()
+        gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
         payload = pack([("g", gradient)])
         self._held[payload.digest] = gradient
-        return tasks.CollectDone(gradient=payload)
+        return tasks.CollectDone(gradient=payload, delay=sum(total.delays) / len(total.delays))
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
         gradients = {part.worker: self._gradient_of(part) for part in task.parts}
@@ -158,7 +211,7 @@ class StageCompute:
         return gradient
 
     def _require_finite(self, part: tasks.Part, round_: int) -> None:
-        """Raise WireError for NaN or infinity. Dear beside a norm, which is finite only where all of it is: ask when it is not."""
+        """Raise WireError for NaN or infinity. Dear beside a norm, which tells as much unless it is infinite."""
         if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part)).all():
             raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
 
@@ -176,13 +229,9 @@ class StageCompute:
             parameter.grad = mean[offset : offset + parameter.numel()].view_as(parameter).to(self.device)
             offset += parameter.numel()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.spec.optimizer, task.round)
+            group["lr"] = learning_rate(self.update_rule, task.round) * delay_factor(self.spec, self.index, task.round)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._summed.clear()
-        self._flights.clear()
-        self._held.clear()
-        self._finite.clear()
+        self._forget_before(task.round + 1)
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
 
     def _evaluate(self, task: tasks.Evaluate) -> tasks.Result:
@@ -202,13 +251,25 @@ class StageCompute:
         actual = hashlib.sha256(task.state).hexdigest()
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
-        snapshots.load(task.state, self.module, self.optimizer, self.spec.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)  # what was summed belongs to other weights
-        self._summed.clear()
-        self._flights.clear()
+        snapshots.load(task.state, self.module, self.optimizer, self.update_rule)
+        self._sums.clear()  # what was summed belongs to other weights
+        self._forget_before(task.version)
+        return tasks.RestoreDone(task.version)
+
+    def _forget_before(self, version: int) -> None:
+        """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
+        self.version = version
+        self.optimizer.zero_grad(set_to_none=True)
+        for key in [key for key, flight in self._flights.items() if key[0] < version - (0 if flight.counts else KEPT_ROUNDS)]:
+            flight = self._flights.pop(key)
+            if self.stash is not None and flight.stashed is not None:
+                self.stash.give_back(flight.stashed)
+        for round_ in [number for number in self._sums if number < version]:
+            del self._sums[round_]
+        if self.stash is not None:
+            self.stash.forget_newest()
         self._held.clear()
         self._finite.clear()
-        return tasks.RestoreDone(task.version)
 
     def state_digest(self) -> str:
         """Return the SHA-256 over all weights of this stage, in order: equal on replicas that are in step."""
@@ -278,6 +339,9 @@ class StageCompute:
             labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
         return pack([("z", self.codec.encode(out, ids)), ("ids", labels)])
 
-    def _pack_gradient(self, entry: Tensor) -> Payload:
-        assert entry.grad is not None
-        return pack([("g", self.codec.encode_gradient(entry.grad))])
+
+@contextmanager
+def _looked_at_anew() -> Iterator[None]:
+    """Let autograd keep views instead of snapshots: a weight that a step changes meanwhile is then used as it is by then."""
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.detach(), lambda kept: kept):
+        yield

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from pluralis_lab.errors import RunError
-from pluralis_lab.parts import SGD, AdamW, Muon
+from pluralis_lab.learning.nesterov_adam import NesterovAdam
+from pluralis_lab.parts import SGD, AdamW, Muon, NAdam, Optimizer
 
 ADAM_SLOTS = frozenset({"step", "exp_avg", "exp_avg_sq"})
 MOMENTUM_SLOTS = frozenset({"momentum_buffer"})
 
 
-def build_optimizer(module: nn.Module, description: AdamW | SGD | Muon) -> torch.optim.Optimizer:
+def build_optimizer(module: nn.Module, description: Optimizer) -> torch.optim.Optimizer:
     """Build the optimizer over the module's parameters. The rate is set anew each round by `learning_rate`.
 
     Raises RunError where this torch has no such rule.
@@ -28,17 +29,19 @@ def build_optimizer(module: nn.Module, description: AdamW | SGD | Muon) -> torch
         )
     if isinstance(description, Muon):
         return _muon(module, description)
+    if isinstance(description, NAdam):
+        return NesterovAdam(module.parameters(), description)
     return _adamw(module.parameters(), description)
 
 
-def learning_rate(description: AdamW | SGD | Muon, round_: int) -> float:
+def learning_rate(description: Optimizer, round_: int) -> float:
     """Return the rate of round `round_` (0-based): a linear warm-up, then constant."""
     return description.lr * min(1.0, (round_ + 1) / (description.warmup + 1))
 
 
-def slots(description: AdamW | SGD | Muon, name: str, parameter: Tensor) -> frozenset[str]:
+def slots(description: Optimizer, name: str, parameter: Tensor) -> frozenset[str]:
     """Return the names of what the optimizer keeps for the weight `name` once it has made a step."""
-    if isinstance(description, AdamW) or (isinstance(description, Muon) and not is_orthogonalised(name, parameter)):
+    if isinstance(description, AdamW | NAdam) or (isinstance(description, Muon) and not is_orthogonalised(name, parameter)):
         return ADAM_SLOTS
     return MOMENTUM_SLOTS if description.momentum else frozenset()
 

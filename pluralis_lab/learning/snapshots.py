@@ -8,7 +8,7 @@ from torch import nn
 
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.optimizers import slots
-from pluralis_lab.parts import SGD, AdamW, Muon
+from pluralis_lab.parts import Optimizer
 
 
 def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
@@ -21,7 +21,7 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
     return save_tensors(tensors)
 
 
-def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: AdamW | SGD | Muon) -> None:
+def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: Optimizer) -> None:
     """Load what `dump` wrote; `description` is the optimizer's.
 
     Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.

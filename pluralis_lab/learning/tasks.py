@@ -10,11 +10,14 @@ class Forward:
     """Run micro-batch `index` of `round` forward; the tail also computes the loss and the backward pass.
 
     `inputs` is what came over the boundary; None on the head, which draws the micro-batch from the corpus itself.
+    `counts`: its weight gradient goes into the round's sum; False where that sum is closed, and another stage still wants the
+    gradient of its input.
     """
 
     round: int
     index: int
     inputs: Payload | None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Backward:
     round: int
     index: int
     gradient: Payload
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,13 @@ class Collect:
 
 @dataclass(frozen=True)
 class CollectDone:
-    """The summed weight `gradient` as one flat array."""
+    """The summed weight `gradient` as one flat array.
+
+    `delay`: steps between the weights that a micro-batch went forward with and those its gradient is applied to, on average
+    """
 
     gradient: Payload
+    delay: float = 0.0
 
 
 @dataclass(frozen=True)

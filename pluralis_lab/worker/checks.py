@@ -16,7 +16,7 @@ from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Item
 
 LOOKAHEAD_ROUNDS = 8
-"""No peer can be so many rounds ahead: each step needs the next stage's and the replicas' consent."""
+"""No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
 
 _DTYPE_CODES = {"float32": "f4", "float64": "f8"}
 
@@ -67,7 +67,7 @@ class Checks:
         desk = self.desk
         if not 0 <= round_ < desk.spec.steps:
             raise WireError(f"round {round_} is none of the run's {desk.spec.steps}")
-        if desk.state in ("active", "serving") and round_ > desk.round + LOOKAHEAD_ROUNDS:
+        if desk.state in ("active", "serving") and round_ > desk.round + LOOKAHEAD_ROUNDS + 2 * desk.spec.window:
             raise WireError(f"round {round_} is far ahead of {desk.round}")
 
     def _indices(self, indices: tuple[int, ...], count: int) -> None:

@@ -7,6 +7,9 @@ as tuples), and everybody moves to the largest set that a live replica has annou
 A stage steps after the stage before it, so that whoever may still need a gradient of the round finds somebody who can recompute
 it with the round's weights; and when all of the next stage hold its contributions, so that a worker that dies there does not
 need an activation again which only a worker that died here can send.
+
+Under ``schedule="async"`` the first of the two is left out: stages do not wait for those before them, and a gradient that is
+still needed there after the step is computed for it with later weights (`Flow.on_activation`).
 """
 
 from collections.abc import Callable
@@ -90,7 +93,8 @@ class Commit:
         if peer.since is None or peer.since > state.round:
             return
         if peer.stage == desk.me.stage:
-            desk.send(peer.name, Counted(state.round, tuple(sorted(state.counted))))
+            for ahead in sorted(number for number in desk.rounds if number >= state.round):
+                desk.send(peer.name, Counted(ahead, tuple(sorted(desk.rounds[ahead].counted))))
             for (worker, _), contribution in state.contributions.items():
                 if worker == desk.me.name:
                     desk.send(peer.name, contribution)
@@ -115,6 +119,7 @@ class Commit:
         loss = sum(state.loss[index] for index in task.indices) if desk.is_tail else None
         message = Contribution(task.round, desk.me.name, loss, item, done.gradient)
         state.contributions[desk.me.name, done.gradient.digest] = message
+        state.delay = done.delay
         self._tell(message)
         self.advance(state)
 
@@ -150,7 +155,7 @@ class Commit:
             desk.broadcast(desk.roster.stage(desk.me.stage - 1), state.have)
         if any(state.haves.get(peer.name) != state.have for peer in desk.mates(state.round)):
             return
-        if (desk.is_head or state.previous_committed) and self._is_next_safe(state):
+        if (desk.is_head or desk.spec.is_async or state.previous_committed) and self._is_next_safe(state):
             self._apply(state, Committed(state.round, parts, joiners))
 
     def _apply(self, state: RoundState, decision: Committed) -> None:

@@ -52,8 +52,24 @@ class Desk:
         return self.round >= self.spec.steps
 
     def current(self) -> RoundState:
-        """Return the state of the round in work."""
-        return self.rounds.setdefault(self.round, RoundState(self.round))
+        """Return the state of the round whose step comes next."""
+        return self.of(self.round)
+
+    def of(self, round_: int) -> RoundState:
+        """Return the state of `round_`, which this stage may compute for; made when it is first asked for."""
+        return self.rounds.setdefault(round_, RoundState(round_))
+
+    def is_past(self, round_: int) -> bool:
+        """Whether this stage's step of `round_` is made or being made: its sum of weight gradients is closed."""
+        state = self.rounds.get(round_)
+        return round_ < self.round or (state is not None and state.applying is not None)
+
+    def of_past(self, round_: int) -> RoundState:
+        """Return the state of a round whose step is made; one that was dropped is there again until the stage before is done."""
+        if round_ not in self.rounds:
+            mates = {peer.name for peer in self.mates(round_)}
+            self.rounds[round_] = RoundState(round_, is_committed=True, next_committed=True, peers_committed=mates)
+        return self.rounds[round_]
 
     def send(self, target: str, message: Message) -> None:
         """Queue `message`, unless `target` is known to be gone: then whoever replaces it is served by `PeerLost`."""

@@ -1,7 +1,8 @@
 """Validation through the stages: one head sends held-out micro-batches along, the tail answers with their loss.
 
 All stages must evaluate the same weights. A stage steps only after the stage before it, so it is enough that this head does
-not agree to its own stage's next step until every answer is in.
+not agree to its own stage's next step until every answer is in. Under ``schedule="async"`` stages are never at the same step, and
+nothing waits: each takes the weights that it has, until the last validation, which is of the final weights.
 """
 
 import math
@@ -36,12 +37,15 @@ class Evaluation:
         desk = self.desk
         is_mine = desk.is_head and self._first_head() == desk.me.name
         # Whoever has announced the round's contributions knows from the first head's Have that the answers are in.
-        if is_mine and self._is_due and self._completed < desk.round and desk.current().have is None:
+        begins = is_mine and self._is_due and self._completed < desk.round and not (desk.spec.is_async and self.is_pending)
+        if begins and (desk.spec.is_async or desk.current().have is None):
             self._version, self._results = desk.round, {}
             self._ask()
 
     def may_step(self, state: RoundState) -> bool:
         """Whether this worker may agree to the round's step: not before the first head has its answers, and so agrees."""
+        if self.desk.spec.is_async:
+            return True
         first = self._first_head()
         waits_for_first = self.desk.is_head and self._is_due and first != self.desk.me.name and first not in state.haves
         return not self.is_pending and (not waits_for_first or state.have is not None)
@@ -68,14 +72,20 @@ class Evaluation:
 
     def on_activation(self, source: str, message: EvalActivation) -> None:
         """Pass a validation micro-batch through this stage; one of an older version is dropped."""
-        if message.version == self.desk.round:
+        desk = self.desk
+        if message.version == desk.round or (desk.spec.is_async and message.version < desk.spec.steps):
             self._forget_before(message.version)
             self._origins[message.version, message.index] = (message.origin, source)
-            self.desk.compute(tasks.Evaluate(message.version, message.index, message.payload))
+            desk.compute(tasks.Evaluate(message.version, message.index, message.payload))
 
     def on_evaluated(self, task: tasks.Evaluate, done: tasks.EvaluateDone) -> None:
         desk = self.desk
-        origin, _ = self._origins.get((task.version, task.index), (desk.me.name, ""))
+        if task.inputs is None:
+            origin = desk.me.name
+        elif (task.version, task.index) in self._origins:
+            origin, _ = self._origins[task.version, task.index]
+        else:
+            return  # a newer validation has begun since
         if done.output is None:
             assert done.loss is not None
             if not math.isfinite(done.loss):
@@ -127,6 +137,8 @@ class Evaluation:
             desk.send(peer.name, message)
 
     def _forget_before(self, version: int) -> None:
+        if self.desk.spec.is_async:
+            version -= 2 * self.desk.spec.eval_every  # nobody waits for a validation, so the last one may still be on its way
         self._origins = {key: origin for key, origin in self._origins.items() if key[0] >= version}
         self._sent = {key: sent for key, sent in self._sent.items() if key[0] >= version}
 

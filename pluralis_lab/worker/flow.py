@@ -23,24 +23,36 @@ class Flow:
         self.desk, self._on_counted = desk, on_counted
 
     def claim(self) -> None:
-        """As a head, start the round's indices that are this worker's and not started."""
-        desk, state = self.desk, self.desk.current()
-        if state.applying is not None:
-            return  # the step is being made: what a head that died since had claimed is in it
-        heads = desk.roster.serving(0, state.round)
-        for index in range(desk.spec.num_micro_batches):
-            if self._owner(heads, state.round, index) == desk.me.name and index not in state.claimed:
+        """As a head, start the indices that are this worker's and not started: of this round, and under `async` of later ones.
+
+        Oldest first, and never more than may be under way, so that what the others have to keep is bounded.
+        """
+        desk = self.desk
+        free = desk.spec.max_in_flight - sum(len(state.claimed - state.counted) for state in desk.rounds.values())
+        for round_ in range(desk.round, min(desk.round + desk.spec.window + 1, desk.spec.steps)):
+            if desk.is_past(round_):
+                continue  # the step is being made: what a head that died since had claimed is in it
+            state = desk.of(round_)
+            heads = desk.roster.serving(0, round_)
+            for index in range(desk.spec.num_micro_batches):
+                if index in state.claimed or self._owner(heads, round_, index) != desk.me.name:
+                    continue
+                if free <= 0 and desk.spec.is_async:
+                    return
+                free -= 1
                 state.claimed.add(index)
-                state.route[index] = self._route(state.round, index)
-                desk.compute(tasks.Forward(state.round, index, None))
+                state.route[index] = self._route(round_, index)
+                desk.compute(tasks.Forward(round_, index, None))
 
     def on_activation(self, source: str, message: Activation) -> None:
         """Compute it, or, if that is done or under way, remember who else waits for the gradient."""
-        desk, state, index = self.desk, self.desk.current(), message.index
-        if message.round < desk.round or state.applying is not None:
+        desk, index = self.desk, message.index
+        is_past = desk.is_past(message.round)
+        if is_past and not desk.spec.is_async:
             # The sender missed that this stage makes the step: nobody needs its gradient.
             desk.send(source, Committed(message.round, ()))
             return
+        state = desk.of_past(message.round) if is_past else desk.of(message.round)
         if index in state.senders:
             if source not in state.senders[index]:
                 state.senders[index].append(source)
@@ -49,11 +61,16 @@ class Flow:
             return
         state.senders[index] = [source]
         state.route[index] = message.route
-        state.used_forward.setdefault(source, []).append(message.item)
-        desk.compute(tasks.Forward(message.round, index, message.payload))
+        if is_past:  # under `async` this stage has stepped, and the sender's has not: it still needs the gradient
+            state.passed_on.add(index)
+        else:
+            state.used_forward.setdefault(source, []).append(message.item)
+        desk.compute(tasks.Forward(message.round, index, message.payload, counts=not is_past))
 
     def on_forward_done(self, task: tasks.Forward, done: tasks.ForwardDone) -> None:
-        desk, state = self.desk, self.desk.rounds[task.round]
+        desk, state = self.desk, self.desk.rounds.get(task.round)
+        if state is None:
+            return  # it was for the stage before, which has stepped without
         if done.output is None:
             assert done.loss is not None
             if not math.isfinite(done.loss):
@@ -71,16 +88,20 @@ class Flow:
         """Run backward with the first gradient that comes for an index; later copies change nothing."""
         desk = self.desk
         state = desk.rounds.get(message.round)
-        if state is None or state.applying is not None:
-            return  # a copy of one that was counted: the step is made without it
-        if message.index in state.accepted or state.sent_to.get(message.index) != source:
+        if state is None or message.index in state.accepted or state.sent_to.get(message.index) != source:
             return
+        counts = message.index not in state.passed_on
+        if counts and desk.is_past(message.round):
+            return  # a copy of one that was counted: the step is made without it
         state.accepted.add(message.index)
-        state.used_backward.setdefault(source, []).append(message.item)
-        desk.compute(tasks.Backward(message.round, message.index, message.payload))
+        if counts:
+            state.used_backward.setdefault(source, []).append(message.item)
+        desk.compute(tasks.Backward(message.round, message.index, message.payload, counts))
 
     def on_backward_done(self, task: tasks.Backward, done: tasks.BackwardDone) -> None:
-        self._count(self.desk.rounds[task.round], task.index, done.gradient)
+        state = self.desk.rounds.get(task.round)
+        if state is not None:
+            self._count(state, task.index, done.gradient)
 
     def on_forward_refused(self, task: tasks.Forward, reason: str) -> None:
         """Undo an activation that cannot be computed, and give up who sent it: another worker of its stage sends it anew."""
@@ -102,8 +123,8 @@ class Flow:
         desk = self.desk
         if lost.stage == desk.me.stage + 1:
             for state in list(desk.rounds.values()):
-                if not state.next_committed:
-                    for index in sorted(index for index, target in state.sent_to.items() if target == lost.name):
+                for index in sorted(index for index, target in state.sent_to.items() if target == lost.name):
+                    if self._is_wanted(state, index):
                         self._forward(state, index, dead=lost.name)
         if lost.stage == desk.me.stage == 0 and desk.state == "active":
             self.claim()
@@ -114,20 +135,28 @@ class Flow:
         if peer.stage != desk.me.stage + 1:
             return
         for state in list(desk.rounds.values()):
-            if not state.next_committed:
-                for index in sorted(state.sent.keys() - state.sent_to.keys()):
+            for index in sorted(state.sent.keys() - state.sent_to.keys()):
+                if self._is_wanted(state, index):
                     self._forward(state, index)
+
+    def _is_wanted(self, state: RoundState, index: int) -> bool:
+        """Whether the next stage has to compute `index` once more: for its own sum, or for the gradient this worker lacks."""
+        return not state.next_committed or (self.desk.spec.is_async and index not in state.accepted)
 
     def _count(self, state: RoundState, index: int, gradient: Payload | None) -> None:
         """Note that this worker holds the index's weight gradient, and return the input's gradient."""
         desk = self.desk
-        state.counted.add(index)
+        if index not in state.passed_on:
+            state.counted.add(index)
         if gradient is not None:
             item = desk.sign("backward", state.round, [index], gradient)
             state.returned[index] = Gradient(state.round, index, item, gradient)
             for sender in state.senders[index]:
                 desk.send(sender, state.returned[index])
-        self._on_counted(state)
+        if index not in state.passed_on:
+            self._on_counted(state)
+        if desk.is_head and desk.spec.is_async and desk.state == "active":
+            self.claim()
 
     def _forward(self, state: RoundState, index: int, *, dead: str | None = None) -> None:
         """Send the output of `index` to whoever its route names at the next stage, or that worker's replacement."""

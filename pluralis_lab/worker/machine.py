@@ -22,7 +22,7 @@ from pluralis_lab.worker.round_state import RoundState
 
 
 class Worker:
-    """One stage replica's protocol under ``schedule="sync"``.
+    """One stage replica's protocol.
 
     It never looks at a clock, draws a random number or touches a tensor: the same events give the same effects, so a run can
     be replayed from its event log, and the virtual engine proves what the swarm engine runs.
@@ -141,10 +141,15 @@ class Worker:
 
     def _is_early(self, message: wire.Message) -> bool:
         """Whether the message is of a round that this worker has not reached, or it has no weights yet."""
+        desk = self.desk
         round_ = message.version if isinstance(message, wire.EvalActivation) else getattr(message, "round", None)
         if round_ is None:
             return False
-        return self.desk.state in ("starting", "joining", "syncing") or round_ > self.desk.round
+        if desk.state in ("starting", "joining", "syncing"):
+            return True
+        if isinstance(message, wire.EvalActivation) and desk.spec.is_async and round_ < desk.spec.steps:
+            return False  # stages are never at the same step: each takes the weights that it has
+        return round_ > desk.round + (desk.spec.window if isinstance(message, wire.Activation | wire.Gradient) else 0)
 
     def _begin_round(self) -> None:
         """Start the round that comes next, or serve when all are done."""
@@ -164,6 +169,8 @@ class Worker:
             self.commit.advance(desk.current())
 
     def _on_evaluated(self) -> None:
+        if self.desk.spec.is_async:
+            self.evaluation.begin()  # the next one may have become due meanwhile
         if not self.desk.is_finished:
             self.commit.advance(self.desk.current())
 
@@ -184,6 +191,7 @@ class Worker:
             observed={name: [measured.norms[name], measured.agreements[name]] for name, _ in state.applying.parts},
             state_digest=state_digest,
             links=self._link_tokens(state),
+            **({"delay": state.delay} if desk.spec.is_async and state.counted else {}),
         )
         if desk.is_tail:
             targets = desk.spec.num_micro_batches * tokens
@@ -191,10 +199,10 @@ class Worker:
             loss = sum(value for value in losses if value is not None) / targets
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.round += 1
-        admitted = self.membership.admit_all(state.applying.joiners)
+        self.membership.admit_all(state.applying.joiners, state.round)
         for neighbour in (stage - 1, stage, stage + 1):
             desk.broadcast(desk.roster.stage(neighbour), state.applying)
-        self.membership.hand_out_state(admitted)
+        self.membership.hand_out_state()
         desk.retire_rounds()
         self._begin_round()
 
@@ -257,9 +265,9 @@ class Worker:
         desk = self.desk
         desk.round = done.version
         desk.become_active(done.version)
-        for source, message in self._future:  # who was admitted with this worker takes part as well
-            if isinstance(message, wire.Committed) and message.round == done.version - 1 and self._is_mate(source):
-                self.membership.admit_all(message.joiners)
+        for source, message in self._future:  # who was admitted while this worker waited takes part as well
+            if isinstance(message, wire.Committed) and message.round < done.version and self._is_mate(source):
+                self.membership.admit_all(message.joiners, message.round)
         self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
             desk.enter("active", round=done.version)

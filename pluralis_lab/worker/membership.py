@@ -59,7 +59,7 @@ class Membership:
         if peer is None or peer.incarnation != message.incarnation:
             return
         if source in self._admitted:  # it lost who would have sent it the state
-            self._donate([peer])
+            self._donate([peer] if peer.since == desk.round else [])
         elif peer.since is not None:
             desk.expel_live(source, "asks to join, but takes part")
         else:
@@ -71,31 +71,40 @@ class Membership:
 
     def admit_waiting(self) -> None:
         """Let in whoever asked too late for the last step."""
-        self._donate(self.admit_all(tuple(sorted(self.commit.waiting_joiners.items()))))
+        desk = self.desk
+        joiners = tuple(sorted(self.commit.waiting_joiners.items()))
+        self.admit_all(joiners, desk.spec.steps - 1)
+        peers = [desk.roster.get(name) for name, _ in joiners]
+        self._donate([peer for peer in peers if peer is not None and peer.name in self._admitted])
 
-    def admit_all(self, joiners: Joiners) -> list[Peer]:
-        """Let `joiners` take part from the present round on; return those that live and have not begun already.
+    def admit_all(self, joiners: Joiners, step: int) -> None:
+        """Let `joiners`, agreed on with that `step`, take part from the next round on of which nothing was claimed.
 
         Nobody passes that round without them, so until they have the state any replica can send it.
         """
-        desk, admitted = self.desk, []
+        desk = self.desk
+        since = min(step + 1 + desk.spec.window, desk.spec.steps)
         for name, incarnation in joiners:
             self.commit.waiting_joiners.pop(name, None)
             peer = desk.roster.get(name)
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
-                desk.roster.promote(name, desk.round)
+                desk.roster.promote(name, since)
                 self._admitted.add(name)
-                admitted.append(peer)
-        return admitted
 
     def on_replica_lost(self) -> None:
         """Send the state to those who may have waited for it from the dead replica."""
-        self._donate([peer for name in sorted(self._admitted) if (peer := self.desk.roster.get(name)) is not None])
+        self._donate(self._due())
 
-    def hand_out_state(self, admitted: list[Peer]) -> None:
-        """Send the state of the step just made to `admitted`, and keep it when a checkpoint is due."""
+    def _due(self) -> list[Peer]:
+        """Return who takes part from the present round on and has not said that it has begun."""
         desk = self.desk
-        self._donate(admitted)
+        peers = [desk.roster.get(name) for name in sorted(self._admitted)]
+        return [peer for peer in peers if peer is not None and peer.since == desk.round]
+
+    def hand_out_state(self) -> None:
+        """Send the state of the step just made to those who begin with it, and keep it when a checkpoint is due."""
+        desk = self.desk
+        self._donate(self._due())
         if desk.round not in self._snapshot_for and (desk.round % desk.spec.checkpoint_every == 0 or desk.is_finished):
             self._snapshot_for[desk.round] = []
             desk.compute(tasks.Snapshot(desk.round))

@@ -21,13 +21,13 @@ class RoundState:
 
     Flow (one entry a micro-batch index): `route`; `senders` of its activation, the one whose bytes were used first; `sent` and
     `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
-    `accepted`, whose gradient has come back.
+    `accepted`, whose gradient has come back; `passed_on`, computed only for the stage before, after this one's step.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
     Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
-    later; `fetching`, what was asked for of whom; `have`, announced here, and `haves` by live replica; `next_haves`, workers of
-    the next stage that hold all of theirs; `inspected`, the measured parts; `decided`, what a replica (`decided_by`) has already
-    stepped with; `applying`, what this one steps with.
+    later; `delay`, how late the own sum's gradients were, in steps; `fetching`, what was asked for of whom; `have`, announced
+    here, and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs; `inspected`, the measured
+    parts; `decided`, what a replica (`decided_by`) has already stepped with; `applying`, what this one steps with.
     """
 
     round: int
@@ -39,6 +39,7 @@ class RoundState:
     loss: dict[int, float] = field(default_factory=dict)
     accepted: set[int] = field(default_factory=set)
     claimed: set[int] = field(default_factory=set)
+    passed_on: set[int] = field(default_factory=set)
     used_forward: dict[str, list[Item]] = field(default_factory=dict)
     used_backward: dict[str, list[Item]] = field(default_factory=dict)
 
@@ -55,6 +56,7 @@ class RoundState:
     decided: Committed | None = None
     decided_by: str = ""
     applying: Committed | None = None
+    delay: float = 0.0
     is_committed: bool = False
     previous_committed: bool = False
     next_committed: bool = False

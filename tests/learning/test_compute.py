@@ -59,7 +59,7 @@ def test_only_the_sum_of_what_was_counted_can_be_collected(indices, make_spec, p
     for index in EVERYTHING:
         here.micro_batch(0, index)
     for stage in here.stages:
-        with pytest.raises(RunError, match=r"\[0, 1\] were counted here"):
+        with pytest.raises(RunError, match=r"\[0, 1\] were counted"):
             stage.run(tasks.Collect(0, indices))
         stage.run(tasks.Collect(0, (1, 0)))
 

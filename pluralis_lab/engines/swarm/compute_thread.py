@@ -3,9 +3,9 @@
 import asyncio
 import concurrent.futures
 import time
-from collections import deque
 from collections.abc import Callable
 
+from pluralis_lab.engines.task_queue import TaskQueue
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -17,12 +17,13 @@ class ComputeThread:
     """Runs a stage's tasks one after the other.
 
     build : makes the stage; called in the thread, at once
+    forwards_last : the order, see `TaskQueue`
     """
 
-    def __init__(self, build: Callable[[], StageCompute]) -> None:
+    def __init__(self, build: Callable[[], StageCompute], *, forwards_last: bool) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._building = asyncio.get_running_loop().run_in_executor(self._pool, build)
-        self._tasks: deque[tasks.Task] = deque()
+        self._tasks = TaskQueue(forwards_last=forwards_last)
         self._has_tasks = asyncio.Event()
         self._busy_s = 0.0
 
@@ -33,7 +34,7 @@ class ComputeThread:
 
     def put(self, task: tasks.Task) -> None:
         """Have `task` run after those before it."""
-        self._tasks.append(task)
+        self._tasks.put(task)
         self._has_tasks.set()
 
     def take_busy_s(self) -> float:
@@ -48,7 +49,7 @@ class ComputeThread:
             if not self._tasks:
                 self._has_tasks.clear()
                 await self._has_tasks.wait()
-            task = self._tasks.popleft()
+            task = self._tasks.take()
             begin = time.perf_counter()
             event: Event
             try:

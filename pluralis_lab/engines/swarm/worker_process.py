@@ -83,7 +83,7 @@ class WorkerProcess:
         self._failed = asyncio.get_running_loop().create_future()
         self.line = await SupervisorLine.open(self.arguments["socket"])
         self.line.tell(op="hello", token=self.arguments["token"], worker=self.name, incarnation=self.incarnation)
-        self.thread = ComputeThread(self._build)
+        self.thread = ComputeThread(self._build, forwards_last=self.spec.is_async)
         self.node = await SwarmNode.start(self.me, self.key, folder=Path(self.arguments["socket"]).parent)
         self.peering = Peering(
             self.node.p2p,

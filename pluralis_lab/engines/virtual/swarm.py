@@ -2,7 +2,6 @@
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
+from pluralis_lab.engines.task_queue import TaskQueue
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -59,8 +59,8 @@ class _Seat:
 
     machine: Worker
     compute: StageCompute
+    queue: TaskQueue
     incarnation: int = 0
-    queue: deque[tasks.Task] = field(default_factory=deque)
     is_busy: bool = False
     meter: WireMeter = field(default_factory=WireMeter)
     compute_s: float = 0.0
@@ -131,7 +131,8 @@ class VirtualSwarm:
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
         addresses = {worker: key.address for worker, key in self.keys.items()}
         machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.corpus.info().vocab)
-        return _Seat(machine, StageCompute(self.spec, stage, self.corpus), incarnation)
+        queue = TaskQueue(forwards_last=self.spec.is_async)
+        return _Seat(machine, StageCompute(self.spec, stage, self.corpus), queue, incarnation)
 
     def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
         """Hand `event` to that incarnation of `name`, if it is still there by then."""
@@ -151,7 +152,7 @@ class VirtualSwarm:
             if isinstance(effect, Send):
                 self._send(name, seat, effect)
             elif isinstance(effect, Compute):
-                seat.queue.append(effect.task)
+                seat.queue.put(effect.task)
             elif isinstance(effect, Report):
                 body = effect.body
                 if effect.kind == "work":
@@ -195,7 +196,7 @@ class VirtualSwarm:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
         if seat.is_busy or not seat.queue:
             return
-        task = seat.queue.popleft()
+        task = seat.queue.take()
         seat.is_busy = True
         seconds = self._duration(seat, task)
 
