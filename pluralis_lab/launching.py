@@ -1,5 +1,6 @@
 """Starting runs: everything is checked and written down first, then one process is started that owns the run."""
 
+import importlib.metadata
 import secrets
 import time
 from collections.abc import Sequence
@@ -15,12 +16,11 @@ from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
 from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
-from pluralis_lab.parts import GPT
+from pluralis_lab.parts import GPT, Muon
 from pluralis_lab.run import Run
 from pluralis_lab.session import Lifetime, chosen_lifetime
-from pluralis_lab.spec import RunSpec
+from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.store import RunDirectory, lab_home, new_run_id
-from pluralis_lab.worker.roster import worker_name
 
 NO_LEDGER = "0x" + "00" * 20
 
@@ -81,8 +81,8 @@ def simulate(
 ) -> Run:
     """Start `spec` in one process with virtual links and a virtual clock, with the interface of a launched run; return at once.
 
-    Losses depend on the spec alone, to the bit. Without a `chain` its accounts follow from the seed, so such a run cannot be
-    tokenized. By nature the one process holds all stages.
+    Losses depend on the spec alone, to the bit; with ``schedule="async"`` on the links too. Without a `chain` its accounts follow
+    from the seed, so such a run cannot be tokenized. By nature the one process holds all stages.
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.
     """
@@ -127,6 +127,9 @@ def _check_kinds(spec: object, chain: object) -> None:
         )
     if not isinstance(chain, Chain | None):
         raise ChainError(f"chain={chain!r}; use pl.Chain.embedded(), or pl.Chain(url) for a JSON-RPC node")
+    torch = importlib.metadata.version("torch")
+    if isinstance(spec.optimizer, Muon) and tuple(map(int, torch.split(".")[:2])) < (2, 9):
+        raise RunSpecError(f"optimizer=Muon(...) needs torch 2.9 or later, here is {torch}; update it, or use pl.AdamW()")
 
 
 def _check_participants(participants: Sequence[str] | None, account: str, spec: RunSpec) -> list[str]:

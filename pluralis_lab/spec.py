@@ -43,6 +43,11 @@ MAX_BRACKETS = 1000
 """Python's JSON decoder recurses in C: where a library has raised the recursion limit (py-evm does), deep nesting would crash."""
 
 
+def worker_name(number: int) -> str:
+    """Return the name of the run's worker number `number` (stage-major order)."""
+    return f"worker-{number}"
+
+
 class RunSpec(BaseModel):
     """What shall be trained, how it is cut, and how work is counted and paid.
 

@@ -14,8 +14,8 @@ class NesterovAdam(torch.optim.Optimizer):
     """NAdam with decoupled weight decay and a constant γ = beta1.
 
     With m, v the moments, and v̂ corrected for its start (Dozat 2016; arXiv 2505.01099 for what γ near one does to delays):
-    ``w -= lr / (√v̂ + eps) · ((1 − γ) g / (1 − γᵗ) + γ m / (1 − γᵗ⁺¹))``. Without the discount the factor (1 − γ) of the
-    gradient's own part is left out.
+    ``w -= lr / (√v̂ + eps) · ((1 − γ) g / (1 − γᵗ) + γ m / (1 − γᵗ⁺¹))``. Without the discount the
+    gradient's own part is g itself.
 
     parameters : the weights, `[...]` each
     """
@@ -48,7 +48,7 @@ class NesterovAdam(torch.optim.Optimizer):
         torch._foreach_add_(roots, rule.eps)
         if rule.weight_decay:
             torch._foreach_mul_(weights, 1 - lr * rule.weight_decay)
-        own = (1 - rule.beta1 if rule.discounted else 1.0) / (1 - rule.beta1**step)
+        own = (1 - rule.beta1) / (1 - rule.beta1**step) if rule.discounted else 1.0
         torch._foreach_addcdiv_(weights, gradients, roots, -lr * own)
         torch._foreach_addcdiv_(weights, averages, roots, -lr * rule.beta1 / (1 - rule.beta1 ** (step + 1)))
 

@@ -77,7 +77,15 @@ def display_watch(run_dir: RunDirectory, on_stop: Callable[[], object] | None = 
     from pluralis_lab.views.widget import RunWidget
 
     note = ReadingNote()
-    widget = RunWidget(run_dir, on_stop=on_stop, on_reading=note.tell)
-    note.replace(mime_bundle(run_dir, widget))
-    widget.start()
+    try:
+        widget = RunWidget(run_dir, on_stop=on_stop, on_reading=note.tell)
+    except KeyboardInterrupt:
+        note.interrupted()
+        raise
+    try:
+        note.replace(mime_bundle(run_dir, widget))
+        widget.start()
+    except BaseException:  # an interrupt too: nobody sees a widget that was not shown, but its thread would go on
+        widget.close()
+        raise
     return widget

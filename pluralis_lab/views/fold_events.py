@@ -84,6 +84,8 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
         value = finite(body.get(key))
         if value is not None:
             series.put(event.round, value)
+    if (delay := finite(body.get("delay"))) is not None:
+        worker.delay = delay
     sent = finite(body.get("bytes_out")) or 0.0
     worker.bytes_out += sent
     worker.bytes_in += finite(body.get("bytes_in")) or 0.0

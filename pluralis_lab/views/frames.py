@@ -38,6 +38,7 @@ WORKER_COLUMNS = (
     "parameters",
     "model_share",
     "round",
+    "delay",
     "bytes_out",
     "bytes_in",
     "bytes_per_s",
@@ -101,7 +102,8 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
     """Return a row a worker: where it sits, how it is, and how much of the model it holds.
 
     Columns: `worker, stage, replica, participant, state, reason, device, pid, incarnation, deaths, parameters,
-    model_share` (its parameters over the model's), `round` (its last), `bytes_out, bytes_in, bytes_per_s`.
+    model_share` (its parameters over the model's), `round` (its last), `delay` (steps that its gradients were late; NaN under
+    ``schedule="sync"``), `bytes_out, bytes_in, bytes_per_s`.
     """
     import pandas as pd
 
@@ -123,6 +125,7 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
             if worker.parameters is not None and picture.model_parameters
             else None,
             "round": worker.round,
+            "delay": worker.delay,
             "bytes_out": int(worker.bytes_out),
             "bytes_in": int(worker.bytes_in),
             "bytes_per_s": worker.bytes_per_s,
@@ -131,6 +134,5 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
         for worker in group
     ]
     table = pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
-    return table.astype(
-        {"pid": "Int64", "parameters": "Int64", "round": "Int64", "model_share": "float64", "bytes_per_s": "float64"}
-    )
+    integers = dict.fromkeys(("pid", "parameters", "round"), "Int64")
+    return table.astype({**integers, **dict.fromkeys(("model_share", "delay", "bytes_per_s"), "float64")})

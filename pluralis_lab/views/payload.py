@@ -73,6 +73,7 @@ def _own_figures(worker: WorkerPicture, num_spark: int) -> dict[str, Any]:
         "deaths": worker.deaths,
         "parameters": worker.parameters,
         "round": worker.round,
+        "delay": _short(worker.delay),
         "tokens": _short(worker.total_tokens),
         "work_flops": _short(worker.total_work_flops),
         "bytes_per_s": _short(worker.bytes_per_s),

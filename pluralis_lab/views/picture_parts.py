@@ -62,6 +62,8 @@ class WorkerPicture:
     bytes_in: float = 0
     bytes_per_s: float | None = None
     links: dict[str, dict[str, float]] = field(default_factory=dict)
+    delay: float | None = None
+    """Steps that the gradients of its last round were late, on average; None under ``schedule="sync"``."""
     round: int | None = None
     heard_at: float | None = None
     _heard: float | None = None

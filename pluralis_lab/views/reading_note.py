@@ -18,6 +18,12 @@ class ReadingNote:
         text = f"reading the run: {done:,} of {total:,} events ({done / total:.0%})"
         self._show({"text/plain": text, "text/html": paragraph(text)})
 
+    def interrupted(self) -> None:
+        """Say that the reading was ended, if it had been announced."""
+        if self._handle is not None:
+            text = "reading the run was interrupted; run the cell again to see it"
+            self._show({"text/plain": text, "text/html": paragraph(text)})
+
     def replace(self, bundle: dict[str, Any]) -> None:
         """Show `bundle` in the line's place."""
         self._show(bundle)

@@ -77,7 +77,15 @@ def summary_rows(picture: RunPicture) -> list[tuple[str, str]]:
     if picture.wire:
         forward, backward = (picture.wire.get(f"{way}_bytes_per_token") for way in ("forward", "backward"))
         rows.append(("boundary bytes a token", f"{format_number(forward, 4)} forward, {format_number(backward, 4)} back"))
+    if delays := stage_delays(picture):
+        rows.append(("gradients late by stage", f"{', '.join(format_number(delay, 3) for delay in delays)} steps"))
     return rows
+
+
+def stage_delays(picture: RunPicture) -> list[float]:
+    """Return how many steps the gradients of each stage are late, on average over its workers; empty where none are."""
+    by_stage = [[worker.delay for worker in group if worker.delay is not None] for _, group in picture.grouped()]
+    return [sum(some) / len(some) for some in by_stage] if by_stage and all(by_stage) else []
 
 
 def worker_rows(picture: RunPicture) -> list[tuple[str, ...]]:

@@ -3,10 +3,11 @@
 Both engines drive the same `Worker`: what is proven in virtual time is the code that runs on the wire.
 """
 
+from pluralis_lab.spec import worker_name
 from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
 from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
 from pluralis_lab.worker.machine import Worker
-from pluralis_lab.worker.roster import Peer, worker_name
+from pluralis_lab.worker.roster import Peer
 
 __all__ = [
     "Compute",

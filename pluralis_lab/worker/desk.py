@@ -8,10 +8,10 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import Kind, sign_work
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
-from pluralis_lab.spec import RunSpec
+from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
 from pluralis_lab.worker.messages import Item, Message
-from pluralis_lab.worker.roster import Peer, Roster, worker_name
+from pluralis_lab.worker.roster import Peer, Roster
 from pluralis_lab.worker.round_state import RoundState
 
 State = Literal["starting", "joining", "syncing", "active", "serving"]

@@ -4,11 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 
-def worker_name(number: int) -> str:
-    """Return the name of the run's worker number `number` (stage-major order)."""
-    return f"worker-{number}"
-
-
 @dataclass(frozen=True)
 class Peer:
     """A worker as others know it.

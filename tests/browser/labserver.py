@@ -68,12 +68,19 @@ class LabServer:
                 env=self._environment(),
                 cwd=self.folder,
             )
+        try:
+            self._wait_for_an_answer(self.process)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait_for_an_answer(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_S
         while not self._answers():  # another process's port: there is nothing to wait on but asking
-            assert self.process.poll() is None, self.log[-3000:]
+            assert process.poll() is None, self.log[-3000:]
             assert time.monotonic() < deadline, f"no answer after {START_S:.0f} s; its log:\n{self.log[-3000:]}"
             time.sleep(0.05)
-        return self
 
     def stop(self) -> None:
         """End the server and its kernels, in order if it will."""

@@ -45,7 +45,7 @@ def test_everything_that_leads_to_a_run(lab: Callable[..., LabPage], two: tuple[
 
     # The status bar counts, and leads to the panel; the running sessions name the live run and open it.
     status = desk.locator(".plab-status")
-    assert "live run" in status.inner_text()
+    assert "1 live run" in status.inner_text()
     status.click()
     page.line(over.id).wait_for()
     page.done("running:show-panel")

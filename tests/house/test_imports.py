@@ -28,7 +28,10 @@ def test_importing_takes_less_than_three_tenths_of_a_second(module: str) -> None
     assert min(_cumulative_s(module) for _ in range(5)) < 0.3
 
 
-@pytest.mark.parametrize("module", ["pluralis_lab", "pluralis_lab.cli", "pluralis_lab.terminal", "pluralis_lab.doctor"])
+LIGHT = ("pluralis_lab", "pluralis_lab.cli", "pluralis_lab.terminal", "pluralis_lab.doctor", "pluralis_lab.launching")
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing_loads_no_heavy_library(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -35,6 +35,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.TopK: lambda home: pl.TopK(8),
     pl.SGD: lambda home: pl.SGD(),
     pl.Muon: lambda home: pl.Muon(),
+    pl.NAdam: lambda home: pl.NAdam(),
     pl.FullSync: lambda home: pl.FullSync(),
     pl.AdamW: lambda home: pl.AdamW(lr=1e-3),
     pl.policies.Work: lambda home: pl.policies.Work(),

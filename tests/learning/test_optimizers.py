@@ -6,7 +6,7 @@ import torch
 from pluralis_lab.errors import RunError, RunSpecError
 from pluralis_lab.learning.optimizers import build_optimizer, is_orthogonalised, learning_rate, slots
 from pluralis_lab.models.stage import build_stage
-from pluralis_lab.parts import SGD, AdamW, Muon
+from pluralis_lab.parts import SGD, AdamW, Muon, NAdam
 from pluralis_lab.spec import RunSpec
 
 
@@ -95,7 +95,7 @@ def test_the_rate_of_a_round_reaches_both_rules_of_muon(stages):
     assert all(not step.any() for step in step_once(module, optimizer).values())
 
 
-@pytest.mark.parametrize("description", [AdamW(), SGD(), SGD(momentum=0), Muon()], ids=repr)
+@pytest.mark.parametrize("description", [AdamW(), NAdam(), SGD(), SGD(momentum=0), Muon()], ids=repr)
 def test_what_an_optimizer_keeps_is_what_a_snapshot_is_checked_for(stages, description):
     for module in stages:
         optimizer = build_optimizer(module, description)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pluralis_lab.worker.roster import Peer, Roster, pick, worker_name
+from pluralis_lab.spec import worker_name
+from pluralis_lab.worker.roster import Peer, Roster, pick
 
 
 def peers(slots, stage=1):

@@ -32,6 +32,7 @@ class WorkerPicture(TypedDict):
     deaths: int
     parameters: int | None
     round: int | None
+    delay: float | None
     tokens: float | None
     work_flops: float | None
     share: float | None

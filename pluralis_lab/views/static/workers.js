@@ -45,6 +45,8 @@ export function workerRow() {
       setText(agreementText, run.replicas > 1 ? fixed(worker.agreement.y.at(-1), 2) : "–");
       setText(cells[5], worker.state === "dead" ? "–" : si(worker.bytes_per_s, "B/s"));
       setText(cells[6], worker.round === null ? "–" : String(worker.round));
+      const delay = worker.delay ?? null;
+      setAttributes(cells[6], { title: delay === null ? null : `gradients ${fixed(delay, 1)} steps late` });
     },
   };
 }

@@ -75,6 +75,8 @@ export interface WorkerPicture {
   deaths: number;
   parameters: number | null;
   round: number | null;
+  /** Steps that its gradients are late; null under the synchronous schedule, absent in records of older versions. */
+  delay?: number | null;
   tokens: number | null;
   work_flops: number | null;
   share: number;

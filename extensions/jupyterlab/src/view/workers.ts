@@ -1,7 +1,7 @@
 /** The Workers pane: every worker by stage, its machine and its log. */
 
 import type { RunPicture } from '../api/types';
-import { duration, el, NOT_KNOWN, percent, setAttributes, setText, si } from './core';
+import { duration, el, fixed, NOT_KNOWN, percent, setAttributes, setText, si } from './core';
 import { tonesOf } from './contributionsmodel';
 import { LogTail } from './logtail';
 import type { Pane, PaneContext, PaneKind } from './pane';
@@ -38,11 +38,12 @@ const TRACKS: Record<ColumnId, string> = {
   sending: '74px',
   sent: '64px',
   round: '48px',
+  delay: '52px',
   seen: '70px',
   deaths: '46px'
 };
 
-const NUMBERS = new Set<ColumnId>(['memory', 'gpuMemory', 'speed', 'sending', 'sent', 'round', 'seen', 'deaths']);
+const NUMBERS = new Set<ColumnId>(['memory', 'gpuMemory', 'speed', 'sending', 'sent', 'round', 'delay', 'seen', 'deaths']);
 
 interface Shown {
   picture: RunPicture;
@@ -243,6 +244,8 @@ class WorkersPane implements Pane {
         return trans.__('Sent');
       case 'round':
         return trans.__('Round');
+      case 'delay':
+        return trans.__('Delay');
       case 'seen':
         return trans.__('Last seen');
       case 'deaths':
@@ -267,6 +270,8 @@ class WorkersPane implements Pane {
         return trans.__('Bytes a second to other workers in the last round');
       case 'sent':
         return trans.__('Bytes to other workers since the run began');
+      case 'delay':
+        return trans.__('Steps between the weights a gradient is computed with and those it is applied to');
       case 'seen':
         return trans.__('Time since the worker’s last event');
       default:
@@ -393,6 +398,8 @@ class WorkersPane implements Pane {
         return plain(column, row => si(row.worker.bytes_out, 'B'));
       case 'round':
         return plain(column, row => (row.worker.round === null ? NOT_KNOWN : String(row.worker.round)));
+      case 'delay':
+        return plain(column, row => fixed(row.worker.delay, 1));
       case 'seen':
         return plain(column, row => {
           const silent_s = row.worker.silent_s ?? null;

@@ -17,6 +17,7 @@ export type ColumnId =
   | 'sending'
   | 'sent'
   | 'round'
+  | 'delay'
   | 'seen'
   | 'deaths';
 
@@ -81,6 +82,9 @@ export function columnsOf(picture: RunPicture): ColumnId[] {
     columns.push('sent');
   }
   columns.push('round');
+  if (some(worker => known(worker.delay))) {
+    columns.push('delay');
+  }
   if (some(worker => known(worker.silent_s))) {
     columns.push('seen');
   }
@@ -185,6 +189,8 @@ export function sortValue(row: WorkerRow, column: ColumnId): number | string | n
       return worker.bytes_out;
     case 'round':
       return worker.round;
+    case 'delay':
+      return worker.delay ?? null;
     case 'seen':
       return worker.silent_s ?? null;
     case 'deaths':

@@ -318,8 +318,11 @@ describe('the workers', () => {
     const columns = columnsOf(picture);
     expect(columns).not.toContain('gpu');
     expect(columns).not.toContain('deaths');
+    expect(columns).not.toContain('delay');
     picture.workers[0].gpu_percent = 40;
     picture.workers[0].deaths = 1;
+    picture.workers[0].delay = 0;
+    expect(columnsOf(picture)).toContain('delay');
     expect(columnsOf(picture)).toContain('gpu');
     expect(columnsOf(picture)).toContain('deaths');
   });

@@ -1,0 +1,30 @@
+"""`schedule="async"` with real processes: it learns, a worker is killed on the way, and the evidence holds."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pluralis_lab as pl
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, small_spec
+
+
+def test_an_asynchronous_run_survives_a_kill_and_its_evidence_holds(home: Path) -> None:
+    run = pl.launch(
+        small_spec(schedule="async", optimizer=pl.NAdam(lr=4e-3), steps=60, eval_every=30), account="lab-a", participants=PEOPLE
+    )
+    family = descendants_of(run)
+    run.wait(round=20, timeout_s=60)
+    run.kill("worker-2")
+    run.wait(timeout_s=120)
+    losses, workers = run.metrics()["loss"].dropna(), run.workers().set_index("worker")
+    assert list(losses.index) == list(range(60))
+    assert losses.iloc[-5:].mean() < losses.iloc[0] - 1.5
+    assert workers["deaths"].sum() == workers["deaths"]["worker-2"] == 1
+    assert set(workers["state"]) == {"serving"}
+    assert workers["delay"]["worker-0"] > workers["delay"]["worker-3"] >= 0
+    report = run.audit()
+    assert report.ok, str(report)
+    for event in run.events("epoch"):
+        assert sum(Fraction(share) for share in event.body["shares"].values()) == 1
+    assert "gradients late by stage" in str(run)
+    run.stop()
+    assert_all_gone(family, within_s=5)

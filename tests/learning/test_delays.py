@@ -1,0 +1,105 @@
+"""What late gradients change: NAdam's discounted gradient, the rules without stashing, and the copies of the weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pluralis_lab.learning.compute import _looked_at_anew
+from pluralis_lab.learning.delays import delay_factor, expected_delay, stage_rule
+from pluralis_lab.learning.nesterov_adam import NesterovAdam
+from pluralis_lab.learning.stash import WeightStash
+from pluralis_lab.parts import GPT, AdamW, NAdam
+from pluralis_lab.spec import RunSpec
+
+
+def late_spec(**changes: object) -> RunSpec:
+    fields = {"model": GPT(n_layer=8), "stages": 8, "schedule": "async", "batch_size": 8, "micro_batches": 1, "steps": 800}
+    return RunSpec(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("discounted", [True, False])
+def test_nadam_is_its_formula(discounted: bool) -> None:
+    rule = NAdam(lr=0.1, beta1=0.9, beta2=0.5, eps=1e-3, weight_decay=0.2, discounted=discounted)
+    weight = nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = NesterovAdam([weight], rule)
+    expected, m, v = 2.0, 0.0, 0.0
+    for t, g in enumerate([0.3, -1.0, 0.7], start=1):
+        weight.grad = torch.tensor([g], dtype=torch.float64)
+        optimizer.step()
+        m, v = 0.9 * m + 0.1 * g, 0.5 * v + 0.5 * g * g
+        own = 0.1 * g / (1 - 0.9**t) if discounted else g
+        direction = own + 0.9 * m / (1 - 0.9 ** (t + 1))
+        expected = expected * (1 - 0.1 * 0.2) - 0.1 * direction / (math.sqrt(v / (1 - 0.5**t)) + 1e-3)
+        assert weight.item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_nadam_is_torchs_when_its_momentum_is_constant() -> None:
+    rule = NAdam(lr=0.01, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1)
+    torch.manual_seed(0)
+    start = torch.randn(5, 3, dtype=torch.float64)
+    own, other = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    # A huge decay makes torch's growing momentum the constant one from the first step on.
+    peer = torch.optim.NAdam(
+        [other], lr=0.01, betas=(0.9, 0.99), eps=1e-8, weight_decay=0.1, momentum_decay=1e6, decoupled_weight_decay=True
+    )
+    ours = NesterovAdam([own], rule)
+    for _ in range(5):
+        own.grad = torch.randn(5, 3, dtype=torch.float64)
+        other.grad = own.grad.clone()
+        ours.step()
+        peer.step()
+    assert torch.allclose(own, other, atol=1e-9)
+
+
+def test_expected_delays_are_the_formulas() -> None:
+    assert [expected_delay(late_spec(), stage) for stage in range(8)] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert [expected_delay(late_spec(micro_batches=4), stage) for stage in range(8)] == [1, 1, 1, 1, 0, 0, 0, 0]
+    assert expected_delay(late_spec(schedule="sync"), 0) == 0
+
+
+def test_only_without_stashing_is_a_late_stages_rule_another_one() -> None:
+    stashing, without = late_spec(optimizer=NAdam()), late_spec(optimizer=NAdam(), stashing=False)
+    assert all(stage_rule(stashing, stage) == stashing.optimizer for stage in range(8))
+    assert [stage_rule(without, stage).beta1 for stage in (0, 7)] == pytest.approx([0.9 + 0.09 * 7 / 8, 0.9])
+    assert stage_rule(late_spec(optimizer=AdamW(), stashing=False), 0) == AdamW()
+    assert delay_factor(stashing, 0, 0) == 1.0
+    assert delay_factor(without, 0, 0) == pytest.approx(1 / 7)
+    assert delay_factor(without, 7, 0) == 1.0
+    assert delay_factor(without, 0, 50) == pytest.approx(7**-0.5)
+    assert delay_factor(without, 0, 100) == delay_factor(without, 0, 799) == 1.0
+
+
+def test_what_is_looked_at_anew_is_the_weight_as_it_is_by_then() -> None:
+    weight = nn.Parameter(torch.eye(3, dtype=torch.float64))
+    x = torch.ones(1, 3, dtype=torch.float64, requires_grad=True)
+    with _looked_at_anew():
+        out = (x @ weight).tanh().sum()
+    with torch.no_grad():
+        weight.mul_(5.0)
+    through_input, through_weight = torch.autograd.grad(out, [x, weight])
+    slope = 1 - math.tanh(1.0) ** 2  # of what went forward, at the old weight
+    assert through_input.tolist() == [[pytest.approx(5 * slope)] * 3]
+    assert through_weight.tolist() == [[pytest.approx(slope)] * 3] * 3
+
+
+def test_a_copy_is_the_weights_it_was_taken_at_and_is_used_again() -> None:
+    master = nn.Linear(2, 2)
+    stash = WeightStash(master)  # type: ignore[arg-type]
+    first = stash.take()
+    before = [weight.clone() for weight in first.weights]
+    assert stash.take() is first
+    with torch.no_grad():
+        master.weight.add_(1.0)
+    stash.forget_newest()
+    second = stash.take()
+    assert second is not first
+    assert torch.equal(second.weights[0], master.weight)
+    assert all(torch.equal(now, then) for now, then in zip(first.weights, before, strict=True))
+    stash.give_back(first)
+    stash.give_back(first)
+    stash.forget_newest()
+    assert stash.take() is first
+    assert torch.equal(first.weights[0], master.weight)
+    assert stash.num_copies == 2
