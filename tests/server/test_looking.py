@@ -1,6 +1,5 @@
 """What is shown of runs: rows, facts, events, logs, receipts, and what is said of damaged ones."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ async def test_a_row_follows_the_run_and_a_removed_run_leaves(api: Api, going: R
 async def test_facts_hold_the_spec_and_the_disk_use(api: Api, finished: RunDirectory) -> None:
     (finished.worker_folder("worker-0") / "checkpoint-1.safetensors").write_bytes(b"x" * 10_000)
     facts = (await api.get(f"runs/{RUN}"))[1]
-    assert facts["spec"] == json.loads(finished.spec.to_json())
+    assert facts["spec"] == finished.spec.model_dump(mode="json")
     disk = facts["disk"]
     assert disk["checkpoints"] >= 10_000
     assert disk["events"] > 0
