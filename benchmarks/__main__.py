@@ -1,30 +1,57 @@
-"""Runs one benchmark or all of them; ends with 1 when a target is missed."""
+"""Runs one benchmark or all of them; ends with 1 when a target is missed.
+
+What was measured is kept in build/benchmarks. ``all`` writes the README's table, too, and ``table`` writes it from what is kept.
+"""
 
 import argparse
 import importlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+from benchmarks.readme_table import keep, kept, write_table
 from benchmarks.result import Result, table
 
-NOT_BENCHMARKS = {"__init__", "__main__", "result", "recorded_run", "viewers", "engine_run"}
+NOT_BENCHMARKS = {"__init__", "__main__", "result", "readme_table", "recorded_run", "viewers", "engine_run"}
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 
 def main() -> int:
-    """Run what was asked for; each benchmark is a module with ``run(quick: bool) -> list[Result]``."""
+    """Run what was asked for; each benchmark is a module with ``run(quick: bool) -> list[Result]``, its headline first."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("name", choices=[*NAMES, "all"])
-    parser.add_argument("--json", action="store_true", help="print a JSON list, one object a figure")
+    parser.add_argument("name", choices=[*NAMES, "all", "table"])
+    parser.add_argument("--json", action="store_true", help="print a JSON object; with `all` a list of them")
     parser.add_argument("--quick", action="store_true", help="a smaller case, to see whether all works")
     arguments = parser.parse_args()
-    results: list[Result] = []
+    if arguments.name == "table":
+        write_table(kept(NAMES))
+        return 0
+    by_name: dict[str, list[Result]] = {}
     for name in NAMES if arguments.name == "all" else [arguments.name]:
         print(f"== {name}", file=sys.stderr)
-        results += importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
-    print(json.dumps([one.to_json() for one in results], indent=1) if arguments.json else table(results))
+        by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+        if not arguments.quick:
+            keep(name, by_name[name])
+    results = [one for some in by_name.values() for one in some]
+    if arguments.json:
+        objects = [as_object(name, some) for name, some in by_name.items()]
+        print(json.dumps(objects if arguments.name == "all" else objects[0], indent=1))
+    else:
+        print(table(results))
+    if arguments.name == "all" and not arguments.quick:
+        write_table(kept(NAMES))
     return 0 if all(one.ok for one in results) else 1
+
+
+def as_object(name: str, results: list[Result]) -> dict[str, Any]:
+    """Return one benchmark as one object: its headline figure, whether all of its targets are met, and every figure."""
+    return {
+        **results[0].to_json(),
+        "name": name,
+        "ok": all(one.ok for one in results),
+        "figures": [one.to_json() for one in results],
+    }
 
 
 if __name__ == "__main__":

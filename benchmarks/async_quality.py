@@ -16,7 +16,7 @@ import pluralis_lab as pl
 from benchmarks.engine_run import temporary_home
 from benchmarks.result import Result
 
-STAGES, UPDATES, QUICK_UPDATES = 8, 1000, 60
+STAGES, UPDATES, QUICK_UPDATES = 8, 600, 60
 AT_ONCE = 2
 
 
@@ -32,11 +32,11 @@ class Arm:
 
 
 ARMS = (
-    Arm("sync AdamW", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.AdamW(lr=lr), is_async=False),
+    Arm("sync AdamW", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.AdamW(lr=lr), is_async=False),
     Arm("async AdamW", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.AdamW(lr=lr)),
     Arm("async NAdam, corrected", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.NAdam(lr=lr)),
     Arm("async NAdam, not discounted", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.NAdam(lr=lr, discounted=False)),
-    Arm("sync AdamW, 4 micro-batches an update", (4e-3, 8e-3, 16e-3, 32e-3), lambda lr: pl.AdamW(lr=lr), False, 4),
+    Arm("sync AdamW, 4 micro-batches an update", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.AdamW(lr=lr), False, 4),
 )
 
 

@@ -154,13 +154,14 @@ class NAdam(Part):
     """Adam with Nesterov's look-ahead and decoupled weight decay, linear warm-up, then a constant rate.
 
     With ``beta1=0.99`` it corrects the delays of ``schedule="async"`` (arXiv 2505.01099): the gradient's own part of a step is
-    scaled by 1 - γ, so that a late gradient steers and does not push.
+    scaled by 1 - γ, so that a late gradient steers and does not push. γ rises from half of beta1 to beta1 over thousands of
+    rounds, as Dozat's rule has it.
     """
 
     kind: Literal["nadam"] = "nadam"
     lr: float = Field(2e-3, gt=0, le=10, description="learning rate after the warm-up")
-    beta1: float = Field(0.99, ge=0, lt=1, description="decay γ of the first moment; 0.99 against delays")
-    beta2: float = Field(0.95, ge=0, lt=1, description="decay of the second moment")
+    beta1: float = Field(0.99, ge=0, lt=1, description="decay of the first moment, and what γ rises to; 0.99 against delays")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay a step, times lr")
     warmup: int = Field(10, ge=0, description="rounds over which the rate rises linearly")

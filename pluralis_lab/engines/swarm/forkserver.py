@@ -27,9 +27,8 @@ def main(descriptor: int, supervisor: int) -> None:
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
 
     torch.set_num_threads(1)
-    torch.optim.AdamW(
-        [torch.nn.Parameter(torch.zeros(1))]
-    )  # the first optimizer loads 800 modules, better here than in each worker
+    # The first optimizer loads 800 modules: better here than in each worker.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     keccak(b"")
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)

@@ -14,10 +14,10 @@ export type ColumnId =
   | 'gpuMemory'
   | 'share'
   | 'speed'
+  | 'delay'
   | 'sending'
   | 'sent'
   | 'round'
-  | 'delay'
   | 'seen'
   | 'deaths';
 
@@ -75,6 +75,9 @@ export function columnsOf(picture: RunPicture): ColumnId[] {
   if (some(worker => known(worker.tokens))) {
     columns.push('speed');
   }
+  if (some(worker => known(worker.delay))) {
+    columns.push('delay');
+  }
   if (some(worker => known(worker.bytes_per_s))) {
     columns.push('sending');
   }
@@ -82,9 +85,6 @@ export function columnsOf(picture: RunPicture): ColumnId[] {
     columns.push('sent');
   }
   columns.push('round');
-  if (some(worker => known(worker.delay))) {
-    columns.push('delay');
-  }
   if (some(worker => known(worker.silent_s))) {
     columns.push('seen');
   }

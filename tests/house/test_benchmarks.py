@@ -1,0 +1,69 @@
+"""What a benchmark says: targets in both directions, one object, and the README's table."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES, as_object
+from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
+from benchmarks.result import Result
+
+FAST = Result("start.first_step", "s", 6.0, 4.0, 5, peer=20.0, peer_name="theirs", note="cold | warm")
+SLOW = Result("single.share", "", 0.95, 0.9, 3, at_least=True)
+SHOWN = Result("single.tokens", "tokens/s", None, 100.0, 3, peer=80.0, peer_name="a loop", at_least=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_module_here_is_a_benchmark_that_can_be_run(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}")
+    assert list(inspect.signature(module.run).parameters) == ["quick"]
+    assert module.__doc__
+
+
+def test_a_target_is_the_most_or_the_least_and_the_ratio_says_how_much_better_ours_is() -> None:
+    assert FAST.ok
+    assert FAST.ratio == 5.0
+    assert not SLOW.ok
+    assert SLOW.ratio is None
+    assert SHOWN.ok
+    assert SHOWN.ratio == 1.25
+
+
+def test_a_benchmark_is_one_object_with_its_headline_and_all_its_figures() -> None:
+    told = as_object("single", [SLOW, SHOWN])
+    assert {"name", "target", "measured", "peer", "ratio", "repeats", "machine", "ok"} <= told.keys()
+    assert (told["name"], told["measured"], told["ok"]) == ("single", 0.9, False)
+    assert [figure["name"] for figure in told["figures"]] == ["single.share", "single.tokens"]
+
+
+def test_the_table_goes_between_the_marks_and_says_what_was_missed(tmp_path: Path) -> None:
+    file = tmp_path / "README.md"
+    file.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    write_table([FAST, SLOW, SHOWN, Result("x.loss", "nats", None, 1.0, 1)], file)
+    text = file.read_text()
+    assert text.startswith(f"before\n{BEGIN}| figure |")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert ">= 0.95, missed" in text
+    assert "cold \\| warm" in text
+    assert "x.loss" not in text
+    file.write_text("no marks")
+    with pytest.raises(ValueError, match="no marks"):
+        write_table([FAST], file)
+
+
+def test_what_was_measured_is_kept_until_it_is_measured_again(tmp_path: Path) -> None:
+    keep("single", [SLOW], tmp_path / "new")
+    keep("single", [SLOW, SHOWN], tmp_path / "new")
+    keep("start", [FAST], tmp_path / "new")
+    assert kept(["start", "single", "never_run"], tmp_path / "new") == [FAST, SLOW, SHOWN]
+
+
+def test_the_readme_has_the_marks_and_a_table_of_benchmarks_that_exist() -> None:
+    table = README.read_text().partition(BEGIN)[2].partition(END)[0]
+    named = {line.split("`")[1].partition(".")[0] for line in table.splitlines() if line.startswith("| `")}
+    assert named
+    assert named <= set(NAMES)
+    assert markdown([]).startswith("| figure |")
