@@ -40,12 +40,12 @@ def test_a_benchmark_is_one_object_with_its_headline_and_all_its_figures() -> No
 
 def test_the_table_goes_between_the_marks_and_says_what_was_missed(tmp_path: Path) -> None:
     file = tmp_path / "README.md"
-    file.write_text(f"before\n{BEGIN}old\n{END}\nafter\n")
+    file.write_text(f"before\n{BEGIN}an earlier table\n{END}\nafter\n")
     write_table([FAST, SLOW, SHOWN, Result("x.loss", "nats", None, 1.0, 1)], file)
     text = file.read_text()
     assert text.startswith(f"before\n{BEGIN}| figure |")
     assert text.endswith(f"{END}\nafter\n")
-    assert "old" not in text
+    assert "an earlier table" not in text
     assert ">= 0.95, missed" in text
     assert "cold \\| warm" in text
     assert "x.loss" not in text

@@ -20,7 +20,8 @@ def test_an_asynchronous_run_survives_a_kill_and_its_evidence_holds(home: Path) 
     assert losses.iloc[-5:].mean() < losses.iloc[0] - 1.5
     assert workers["deaths"].sum() == workers["deaths"]["worker-2"] == 1
     assert set(workers["state"]) == {"serving"}
-    assert workers["delay"]["worker-0"] > workers["delay"]["worker-3"] >= 0
+    assert workers["delay"]["worker-0"] > 0
+    assert workers["delay"].between(0, run.spec.window).all()
     report = run.audit()
     assert report.ok, str(report)
     for event in run.events("epoch"):
