@@ -64,6 +64,10 @@ class Desk:
         state = self.rounds.get(round_)
         return round_ < self.round or (state is not None and state.applying is not None)
 
+    def is_over(self, round_: int) -> bool:
+        """Whether no stage can be in `round_` any more: none is further behind the others than a head may claim ahead."""
+        return round_ < self.round - self.spec.window - 1
+
     def of_past(self, round_: int) -> RoundState:
         """Return the state of a round whose step is made; one that was dropped is there again until the stage before is done."""
         if round_ not in self.rounds:
@@ -135,4 +139,4 @@ class Desk:
             and (self.is_head or state.previous_committed)
             and (self.is_tail or state.next_committed)
             and mates <= state.peers_committed
-        )
+        ) or (self.spec.is_async and self.is_over(state.round))

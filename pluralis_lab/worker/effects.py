@@ -17,7 +17,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Compute:
-    """Run `task`, one at a time in order, and hand back `Computed`."""
+    """Run `task` and hand back `Computed`: one at a time, and in order but for what the schedule puts last (`TaskQueue`)."""
 
     task: Task
 

@@ -48,7 +48,7 @@ class Flow:
         """Compute it, or, if that is done or under way, remember who else waits for the gradient."""
         desk, index = self.desk, message.index
         is_past = desk.is_past(message.round)
-        if is_past and not desk.spec.is_async:
+        if is_past and (not desk.spec.is_async or desk.is_over(message.round)):
             # The sender missed that this stage makes the step: nobody needs its gradient.
             desk.send(source, Committed(message.round, ()))
             return

@@ -14,6 +14,8 @@ from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.links import Links
 from pluralis_lab.parts import Dense, NAdam
 from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker import Received, Send
+from pluralis_lab.worker.messages import Activation, Committed
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 FAST = Links("100gbit", 0)
@@ -212,3 +214,23 @@ def assert_goes_on(seen: Observed, whole: Observed, what: object) -> None:
     assert not [reason for reason in reasons if reason.startswith("expelled")], f"{what}: {reasons}"
     last = max(whole.losses)
     assert seen.losses[last] == pytest.approx(whole.losses[last], rel=0.1), f"{what}: another model"
+
+
+def test_an_old_round_is_not_computed_again_for_a_stage_that_is_done_with_it(text: Corpus) -> None:
+    spec = async_spec(text, replicas=1, in_flight=4)
+    kept: list[tuple[VirtualSwarm, Activation]] = []
+
+    def keep_first(swarm: VirtualSwarm) -> None:
+        state = swarm.seats["worker-0"].machine.desk.rounds.get(0)
+        if not kept and state is not None and 0 in state.sent:
+            kept.append((swarm, state.sent[0]))
+
+    seen = run_virtual(spec, text, on_event=keep_first)
+    (_, first), swarm = kept[0], seen.swarm
+    assert swarm is not None
+    machine = swarm.seats["worker-1"].machine
+    before = len(machine.desk.rounds)
+    effects = machine.handle(Received("worker-0", first))
+    assert [type(effect) for effect in effects] == [Send]
+    assert isinstance(effects[0].message, Committed)
+    assert len(machine.desk.rounds) == before
