@@ -18,6 +18,8 @@ _PUBLIC = {
     "Int8": "parts",
     "TopK": "parts",
     "FullSync": "parts",
+    "DiLoCo": "parts",
+    "SliceSync": "parts",
     "AdamW": "parts",
     "NAdam": "parts",
     "SGD": "parts",
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
-    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, FullSync, Int8, Muon, NAdam, Subspace, TopK
+    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, DiLoCo, FullSync, Int8, Muon, NAdam, SliceSync, Subspace, TopK
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
@@ -53,6 +55,7 @@ __all__ = [
     "AdamW",
     "Chain",
     "Dense",
+    "DiLoCo",
     "FullSync",
     "Int8",
     "Links",
@@ -61,6 +64,7 @@ __all__ = [
     "PluralisError",
     "Run",
     "RunSpec",
+    "SliceSync",
     "Subspace",
     "Token",
     "TopK",

@@ -132,10 +132,42 @@ class TopK(Part):
     count: int = Field(8, ge=1, description="numbers a token that are sent; at most the width, and 4 bytes each")
 
 
+_PAYLOAD = 'number format of what replicas send each other: "same" as spec.dtype, "bfloat16", or "int8" (a byte, scaled a block)'
+
+
 class FullSync(Part):
     """Replicas average their gradients every round and wait for it: that is its meaning."""
 
     kind: Literal["full"] = "full"
+    payload: Literal["same", "bfloat16", "int8"] = Field("same", description=_PAYLOAD)
+
+
+class DiLoCo(Part):
+    """Replicas train on their own and average how far they came, with an outer Nesterov step (arXiv 2311.08105).
+
+    With ``overlap=True`` the exchange runs beside the next rounds and the outer step is applied late, as a delta, so that steps
+    made meanwhile are kept. How late adapts to the rounds that the exchange before took.
+    """
+
+    kind: Literal["diloco"] = "diloco"
+    inner_steps: int = Field(20, ge=1, description="rounds between two exchanges")
+    outer_lr: float = Field(0.7, gt=0, le=2, description="rate of the outer step on the averaged displacement")
+    outer_momentum: float = Field(0.9, ge=0, lt=1, description="decay of the outer Nesterov velocity")
+    overlap: bool = Field(True, description="go on training during an exchange; False waits for it, as the paper does")
+    payload: Literal["same", "bfloat16", "int8"] = Field("same", description=_PAYLOAD)
+
+
+class SliceSync(Part):
+    """Replicas train on their own and average a rotating slice of the weights beside it (SPARTA; arXiv 2601.22442).
+
+    The average is applied as a delta, so that steps made meanwhile are kept: ``w += average - snapshot``. After the last round
+    all weights are averaged once, so that there is one model.
+    """
+
+    kind: Literal["slice"] = "slice"
+    fraction: float = Field(0.05, gt=0, le=1, description="share of the weights that a slice holds, drawn once from the seed")
+    every: int = Field(20, ge=1, description="rounds between two slices")
+    payload: Literal["same", "bfloat16", "int8"] = Field("same", description=_PAYLOAD)
 
 
 class AdamW(Part):
@@ -204,12 +236,12 @@ class Mean(Part):
     kind: Literal["mean"] = "mean"
 
 
-_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "nadam", "sgd", "muon")
+_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "nadam", "sgd", "muon", "full", "diloco", "slice")
 """Kinds: pydantic names the chosen one in a fault's place."""
 
 Model = Annotated[GPT | MLP, Field(discriminator="kind")]
 Boundary = Annotated[Subspace | Dense | Int8 | TopK, Field(discriminator="kind")]
-Sync = FullSync
+Sync = Annotated[FullSync | DiLoCo | SliceSync, Field(discriminator="kind")]
 Optimizer = Annotated[AdamW | NAdam | SGD | Muon, Field(discriminator="kind")]
 Policy = Work
 Aggregator = Mean

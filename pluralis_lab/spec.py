@@ -19,11 +19,13 @@ from pluralis_lab.parts import (
     Aggregator,
     Boundary,
     Dense,
+    DiLoCo,
     FullSync,
     Mean,
     Model,
     Optimizer,
     Policy,
+    SliceSync,
     Subspace,
     Sync,
     TopK,
@@ -143,7 +145,10 @@ class RunSpec(BaseModel):
     def to_json(self) -> bytes:
         """Return the canonical JSON form. What came into the format later is in it only where it is not the default."""
         later = {name for name in ADDED_LATER if getattr(self, name) == type(self).model_fields[name].default}
-        return canonical_json(self.model_dump(mode="json", exclude=later))
+        fields = self.model_dump(mode="json", exclude=later)
+        if isinstance(self.sync, FullSync) and self.sync.payload == "same":
+            del fields["sync"]["payload"]
+        return canonical_json(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "RunSpec":
@@ -220,6 +225,13 @@ class RunSpec(BaseModel):
         As many as a head's micro-batches under way can be spread over, and one for the exchange between replicas.
         """
         return -(-self.max_in_flight // self.micro_batches) + 1 if self.is_async else 0
+
+    @property
+    def sync_every(self) -> int | None:
+        """Rounds between two exchanges of a rule that trains locally in between; None where every round is exchanged."""
+        if isinstance(self.sync, DiLoCo):
+            return self.sync.inner_steps
+        return self.sync.every if isinstance(self.sync, SliceSync) else None
 
     @property
     def num_epochs(self) -> int:

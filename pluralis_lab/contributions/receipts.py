@@ -14,6 +14,9 @@ from pluralis_lab.contributions.keys import HotKey, recover
 from pluralis_lab.errors import EvidenceError
 
 Kind = Literal["forward", "backward", "contribution"]
+ItemKind = Literal["forward", "backward", "contribution", "local_step"]
+"""What a worker signs itself. A "local_step" only tells the replicas what it will step with: nobody receipts it."""
+
 KINDS: tuple[Kind, ...] = ("forward", "backward", "contribution")
 
 _HEX64 = re.compile(r"[0-9a-f]{64}")
@@ -34,7 +37,7 @@ class WorkItem:
     signature : the worker's, over keccak256 of `message`
     """
 
-    kind: Kind
+    kind: ItemKind
     run: str
     round: int
     stage: int
@@ -177,7 +180,7 @@ def sign_work(
     key: HotKey,
     run: str,
     round: int,
-    kind: Kind,
+    kind: ItemKind,
     stage: int,
     worker: str,
     indices: Sequence[int],
@@ -194,7 +197,7 @@ def sign_work(
     return _parse_item(item, "item", kind, run, round, stage, worker).to_dict()
 
 
-def verify_work(item: object, address: str, run: str, round: int, kind: Kind, stage: int, worker: str) -> WorkItem:
+def verify_work(item: object, address: str, run: str, round: int, kind: ItemKind, stage: int, worker: str) -> WorkItem:
     """Return the parsed item when `address`, the worker's authorised key, signed it; what a receiver checks first.
 
     Raises EvidenceError when it is malformed or signed by another key.
@@ -286,7 +289,7 @@ def _work_message(
     )
 
 
-def _parse_item(item: object, where: str, kind: Kind, run: str, round: int, stage: int, worker: str) -> WorkItem:
+def _parse_item(item: object, where: str, kind: ItemKind, run: str, round: int, stage: int, worker: str) -> WorkItem:
     fields = object_fields(item, _ITEM_FIELDS, where)
     indices = fields["indices"]
     if not isinstance(indices, list) or not indices:

@@ -21,7 +21,7 @@ SignEpoch = Callable[[str, dict[str, Any]], str]
 class _Books:
     """What is known of the workers' progress, for closing epochs."""
 
-    last_round: dict[str, int] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
     since: dict[str, int] = field(default_factory=dict)
     digests: dict[int, dict[int, dict[str, str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(dict)))
     wire: dict[int, dict[str, int]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
@@ -51,6 +51,7 @@ class Recorder:
         self._validations_seen = {event.round for event in run.events(kinds=["validation"])}
         self._last_round_at: float | None = None
         self._is_stalled = False
+        self._kept: set[str] = set()
         self._tell_untold(closes)
 
     def close(self) -> None:
@@ -66,6 +67,7 @@ class Recorder:
         for epoch, lines in kept.items():
             if some := [line for line in lines if line["body"]["round"] < version]:
                 self.run.evidence.append_statements(epoch, some)
+                self._kept |= {line["signature"] for line in some}
         # An epoch can have ended without being closed yet: its digests come from the record, its rounds are not computed again.
         for event in self.run.events(kinds=["worker.round"]):
             digest, round_ = event.body.get("state_digest"), event.round
@@ -105,6 +107,8 @@ class Recorder:
                 self.events.append("validation", worker, body["round"], {"loss": body["loss"], "tokens": body["tokens"]}, time=at)
         elif kind == "work":
             self._work(worker, at, body)
+        elif kind == "exchange":
+            self.events.append("exchange", worker, body["round"], {k: v for k, v in body.items() if k != "round"}, time=at)
         elif kind == "statements":
             self._statements(body["statements"])
         elif kind == "reroute":
@@ -119,13 +123,13 @@ class Recorder:
         return self.next_epoch >= self.spec.num_epochs and self.spec.steps in self._validations_seen
 
     def epochs_to_close(self) -> list[int]:
-        """Return the epochs whose last round every live worker has finished, oldest first."""
+        """Return the epochs whose last round every live worker has finished and whose receipts it has written, oldest first."""
         due = []
         for epoch in range(self.next_epoch, self.spec.num_epochs):
             last = self._last_round_of(epoch)
             workers = [name for name in self._live if self._books.since.get(name, 0) <= last]
             has_all_stages = len(self._books.digests[epoch]) == self.spec.stages
-            if not has_all_stages or any(self._books.last_round.get(name, -1) < last for name in workers):
+            if not has_all_stages or any(self._books.settled.get(name, 0) <= last for name in workers):
                 break
             due.append(epoch)
         return due
@@ -216,7 +220,7 @@ class Recorder:
 
     def _work(self, worker: str, at: float, body: dict[str, Any]) -> None:
         round_, digest = body["round"], body["state_digest"]
-        self._books.last_round[worker] = round_
+        self._books.settled[worker] = body.get("settled", round_ + 1)
         if digest is not None:
             self._books.digests[round_ // self.spec.epoch_rounds][self._seats[worker]["stage"]][worker] = digest
         for link in body["links"].values():
@@ -229,7 +233,9 @@ class Recorder:
         """Keep statements in their epoch's file; one for an epoch that is closed already came too late to count."""
         by_epoch: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for line in lines:
-            by_epoch[line["body"]["epoch"]].append(line)
+            # An exchange that was under way when the run stopped is receipted anew: the same words, the same signature.
+            if line["signature"] not in self._kept:
+                by_epoch[line["body"]["epoch"]].append(line)
         for epoch, some in by_epoch.items():
             if epoch >= self.next_epoch:
                 self.run.evidence.append_statements(epoch, some)

@@ -1,20 +1,22 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from pluralis_lab.contributions.agreement import measure
+from pluralis_lab.contributions.agreement import gradient_norm, measure
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
 from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.delays import delay_factor, stage_rule
+from pluralis_lab.learning.flat_format import FlatFormat
+from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
 from pluralis_lab.learning.stash import StashedStage, WeightStash
@@ -86,6 +88,10 @@ class StageCompute:
         self.parameters = list(self.module.parameters())
         self.version = 0
         self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
+        self.format = FlatFormat(spec.sync.payload, self.dtype)
+        self.format.self_test()
+        self.local_sync = None if spec.sync_every is None else LocalSync(spec, stage, self.parameters)
+        self._displaced_at = -1
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._sums: dict[int, _Sum] = {}
         self._held: dict[str, Tensor] = {}
@@ -97,6 +103,10 @@ class StageCompute:
             tasks.Collect: self._collect,
             tasks.Inspect: self._inspect,
             tasks.Apply: self._apply,
+            tasks.LocalStep: self._local_step,
+            tasks.Displace: self._displace,
+            tasks.Measure: self._measure,
+            tasks.Merge: self._merge,
             tasks.Evaluate: self._evaluate,
             tasks.Snapshot: self._snapshot,
             tasks.Restore: self._restore,
@@ -186,9 +196,15 @@ class StageCompute:
                 f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(total.indices)} were counted"
             )
         gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
-        payload = pack([("g", gradient)])
-        self._held[payload.digest] = gradient
-        return tasks.CollectDone(gradient=payload, delay=sum(total.delays) / len(total.delays))
+        delay = sum(total.delays) / len(total.delays)
+        if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
+            digest = hashlib.sha256(gradient.view(torch.uint8).numpy().tobytes()).digest()
+            commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
+            self._held[commitment.digest] = gradient
+            return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
+        payload = self.format.write(gradient)
+        self._held[payload.digest] = self.format.read(payload, len(gradient))
+        return tasks.CollectDone(payload, delay)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
         gradients = {part.worker: self._gradient_of(part) for part in task.parts}
@@ -201,14 +217,13 @@ class StageCompute:
 
     def _gradient_of(self, part: tasks.Part) -> Tensor:
         """Return the part's flat gradient. Raises WireError for one that is not of this stage's size."""
-        gradient = self._held.get(part.gradient.digest)
-        if gradient is None:
-            gradient = part.gradient.tensors().get("g")
-        size = sum(parameter.numel() for parameter in self.parameters)
-        if gradient is None or gradient.shape != (size,) or gradient.dtype != self.dtype:
-            raise WireError(f"{part.worker} sent a gradient laid out as {part.gradient.layout}; this stage has {size} weights")
-        self._held[part.gradient.digest] = gradient
-        return gradient
+        if part.gradient.digest not in self._held:
+            size = sum(parameter.numel() for parameter in self.parameters)
+            try:
+                self._held[part.gradient.digest] = self.format.read(part.gradient, size)
+            except WireError as error:
+                raise WireError(f"the gradient of {part.worker}: {error}; this stage has {size} weights") from error
+        return self._held[part.gradient.digest]
 
     def _require_finite(self, part: tasks.Part, round_: int) -> None:
         """Raise WireError for NaN or infinity. Dear beside a norm, which tells as much unless it is infinite."""
@@ -223,16 +238,63 @@ class StageCompute:
         if indices != list(range(self.spec.num_micro_batches)):
             raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
         counts = {part.worker: len(part.indices) for part in task.parts}
-        mean = weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
+        self._step(task.round, weighted_mean(gradients, counts, total=self.spec.num_micro_batches))
+        return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
+
+    def _local_step(self, task: tasks.LocalStep) -> tasks.Result:
+        if task.digest is None:
+            self._forget_before(task.round + 1)
+        else:
+            own = self._held[task.digest]
+            if not torch.isfinite(own).all():
+                raise RunError(
+                    f"NaN or infinity in the gradient of round {task.round}; lower the learning rate or find the fault"
+                )
+            # Each loss was divided by the whole round's targets; this step is made from a part of the round alone.
+            self._step(task.round, own * (self.spec.num_micro_batches / len(task.indices)))
+        return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
+
+    def _step(self, round_: int, gradient: Tensor) -> None:
+        """Make the optimizer step of `round_` along the flat `gradient`."""
         offset = 0
         for parameter in self.parameters:
-            parameter.grad = mean[offset : offset + parameter.numel()].view_as(parameter).to(self.device)
+            parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter).to(self.device)
             offset += parameter.numel()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.update_rule, task.round) * delay_factor(self.spec, self.index, task.round)
+            group["lr"] = learning_rate(self.update_rule, round_) * delay_factor(self.spec, self.index, round_)
         self.optimizer.step()
-        self._forget_before(task.round + 1)
+        self._forget_before(round_ + 1)
+
+    def _displace(self, task: tasks.Displace) -> tasks.Result:
+        assert self.local_sync is not None
+        self._displaced_at = -1 if task.again else self.version
+        return tasks.DisplaceDone(self.local_sync.displace(task.round, again=task.again))
+
+    def _measure(self, task: tasks.Measure) -> tasks.Result:
+        arrays = self._displacements(task.round, task.shares)
+        norms, cosines = measure({worker: [array.numpy()] for worker, array in arrays.items()})
+        for worker, norm in norms.items():
+            if norm is None and not torch.isfinite(arrays[worker]).all():
+                raise WireError(
+                    f"{worker} sent NaN or infinity after round {task.round}; lower the learning rate or find the fault"
+                )
+        return tasks.InspectDone(norms=norms, agreements=cosines)
+
+    def _merge(self, task: tasks.Merge) -> tasks.Result:
+        assert self.local_sync is not None
+        if task.shares:
+            counts = {share.worker: share.count for share in task.shares}
+            is_late = self.version != self._displaced_at
+            self.local_sync.merge(task.round, self._displacements(task.round, task.shares), counts, is_late=is_late)
+        else:
+            self.local_sync.abandon()
+        if self.stash is not None:
+            self.stash.forget_newest()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
+
+    def _displacements(self, round_: int, shares: tuple[tasks.Share, ...]) -> dict[str, Tensor]:
+        assert self.local_sync is not None
+        return {share.worker: self.local_sync.read(round_, share.payload) for share in shares}
 
     def _evaluate(self, task: tasks.Evaluate) -> tasks.Result:
         with torch.no_grad():
@@ -244,17 +306,25 @@ class StageCompute:
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
 
     def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:
-        state = snapshots.dump(self.module, self.optimizer)
+        more = {}
+        if self.local_sync is not None and task.mark is not None:
+            more = self.local_sync.dump() | _write_mark(task.mark)
+        state = snapshots.dump(self.module, self.optimizer, more)
         return tasks.SnapshotDone(task.version, state, hashlib.sha256(state).hexdigest())
 
     def _restore(self, task: tasks.Restore) -> tasks.Result:
         actual = hashlib.sha256(task.state).hexdigest()
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
-        snapshots.load(task.state, self.module, self.optimizer, self.update_rule)
+        tensors = snapshots.load(task.state, self.module, self.optimizer, self.update_rule)
+        mark = None
+        if self.local_sync is not None:
+            self.local_sync.load(tensors)
+            mark = _read_mark(tensors)
+            self._displaced_at = -1
         self._sums.clear()  # what was summed belongs to other weights
         self._forget_before(task.version)
-        return tasks.RestoreDone(task.version)
+        return tasks.RestoreDone(task.version, mark)
 
     def _forget_before(self, version: int) -> None:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
@@ -272,9 +342,9 @@ class StageCompute:
         self._finite.clear()
 
     def state_digest(self) -> str:
-        """Return the SHA-256 over all weights of this stage, in order: equal on replicas that are in step."""
+        """Return the SHA-256 over what replicas that are in step have in common: all weights in order, or their anchor."""
         sha = hashlib.sha256()
-        for parameter in self.parameters:
+        for parameter in self.parameters if self.local_sync is None else [self.local_sync.anchor]:
             sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
 
@@ -345,3 +415,20 @@ def _looked_at_anew() -> Iterator[None]:
     """Let autograd keep views instead of snapshots: a weight that a step changes meanwhile is then used as it is by then."""
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.detach(), lambda kept: kept):
         yield
+
+
+def _write_mark(mark: tasks.SyncMark) -> dict[str, Tensor]:
+    """Return `mark` as whole-number tensors for a checkpoint."""
+    begun = -1 if mark.begun is None else mark.begun
+    counted = torch.tensor(mark.counted, dtype=torch.int64).reshape(-1, 2)
+    return {"sync/mark": torch.tensor([begun, mark.apply_at, mark.lag], dtype=torch.int64), "sync/counted": counted}
+
+
+def _read_mark(tensors: Mapping[str, Tensor]) -> tasks.SyncMark:
+    """Read what `_write_mark` wrote. Raises WireError for anything else."""
+    mark, counted = tensors.get("sync/mark"), tensors.get("sync/counted")
+    if mark is None or counted is None or mark.shape != (3,) or counted.dim() != 2 or counted.shape[1] != 2:
+        raise WireError("a state without 'sync/mark' and 'sync/counted', which a rule that trains locally needs")
+    begun, apply_at, lag = (int(number) for number in mark.tolist())
+    pairs = tuple((int(round_), int(index)) for round_, index in counted.tolist())
+    return tasks.SyncMark(pairs, None if begun < 0 else begun, apply_at, lag)

@@ -1,5 +1,7 @@
 """A stage's weights and optimizer state as safetensors bytes, and back."""
 
+from collections.abc import Mapping
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -11,9 +13,12 @@ from pluralis_lab.learning.optimizers import slots
 from pluralis_lab.parts import Optimizer
 
 
-def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
-    """Return weights (``weight/NAME``) and per-weight optimizer tensors (``optimizer/NAME/KEY``) as one safetensors file."""
-    tensors = {}
+def dump(module: nn.Module, optimizer: torch.optim.Optimizer, more: Mapping[str, torch.Tensor] | None = None) -> bytes:
+    """Return weights (``weight/NAME``) and per-weight optimizer tensors (``optimizer/NAME/KEY``) as one safetensors file.
+
+    more : further tensors by name
+    """
+    tensors = dict(more or {})
     for name, parameter in module.named_parameters():
         tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -21,8 +26,8 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer) -> bytes:
     return save_tensors(tensors)
 
 
-def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: Optimizer) -> None:
-    """Load what `dump` wrote; `description` is the optimizer's.
+def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: Optimizer) -> dict[str, torch.Tensor]:
+    """Load what `dump` wrote, and return all of its tensors; `description` is the optimizer's.
 
     Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.
     """
@@ -62,3 +67,4 @@ def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, desc
                 optimizer.state[parameter] = {
                     key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in kept[name].items()
                 }
+    return tensors

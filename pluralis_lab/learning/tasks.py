@@ -56,13 +56,14 @@ class Collect:
 
 @dataclass(frozen=True)
 class CollectDone:
-    """The summed weight `gradient` as one flat array.
+    """The summed weight `gradient` as one flat array; where replicas train locally only its SHA-256, and its `norm`.
 
     `delay`: steps between the weights that a micro-batch went forward with and those its gradient is applied to, on average
     """
 
     gradient: Payload
     delay: float = 0.0
+    norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,78 @@ class ApplyDone:
 
 
 @dataclass(frozen=True)
+class LocalStep:
+    """Make the step of `round` from this replica's own sum alone: the one over `indices` whose commitment has `digest`.
+
+    `digest` None: it counted nothing in this round, and its weights stay as they are.
+    """
+
+    round: int
+    indices: tuple[int, ...]
+    digest: str | None
+    wants_digest: bool = False
+
+
+@dataclass(frozen=True)
+class Displace:
+    """Remember the weights after `round`, and say how far they are from what the replicas have in common.
+
+    `again`: of the weights that a checkpoint remembers.
+    """
+
+    round: int
+    again: bool = False
+
+
+@dataclass(frozen=True)
+class DisplaceDone:
+    """The displacement as `payload`."""
+
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Share:
+    """One replica's displacement, and the micro-batches (`count`) that it counted on the way."""
+
+    worker: str
+    count: int
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure the displacements `shares` after `round` before anybody moves by them; refuses one that is not finite."""
+
+    round: int
+    shares: tuple[Share, ...]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Move this replica by the displacements `shares` after `round`; without any, forget that exchange."""
+
+    round: int
+    shares: tuple[Share, ...]
+    wants_digest: bool = False
+
+
+@dataclass(frozen=True)
+class SyncMark:
+    """Where a replica that trains locally stands, for its checkpoint.
+
+    counted : (round, index) that it counted and that no finished exchange has covered
+    begun : the round after which the exchange under way began, None without one; apply_at : steps after which it is merged
+    lag : rounds that the next exchange may take
+    """
+
+    counted: tuple[tuple[int, int], ...] = ()
+    begun: int | None = None
+    apply_at: int = 0
+    lag: int = 1
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Run validation micro-batch `index` forward without gradients; the tail returns the summed loss."""
 
@@ -129,6 +202,7 @@ class Snapshot:
     """Write weights and optimizer state to bytes (safetensors), as of `version` completed rounds."""
 
     version: int
+    mark: SyncMark | None = None
 
 
 @dataclass(frozen=True)
@@ -151,10 +225,13 @@ class Restore:
 
 @dataclass(frozen=True)
 class RestoreDone:
-    """The state is loaded; the next round is `version`."""
+    """The state is loaded; the next round is `version`. `mark` is where whoever wrote it stood."""
 
     version: int
+    mark: SyncMark | None = None
 
 
-Task = Forward | Backward | Collect | Inspect | Apply | Evaluate | Snapshot | Restore
-Result = ForwardDone | BackwardDone | CollectDone | InspectDone | ApplyDone | EvaluateDone | SnapshotDone | RestoreDone
+Task = Forward | Backward | Collect | Inspect | Apply | LocalStep | Displace | Measure | Merge | Evaluate | Snapshot | Restore
+Result = (
+    ForwardDone | BackwardDone | CollectDone | InspectDone | ApplyDone | DisplaceDone | EvaluateDone | SnapshotDone | RestoreDone
+)

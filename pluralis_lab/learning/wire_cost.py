@@ -1,11 +1,15 @@
 """How many bytes a token the codecs put on a boundary, from the spec alone."""
 
+import math
+
 from pluralis_lab.models.cost import stage_blocks
-from pluralis_lab.parts import GPT, Int8, Subspace, TopK
+from pluralis_lab.parts import GPT, Int8, SliceSync, Subspace, TopK
 from pluralis_lab.spec import RunSpec
 
 SCALE_BYTES = 4
 """Of a row in Int8: its largest number in float32."""
+BLOCK = 1024
+"""Numbers that share a scale where replicas exchange bytes: little overhead, and an outlier spoils no more than these."""
 ENTRY_BYTES = 4
 """Of a number in TopK: its value in bfloat16 and its place in 16 bits."""
 
@@ -22,6 +26,14 @@ def codec_bytes_per_token(spec: RunSpec, vocab: int) -> tuple[float, float]:
         return row + id_bytes, row
     row = float(_row_bytes(spec, max(spec.model.widths[1:-1], default=0)))
     return row + 8.0, row
+
+
+def sync_bytes_per_weight(spec: RunSpec) -> float:
+    """Return the bytes a weight that a replica sends to each other one of its stage, a round on average."""
+    same = {"float32": 4.0, "float64": 8.0}[spec.dtype]
+    number = {"same": same, "bfloat16": 2.0, "int8": 1.0 + SCALE_BYTES / BLOCK}[spec.sync.payload]
+    share = 1 / math.ceil(1 / spec.sync.fraction) if isinstance(spec.sync, SliceSync) else 1.0
+    return number * share / (spec.sync_every or 1)
 
 
 def _row_bytes(spec: RunSpec, width: int) -> int:

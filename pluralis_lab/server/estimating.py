@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from pluralis_lab.errors import PluralisError
-from pluralis_lab.learning.wire_cost import codec_bytes_per_token
+from pluralis_lab.learning.wire_cost import codec_bytes_per_token, sync_bytes_per_weight
 from pluralis_lab.models.cost import stage_flops_per_token, stage_parameters
 from pluralis_lab.parts import MLP
 from pluralis_lab.spec import RunSpec
@@ -26,7 +26,8 @@ def estimate(spec: RunSpec, homes: list[Path]) -> dict[str, Any]:
 
     boundary_bytes_per_round : what a worker in the middle sends on average: activations forward and gradients backward, of the
         micro-batches that come its way. A worker at an end sends one of the two.
-    contribution_bytes_per_round : a worker's weight gradient to each other replica of its stage, for the largest stage
+    contribution_bytes_per_round : a worker's weight gradient to each other replica of its stage, for the largest stage; where
+        replicas exchange only now and then, on average over the rounds
     """
     vocab, is_known = _vocab(spec, homes)
     parameters = [stage_parameters(spec, stage, vocab) for stage in range(spec.stages)]
@@ -34,14 +35,13 @@ def estimate(spec: RunSpec, homes: list[Path]) -> dict[str, Any]:
     flops = PASSES * tokens * sum(stage_flops_per_token(spec, stage, vocab) for stage in range(spec.stages))
     forward, backward = codec_bytes_per_token(spec, vocab) if spec.stages > 1 else (0.0, 0.0)
     both = forward + backward if spec.stages > 2 else max(forward, backward)
-    number = {"float32": 4, "float64": 8}[spec.dtype]
     speed = measured_flops_per_s(homes)
     return {
         "workers": spec.num_workers,
         "model_parameters": sum(parameters),
         "stage_parameters": parameters,
         "boundary_bytes_per_round": round(both * tokens / spec.replicas),
-        "contribution_bytes_per_round": max(parameters) * number * (spec.replicas - 1),
+        "contribution_bytes_per_round": round(max(parameters) * sync_bytes_per_weight(spec) * (spec.replicas - 1)),
         "flops_per_round": flops,
         "round_s": None if speed is None else flops / speed,
         "tokens_per_round": tokens,

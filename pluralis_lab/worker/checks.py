@@ -7,10 +7,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from pluralis_lab.contributions.receipts import Kind, verify_work
+from pluralis_lab.contributions.receipts import ItemKind, verify_work
 from pluralis_lab.errors import WireError
+from pluralis_lab.learning.flat_format import FlatFormat
+from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Item
@@ -18,7 +21,7 @@ from pluralis_lab.worker.messages import Item
 LOOKAHEAD_ROUNDS = 8
 """No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
 
-_DTYPE_CODES = {"float32": "f4", "float64": "f8"}
+_COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
 
 
 class Checks:
@@ -30,7 +33,9 @@ class Checks:
     def __init__(self, desk: Desk, *, vocab: int) -> None:
         self.desk = desk
         weights = stage_parameters(desk.spec, desk.me.stage, vocab)
-        self._gradient_layout = (("g", _DTYPE_CODES[desk.spec.dtype], (weights,)),)
+        self._num_weights = weights
+        self._format = FlatFormat(desk.spec.sync.payload, torch_dtype(desk.spec))
+        self._gradient_layout = _COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
         self._checks: dict[type, Callable[[str, Any], None]] = {
             wire.Hello: self._hello,
             wire.Activation: self._activation,
@@ -40,6 +45,10 @@ class Checks:
             wire.Have: self._have,
             wire.Fetch: self._fetch,
             wire.Committed: self._committed,
+            wire.Displacement: self._displacement,
+            wire.Gathered: self._exchange,
+            wire.Merged: self._exchange,
+            wire.FetchDisplacement: self._fetch_displacement,
             wire.Join: lambda source, _: self._stage_of(source, 0),
             wire.State: self._state,
             wire.Lost: self._lost,
@@ -74,7 +83,7 @@ class Checks:
         if not all(0 <= index < count for index in indices):
             raise WireError(f"the indices {str(indices)[:80]} are not all from 0 to {count - 1}")
 
-    def _work(self, kind: Kind, round_: int, author: str, item: Item, payload: Payload) -> tuple[int, ...]:
+    def _work(self, kind: ItemKind, round_: int, author: str, item: Item, payload: Payload) -> tuple[int, ...]:
         """Return the indices of `item` if `author` signed it over exactly this `payload`."""
         desk = self.desk
         work = verify_work(item, desk.keys[author], desk.run_id, round_, kind, desk.seats[author][0], author)
@@ -117,7 +126,8 @@ class Checks:
         self._stage_of(source, 0)
         self._round(message.round)
         self._stage_of(message.worker, 0)
-        self._work("contribution", message.round, message.worker, message.item, message.payload)
+        kind: ItemKind = "local_step" if desk.is_local else "contribution"
+        self._work(kind, message.round, message.worker, message.item, message.payload)
         if message.payload.layout != self._gradient_layout:
             raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {self._gradient_layout}")
         if desk.is_tail != (message.loss is not None) or not math.isfinite(message.loss or 0.0):
@@ -147,6 +157,42 @@ class Checks:
         self._stage_of(source, -1, 0, 1)
         self._round(message.round)
         self._agreement(self._seat(source)[0], message.parts, message.joiners)
+
+    def _exchanged(self, round_: int) -> None:
+        self._round(round_)
+        if not is_exchanged(self.desk.spec, round_):
+            raise WireError(f"there is no exchange after round {round_}")
+
+    def _displacement(self, source: str, message: wire.Displacement) -> None:
+        """A displacement comes from its author, or from a replica that has it."""
+        desk = self.desk
+        self._stage_of(source, 0)
+        self._stage_of(message.worker, 0)
+        self._exchanged(message.round)
+        every = desk.spec.sync_every or 0
+        if not 0 <= message.wish <= every:
+            raise WireError(f"{message.worker} wishes for {message.wish} rounds, an exchange has at most {every}")
+        rounds = [round_ for round_, _ in message.items]
+        if rounds != sorted(set(rounds)) or any(
+            not max(message.round - every, -1) < round_ <= message.round for round_ in rounds
+        ):
+            raise WireError(f"a displacement after round {message.round} for the rounds {str(rounds)[:80]}")
+        for round_, item in message.items:
+            self._work("contribution", round_, message.worker, item, message.payload)
+        expected = self._format.layout(part_size(desk.spec, message.round, self._num_weights))
+        if message.payload.layout != expected:
+            raise WireError(f"a displacement laid out as {str(message.payload.layout)[:80]}, not {expected}")
+
+    def _exchange(self, source: str, message: wire.Gathered | wire.Merged) -> None:
+        self._stage_of(source, 0)
+        self._exchanged(message.round)
+        self._agreement(self.desk.me.stage, message.parts, ())
+        if len({worker for worker, _ in message.parts}) < len(message.parts):
+            raise WireError(f"an exchange after round {message.round} with two displacements of one worker")
+
+    def _fetch_displacement(self, source: str, message: wire.FetchDisplacement) -> None:
+        self._stage_of(source, 0)
+        self._exchanged(message.round)
 
     def _state(self, source: str, message: wire.State) -> None:
         self._stage_of(source, 0)

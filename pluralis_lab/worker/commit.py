@@ -10,10 +10,14 @@ need an activation again which only a worker that died here can send.
 
 Under ``schedule="async"`` the first of the two is left out: stages do not wait for those before them, and a gradient that is
 still needed there after the step is computed for it with later weights (`Flow.on_activation`).
+
+With `DiLoCo` and `SliceSync` all of this holds for who counted what; but a contribution is then only a commitment to a sum that
+stays where it is, each replica steps with its own, and what they exchange is another matter (`Exchanges`).
 """
 
 from collections.abc import Callable
 
+from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.learning import tasks
 from pluralis_lab.worker.countersigning import sign_contributions, sign_neighbours
 from pluralis_lab.worker.desk import Desk
@@ -115,11 +119,12 @@ class Commit:
     def on_collect_done(self, task: tasks.Collect, done: tasks.CollectDone) -> None:
         desk, state = self.desk, self.desk.rounds[task.round]
         sign_neighbours(desk, state)  # whoever has this contribution can use it, even if this worker dies
-        item = desk.sign("contribution", task.round, list(task.indices), done.gradient)
+        kind: ItemKind = "local_step" if desk.is_local else "contribution"
+        item = desk.sign(kind, task.round, list(task.indices), done.gradient)
         loss = sum(state.loss[index] for index in task.indices) if desk.is_tail else None
         message = Contribution(task.round, desk.me.name, loss, item, done.gradient)
         state.contributions[desk.me.name, done.gradient.digest] = message
-        state.delay = done.delay
+        state.delay, state.norm = done.delay, done.norm
         self._tell(message)
         self.advance(state)
 
@@ -129,7 +134,7 @@ class Commit:
         state.inspected = (parts, done)
         self.advance(state)
 
-    def on_apply_done(self, task: tasks.Apply, done: tasks.ApplyDone) -> None:
+    def on_apply_done(self, task: tasks.Apply | tasks.LocalStep, done: tasks.ApplyDone) -> None:
         state = self.desk.rounds[task.round]
         state.is_committed = True
         self._on_step(state, done.state_digest)
@@ -161,8 +166,13 @@ class Commit:
     def _apply(self, state: RoundState, decision: Committed) -> None:
         desk = self.desk
         state.applying = decision
-        sign_contributions(desk, state, decision.parts)
         ends_epoch = (state.round + 1) % desk.spec.epoch_rounds == 0 or state.round + 1 == desk.spec.steps
+        if desk.is_local:
+            own = next((digest for worker, digest in decision.parts if worker == desk.me.name), None)
+            indices = () if own is None else tuple(state.contributions[desk.me.name, own].item["indices"])
+            desk.compute(tasks.LocalStep(state.round, indices, own, wants_digest=ends_epoch))
+            return
+        sign_contributions(desk, state, decision.parts)
         desk.compute(tasks.Apply(state.round, self._task_parts(state, decision.parts), wants_digest=ends_epoch))
 
     def _next_parts(self, state: RoundState) -> Parts | None:
@@ -235,12 +245,13 @@ class Commit:
         return state.next_committed or all(peer.name in state.next_haves for peer in following)
 
     def _inspected(self, state: RoundState, parts: Parts) -> bool:
-        """Say whether `parts` are measured; measure them if not."""
-        if state.inspected is not None and state.inspected[0] == parts:
+        """Say whether `parts` are measured; measure them if not. What never leaves a replica need not be."""
+        desk = self.desk
+        if desk.is_local or (state.inspected is not None and state.inspected[0] == parts):
             return True
         if state.inspecting != parts:
             state.inspecting = parts
-            self.desk.compute(tasks.Inspect(state.round, self._task_parts(state, parts)))
+            desk.compute(tasks.Inspect(state.round, self._task_parts(state, parts)))
         return False
 
     def _task_parts(self, state: RoundState, parts: Parts) -> tuple[tasks.Part, ...]:

@@ -1,8 +1,11 @@
 """What a worker counter-signs in a round: the activations, input gradients and weight gradients of others that it used."""
 
+from collections.abc import Sequence
+
 from pluralis_lab.contributions.receipts import Kind, sign_receipt
+from pluralis_lab.learning.tasks import InspectDone
 from pluralis_lab.worker.desk import Desk
-from pluralis_lab.worker.messages import Item
+from pluralis_lab.worker.messages import Displacement, Item
 from pluralis_lab.worker.round_state import Parts, RoundState
 
 
@@ -48,6 +51,33 @@ def sign_contributions(desk: Desk, state: RoundState, parts: Parts) -> None:
     ]
     if statements:
         desk.report("statements", round=state.round, statements=statements)
+
+
+def sign_displacements(desk: Desk, displacements: Sequence[Displacement], measured: InspectDone) -> None:
+    """Counter-sign, round by round, the work that has come with the other replicas' displacements.
+
+    Alone in its exchange, a worker signs its own, as with contributions.
+    """
+    me = desk.me
+    by_round: dict[int, list[Item]] = {}
+    for displacement in displacements:
+        worker = displacement.worker
+        if worker == me.name and len(displacements) > 1:
+            continue
+        for round_, item in displacement.items:
+            receipt = _receipt(
+                desk,
+                "contribution",
+                round_,
+                me.stage,
+                worker,
+                [item],
+                norm=measured.norms[worker],
+                agreement=measured.agreements[worker],
+            )
+            by_round.setdefault(round_, []).append(receipt)
+    for round_, statements in sorted(by_round.items()):
+        desk.report("statements", round=round_, statements=statements)
 
 
 def _receipt(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pluralis_lab.contributions.keys import HotKey
-from pluralis_lab.contributions.receipts import Kind, sign_work
+from pluralis_lab.contributions.receipts import ItemKind, sign_work
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
@@ -122,10 +122,15 @@ class Desk:
         effects, self._outbox = self._outbox, []
         return effects
 
-    def sign(self, kind: Kind, round_: int, indices: list[int], payload: Payload) -> Item:
+    def sign(self, kind: ItemKind, round_: int, indices: list[int], payload: Payload) -> Item:
         """Sign work that is about to be sent."""
         tokens = len(indices) * self.spec.tokens_per_micro_batch
         return sign_work(self.key, self.run_id, round_, kind, self.me.stage, self.me.name, indices, tokens, payload.digest)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether replicas step on their own and exchange only now and then (`DiLoCo`, `SliceSync`)."""
+        return self.spec.sync_every is not None
 
     def retire_rounds(self) -> None:
         """Drop rounds that neither this worker nor a neighbour can ask for again."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pluralis_lab.learning.tasks import Result, Task
+from pluralis_lab.learning.tasks import Result, SyncMark, Task
 from pluralis_lab.worker.messages import Message
 from pluralis_lab.worker.roster import Peer
 
@@ -12,10 +12,12 @@ class Started:
     """The engine has connected this worker to `peers` (without itself).
 
     `founding` workers begin at once; a later incarnation joins: it asks a replica of its stage for the state first.
+    `mark`: where a founding worker stood when it wrote the checkpoint that it begins with.
     """
 
     peers: tuple[Peer, ...]
     founding: bool
+    mark: SyncMark | None = None
 
 
 @dataclass(frozen=True)

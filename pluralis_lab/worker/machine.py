@@ -15,6 +15,7 @@ from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
 from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
+from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.flow import Flow
 from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.roster import Peer
@@ -47,8 +48,10 @@ class Worker:
         self.desk = Desk(spec, run_id, me, key, keys=keys, round=me.since or 0)
         self.checks = Checks(self.desk, vocab=vocab)
         self.flops_per_token = stage_flops_per_token(spec, me.stage, vocab)
-        self.commit = Commit(self.desk, self._on_step, may_step=lambda state: self.evaluation.may_step(state))
-        self.membership = Membership(self.desk, self.commit)
+        self.exchanges = Exchanges(self.desk, self._on_step)
+        on_applied = self.exchanges.on_local_step if self.desk.is_local else self._on_step
+        self.commit = Commit(self.desk, on_applied, may_step=lambda state: self.evaluation.may_step(state))
+        self.membership = Membership(self.desk, self.commit, self.exchanges)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self._future: list[tuple[str, wire.Message]] = []
@@ -61,6 +64,10 @@ class Worker:
             wire.Have: self.commit.on_have,
             wire.Fetch: self.commit.on_fetch,
             wire.Committed: self._on_committed,
+            wire.Displacement: self.exchanges.on_displacement,
+            wire.Gathered: self.exchanges.on_gathered,
+            wire.Merged: self.exchanges.on_merged,
+            wire.FetchDisplacement: self.exchanges.on_fetch,
             wire.EvalActivation: self.evaluation.on_activation,
             wire.EvalDone: lambda _, message: self.evaluation.on_done(message),
             wire.Hello: self._on_hello,
@@ -74,6 +81,10 @@ class Worker:
             tasks.Collect: self.commit.on_collect_done,
             tasks.Inspect: self.commit.on_inspect_done,
             tasks.Apply: self.commit.on_apply_done,
+            tasks.LocalStep: self.commit.on_apply_done,
+            tasks.Displace: self.exchanges.on_displaced,
+            tasks.Measure: self.exchanges.on_measured,
+            tasks.Merge: self.exchanges.on_merge_done,
             tasks.Evaluate: self.evaluation.on_evaluated,
             tasks.Snapshot: self.membership.on_snapshot_done,
             tasks.Restore: self._on_restored,
@@ -99,6 +110,7 @@ class Worker:
             desk.roster.add(peer)
         if event.founding:
             desk.enter("active", round=desk.round)
+            self.exchanges.restore(event.mark, is_own=True)
             self._begin_round()
             return
         desk.enter("joining", round=None)
@@ -178,19 +190,21 @@ class Worker:
         """The new weights are there: tell the neighbours, record the round, let joiners in, go on."""
         desk, stage = self.desk, self.desk.me.stage
         assert state.applying is not None
-        assert state.inspected is not None
-        measured = state.inspected[1]
+        norms, agreements = (state.inspected[1].norms, state.inspected[1].agreements) if state.inspected else ({}, {})
+        if desk.is_local and state.counted:
+            norms = {desk.me.name: state.norm}
         tokens = desk.spec.tokens_per_micro_batch
         desk.report(
             "work",
             round=state.round,
             tokens=len(state.counted) * tokens,
             work_flops=3 * len(state.counted) * tokens * self.flops_per_token,
-            grad_norm=measured.norms.get(desk.me.name),
-            agreement=measured.agreements.get(desk.me.name),
-            observed={name: [measured.norms[name], measured.agreements[name]] for name, _ in state.applying.parts},
+            grad_norm=norms.get(desk.me.name),
+            agreement=agreements.get(desk.me.name),
+            observed={name: [norm, agreements.get(name)] for name, norm in norms.items()},
             state_digest=state_digest,
             links=self._link_tokens(state),
+            **({"settled": self.exchanges.settled} if desk.is_local else {}),
             **({"delay": state.delay} if desk.spec.is_async and state.counted else {}),
         )
         if desk.is_tail:
@@ -239,6 +253,7 @@ class Worker:
         self.flow.on_peer_lost(lost)
         self.evaluation.on_peer_lost(lost)
         self.commit.on_peer_lost(lost)
+        self.exchanges.on_peer_lost(lost)
 
     def _on_lost(self, message: wire.Lost) -> None:
         """Believe a peer that another one is gone, but only of incarnations that this worker has met.
@@ -259,6 +274,7 @@ class Worker:
             self.flow.on_peer_found(peer)
             self.evaluation.on_peer_found(peer)
             self.commit.on_peer_found(peer)
+            self.exchanges.on_peer_found(peer)
 
     def _on_restored(self, task: tasks.Restore, done: tasks.RestoreDone) -> None:
         """The state is loaded: take part from this round on."""
@@ -271,6 +287,7 @@ class Worker:
         self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
             desk.enter("active", round=done.version)
+        self.exchanges.restore(done.mark, is_own=False)
         self._begin_round()
 
     def _is_mate(self, source: str) -> bool:

@@ -4,6 +4,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import Joiners
 
@@ -11,8 +12,8 @@ from pluralis_lab.worker.round_state import Joiners
 class Membership:
     """Lets joiners into the stage, hands out its state, and asks for it when this worker joins itself."""
 
-    def __init__(self, desk: Desk, commit: Commit) -> None:
-        self.desk, self.commit = desk, commit
+    def __init__(self, desk: Desk, commit: Commit, exchanges: Exchanges) -> None:
+        self.desk, self.commit, self._exchanges = desk, commit, exchanges
         self._admitted: set[str] = set()
         self._donor = ""
         self._snapshot_for: dict[int, list[Peer]] = {}
@@ -107,7 +108,7 @@ class Membership:
         self._donate(self._due())
         if desk.round not in self._snapshot_for and (desk.round % desk.spec.checkpoint_every == 0 or desk.is_finished):
             self._snapshot_for[desk.round] = []
-            desk.compute(tasks.Snapshot(desk.round))
+            desk.compute(tasks.Snapshot(desk.round, self._exchanges.mark()))
 
     def _donate(self, joiners: list[Peer]) -> None:
         """As the first replica that has it, send the state to `joiners`."""
@@ -115,7 +116,7 @@ class Membership:
         members = [peer for peer in desk.roster.serving(desk.me.stage, desk.round) if peer.name not in self._admitted]
         if joiners and members and members[0].name == desk.me.name:
             self._snapshot_for.setdefault(desk.round, []).extend(joiners)
-            desk.compute(tasks.Snapshot(desk.round))
+            desk.compute(tasks.Snapshot(desk.round, self._exchanges.mark()))
 
     def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
         desk = self.desk

@@ -98,6 +98,44 @@ class Committed:
 
 
 @dataclass(frozen=True)
+class Displacement:
+    """How far `worker` came until after `round` since the exchange before, with a signed item for each round it counted in.
+
+    `wish`: rounds that it would give the next exchange. Relayed by `FetchDisplacement`.
+    """
+
+    round: int
+    worker: str
+    wish: int
+    items: tuple[tuple[int, Item], ...]
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """I hold the displacements `parts` (worker, digest) of the exchange after `round` (to replicas of my stage)."""
+
+    round: int
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """The exchange after `round` is decided: it is made of `parts`."""
+
+    round: int
+    parts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class FetchDisplacement:
+    """Send me `worker`'s displacement of the exchange after `round`, which I miss."""
+
+    round: int
+    worker: str
+
+
+@dataclass(frozen=True)
 class Join:
     """I hold no state: admit me to the stage and send me its state."""
 
@@ -150,6 +188,10 @@ Message = (
     | Have
     | Fetch
     | Committed
+    | Displacement
+    | Gathered
+    | Merged
+    | FetchDisplacement
     | Join
     | State
     | Lost
@@ -157,7 +199,7 @@ Message = (
     | EvalDone
 )
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in typing.get_args(Message)}
-_TRAFFIC = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync"}
+_TRAFFIC = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync", "Displacement": "sync"}
 
 
 def traffic_class(message: Message) -> str:
@@ -229,6 +271,8 @@ def _plain(value: Any) -> Any:
     """Turn a signed item's tuples into lists, the form that is hashed; leave everything else."""
     if isinstance(value, dict):
         return {key: list(entry) if isinstance(entry, tuple) else entry for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_plain(entry) for entry in value)
     return value
 
 

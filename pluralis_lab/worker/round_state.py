@@ -25,9 +25,10 @@ class RoundState:
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
     Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
-    later; `delay`, how late the own sum's gradients were, in steps; `fetching`, what was asked for of whom; `have`, announced
-    here, and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs; `inspected`, the measured
-    parts; `decided`, what a replica (`decided_by`) has already stepped with; `applying`, what this one steps with.
+    later; `delay`, how late the own sum's gradients were, in steps, and where replicas train locally its `norm`; `fetching`, what
+    was asked for of whom; `have`, announced here, and `haves` by live replica; `next_haves`, workers of the next stage that hold
+    all of theirs; `inspected`, the measured parts; `decided`, what a replica (`decided_by`) has already stepped with; `applying`,
+    what this one steps with.
     """
 
     round: int
@@ -57,6 +58,7 @@ class RoundState:
     decided_by: str = ""
     applying: Committed | None = None
     delay: float = 0.0
+    norm: float | None = None
     is_committed: bool = False
     previous_committed: bool = False
     next_committed: bool = False

@@ -37,6 +37,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.Muon: lambda home: pl.Muon(),
     pl.NAdam: lambda home: pl.NAdam(),
     pl.FullSync: lambda home: pl.FullSync(),
+    pl.DiLoCo: lambda home: pl.DiLoCo(20),
+    pl.SliceSync: lambda home: pl.SliceSync(0.05),
     pl.AdamW: lambda home: pl.AdamW(lr=1e-3),
     pl.policies.Work: lambda home: pl.policies.Work(),
     pl.aggregators.Mean: lambda home: pl.aggregators.Mean(),

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from pluralis_lab import aggregators, policies
 from pluralis_lab.errors import RunSpecError
-from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Mean, Subspace, Work
+from pluralis_lab.parts import GPT, MLP, AdamW, Dense, DiLoCo, FullSync, Mean, SliceSync, Subspace, Work
 
 
 def test_the_first_field_may_be_given_by_position():
@@ -30,7 +30,10 @@ def test_the_first_field_may_be_given_by_position():
         (lambda: MLP(64, 96, 10), ["(64, 96, 10)", "widths", "brackets"]),
         (lambda: AdamW(lr=float("inf")), ["lr=inf", "finite"]),
         (lambda: AdamW(beta1=1.0), ["beta1=1.0", "less than 1"]),
-        (lambda: FullSync(3), ["FullSync", "no values"]),
+        (lambda: Mean(3), ["Mean", "no values"]),
+        (lambda: FullSync(payload="int4"), ["payload='int4'", "'same'", "'bfloat16'", "'int8'"]),
+        (lambda: DiLoCo(0), ["inner_steps=0", "greater than or equal to 1"]),
+        (lambda: SliceSync(fraction=1.5), ["fraction=1.5", "less than or equal to 1"]),
         (lambda: Dense(wire="int8"), ["wire='int8'", "'same'", "'bfloat16'"]),
     ],
 )

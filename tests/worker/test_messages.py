@@ -21,14 +21,18 @@ from pluralis_lab.worker.messages import (
     Committed,
     Contribution,
     Counted,
+    Displacement,
     EvalActivation,
     EvalDone,
     Fetch,
+    FetchDisplacement,
+    Gathered,
     Gradient,
     Have,
     Hello,
     Join,
     Lost,
+    Merged,
     State,
     decode,
     encode,
@@ -66,6 +70,12 @@ EXAMPLES = {
     Have: st.builds(Have, numbers, parts, st.lists(st.tuples(names, numbers), max_size=3).map(tuple)),
     Fetch: st.builds(Fetch, numbers, names),
     Committed: st.builds(Committed, numbers, parts),
+    Displacement: st.builds(
+        Displacement, numbers, names, numbers, st.lists(st.tuples(numbers, items), max_size=3).map(tuple), payloads
+    ),
+    Gathered: st.builds(Gathered, numbers, parts),
+    Merged: st.builds(Merged, numbers, parts),
+    FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
     Join: st.builds(Join, numbers),
     State: st.builds(State, numbers, names, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
@@ -93,6 +103,10 @@ ONE_OF_EACH = [
     Have(3, (("worker-1", "d"),), (("worker-2", 1),)),
     Fetch(3, "worker-1"),
     Committed(3, (("worker-1", "d"),)),
+    Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), PAYLOAD),
+    Gathered(3, (("worker-1", "d"),)),
+    Merged(3, (("worker-1", "d"),)),
+    FetchDisplacement(3, "worker-1"),
     Join(2),
     State(3, "d", b"\x00state\xff"),
     Lost("worker-1", 1),
@@ -288,7 +302,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
 
 @by_name
 def test_the_meter_books_activations_gradients_and_contributions_apart(message):
-    expected = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync"}
+    expected = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync", "Displacement": "sync"}
     assert traffic_class(message) == expected.get(type(message).__name__, "control")
 
 

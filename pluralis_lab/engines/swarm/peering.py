@@ -1,6 +1,7 @@
 """Streams between workers over hivemind's P2P: one ordered stream a direction, and the news that a peer is gone."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -9,6 +10,7 @@ from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
 from hivemind.utils.multiaddr import Multiaddr
 
 from pluralis_lab.engines.meter import WireMeter
+from pluralis_lab.engines.pieces import Assembly, cut, may_wait
 from pluralis_lab.engines.swarm.dht_roster import Record
 from pluralis_lab.engines.swarm.frames import frame, read_frame
 from pluralis_lab.errors import WireError
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 10.0
 """A peer that takes no stream for so long, though its record is in the DHT, counts as gone."""
+
+_Outgoing = tuple[int, int, str, Message | bytes]
+"""What waits to be sent: (0 or, if it may wait, 1; order; traffic class; a message or a piece of one)."""
 
 OnMessage = Callable[[str, Message], None]
 OnLost = Callable[[str, int], None]
@@ -49,7 +54,8 @@ class Peering:
         self._protocol = f"/pluralis-lab/{run_id}/1"
         self._limit_bytes = limit_bytes
         self.meter = WireMeter()
-        self._outgoing: dict[str, asyncio.Queue[Message]] = {}
+        self._outgoing: dict[str, asyncio.PriorityQueue[_Outgoing]] = {}
+        self._order = itertools.count()
         self._writers: dict[str, asyncio.Task[None]] = {}
         self._accepted: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._records: dict[str, Record] = {}
@@ -66,7 +72,7 @@ class Peering:
             return
         self.disconnect(record.name)
         self._records[record.name] = record
-        queue: asyncio.Queue[Message] = asyncio.Queue()
+        queue: asyncio.PriorityQueue[_Outgoing] = asyncio.PriorityQueue()
         self._outgoing[record.name] = queue
         self._writers[record.name] = asyncio.create_task(self._write(record, queue), name=f"to {record.name}")
 
@@ -79,10 +85,15 @@ class Peering:
             writer.cancel()
 
     def send(self, name: str, message: Message) -> None:
-        """Queue `message` for `name`; dropped when that worker is gone."""
+        """Queue `message` for `name`, in pieces behind everything else if it may wait; dropped when that worker is gone."""
         queue = self._outgoing.get(name)
-        if queue is not None:
-            queue.put_nowait(message)
+        if queue is None:
+            return
+        if may_wait(message):
+            for piece in cut(encode(message)):
+                queue.put_nowait((1, next(self._order), traffic_class(message), piece))
+        else:
+            queue.put_nowait((0, next(self._order), traffic_class(message), message))
 
     async def close(self) -> None:
         """Close all streams."""
@@ -94,7 +105,7 @@ class Peering:
             writer.close()
         await asyncio.gather(*self._writers.values(), *self._accepted, return_exceptions=True)
 
-    async def _write(self, record: Record, queue: asyncio.Queue[Message]) -> None:
+    async def _write(self, record: Record, queue: asyncio.PriorityQueue[_Outgoing]) -> None:
         """Open the stream and write the queue to it until it breaks."""
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):  # `wait_for` of Python 3.11 can lose a cancellation
@@ -105,9 +116,9 @@ class Peering:
             return
         try:
             while True:
-                message = await queue.get()
-                data = frame(encode(message))
-                self.meter.sent(record.name, traffic_class(message), len(data))
+                _, _, traffic, content = await queue.get()
+                data = frame(content if isinstance(content, bytes) else encode(content))
+                self.meter.sent(record.name, traffic, len(data))
                 writer.write(data)
                 await writer.drain()
         except OSError as error:
@@ -132,12 +143,14 @@ class Peering:
 
     async def _read(self, record: Record, reader: asyncio.StreamReader) -> None:
         self.connect(record)
+        assembly = Assembly(self._limit_bytes)
         try:
             while (data := await read_frame(reader, limit_bytes=self._limit_bytes)) is not None:
                 if self._records.get(record.name) != record:
                     return  # given up, or replaced by a later incarnation, whose messages these are not
                 self.meter.received(len(data))
-                self._on_message(record.name, decode(data))
+                if (whole := assembly.take(data)) is not None:
+                    self._on_message(record.name, decode(whole))
         except WireError as error:
             self._lose(record, f"sent no message of ours: {error}")
             return

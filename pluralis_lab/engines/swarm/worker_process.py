@@ -64,6 +64,7 @@ class WorkerProcess:
         self.incarnation: int = arguments["incarnation"]
         self.founding: bool = arguments["founding"]
         self.version: int = arguments["version"]
+        self.mark: tasks.SyncMark | None = None
         self.arguments = arguments
         self.directory = RunDirectory(arguments["run"])
         self.spec, info = self.directory.spec, self.directory.info
@@ -137,7 +138,7 @@ class WorkerProcess:
     def _begin(self, peers: tuple[Peer, ...]) -> None:
         """Start the machine, and let it have what has come since its first peer could reach this worker."""
         early, self._early = self._early or [], None
-        self._dispatch(Started(peers, founding=self.founding))
+        self._dispatch(Started(peers, founding=self.founding, mark=self.mark))
         for event in early:
             self._dispatch(event)
 
@@ -151,14 +152,17 @@ class WorkerProcess:
         compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"])
         if self.founding and self.version:
             state, digest = self.checkpoints.load(self.version)
-            compute.run(tasks.Restore(self.version, state, digest))
+            restored = compute.run(tasks.Restore(self.version, state, digest))
+            assert isinstance(restored, tasks.RestoreDone)
+            self.mark = restored.mark
         return compute
 
     def _limit_bytes(self) -> int:
-        """Return the largest frame that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
+        """Return the largest message that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
+        copies = 4 if self.spec.sync_every is None else 7  # weights and moments; anchor, velocity and snapshot of an exchange
         largest: int = max(self.info["stage_parameters"])
         width = self.spec.model.d_model if isinstance(self.spec.model, GPT) else max(self.spec.model.widths)
-        return (1 << 20) + 4 * 8 * largest + 2 * 8 * self.spec.tokens_per_micro_batch * width
+        return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.tokens_per_micro_batch * width
 
     def _on_message(self, source: str, message: Message) -> None:
         if isinstance(message, Lost) and message.worker == self.name and message.incarnation >= self.incarnation:

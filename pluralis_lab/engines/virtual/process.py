@@ -69,15 +69,18 @@ class Simulation:
             control.remove_control(self.run)
         return 1 if state == "failed" else 0
 
-    def _start(self) -> tuple[int, dict[int, tuple[bytes, str]]] | None:
-        """Return each stage's checkpoint of the version to go on from."""
+    def _start(self) -> tuple[int, dict[str, tuple[bytes, str]]] | None:
+        """Return each worker's checkpoint of the version to go on from; who has none takes its stage's."""
         if not self.version:
             return None
-        states = {}
+        states: dict[str, tuple[bytes, str]] = {}
+        by_stage: dict[int, tuple[bytes, str]] = {}
         for worker in self.info["workers"]:
             folder = self.folders[worker["name"]]
-            if worker["stage"] not in states and self.version in folder.versions():
-                states[worker["stage"]] = folder.load(self.version)
+            if self.version in folder.versions():
+                states[worker["name"]] = by_stage[worker["stage"]] = folder.load(self.version)
+        for worker in self.info["workers"]:
+            states.setdefault(worker["name"], by_stage[worker["stage"]])
         return self.version, states
 
     def _on_report(self, worker: str, at: float, kind: str, body: dict[str, Any]) -> None:

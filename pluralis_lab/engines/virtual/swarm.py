@@ -9,6 +9,7 @@ from typing import Any
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
+from pluralis_lab.engines.pieces import cut, may_wait
 from pluralis_lab.engines.task_queue import TaskQueue
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
@@ -78,7 +79,7 @@ class VirtualSwarm:
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills : workers to kill on the way
     detection_s : virtual seconds until the others know of a death
-    start : (version, {stage: (state, digest)}) to go on from; None starts from the seed
+    start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class VirtualSwarm:
         on_report: OnReport,
         kills: Sequence[Kill] = (),
         detection_s: float = 0.2,
-        start: tuple[int, dict[int, tuple[bytes, str]]] | None = None,
+        start: tuple[int, dict[str, tuple[bytes, str]]] | None = None,
         on_store: Callable[[str, int, bytes, str], None] | None = None,
     ) -> None:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
@@ -105,17 +106,18 @@ class VirtualSwarm:
         self._lost_wires: set[tuple[str, int]] = set()
         version, states = start or (0, {})
         self.seats = {name: self._seat(number, name, 0, version) for number, name in enumerate(self._names())}
-        for seat in self.seats.values():
-            if seat.compute.index in states:
-                state, digest = states[seat.compute.index]
-                seat.compute.run(tasks.Restore(version, state, digest))
+        self._marks: dict[str, tasks.SyncMark | None] = {}
+        for name, (state, digest) in states.items():
+            restored = self.seats[name].compute.run(tasks.Restore(version, state, digest))
+            assert isinstance(restored, tasks.RestoreDone)
+            self._marks[name] = restored.mark
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
         everybody = [seat.machine.desk.me for seat in self.seats.values()]
         for name in list(self.seats):
             peers = tuple(peer for peer in everybody if peer.name != name)
-            self._at(0.0, name, 0, Started(peers, founding=True))
+            self._at(0.0, name, 0, Started(peers, founding=True, mark=self._marks.get(name)))
         while self._agenda and not should_stop():
             self.now, _, action = heapq.heappop(self._agenda)
             action()
@@ -174,9 +176,6 @@ class VirtualSwarm:
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
             return  # its stream leads to a process that has ended
-        begin = max(self.now, self._wire_free.get((name, effect.target), 0.0))
-        self._wire_free[name, effect.target] = begin + self.links.seconds(len(data))
-        arrival = self._wire_free[name, effect.target] + self.links.latency_s
         sender, receiver = seat.incarnation, target.incarnation
 
         def deliver() -> None:
@@ -190,7 +189,26 @@ class VirtualSwarm:
             here.meter.received(len(data))
             self._perform(effect.target, here, here.machine.handle(Received(name, decode(data))))
 
-        self._schedule(arrival, deliver)
+        if may_wait(effect.message):
+            self._send_pieces(name, seat, effect.target, list(cut(data)), deliver)
+        else:
+            self._schedule(self._occupy(name, effect.target, len(data)) + self.links.latency_s, deliver)
+
+    def _occupy(self, name: str, target: str, size_bytes: int) -> float:
+        """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
+        begin = max(self.now, self._wire_free.get((name, target), 0.0))
+        self._wire_free[name, target] = begin + self.links.seconds(size_bytes)
+        return self._wire_free[name, target]
+
+    def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[bytes], deliver: Callable[[], None]) -> None:
+        """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
+        if self.seats.get(name) is not seat:
+            return  # it died with the rest unsent
+        left = self._occupy(name, target, len(pieces[0]))
+        if len(pieces) == 1:
+            self._schedule(left + self.links.latency_s, deliver)
+        else:
+            self._schedule(left, lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
 
     def _work(self, name: str, seat: _Seat) -> None:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""

@@ -24,27 +24,30 @@ class Int8Codec:
         return width + SCALE_BYTES, torch.uint8
 
     def encode(self, x: Tensor, ids: Tensor | None) -> Tensor:
-        return _quantised(x)
+        return quantised(x)
 
     def decode(self, wire: Tensor, ids: Tensor | None, width: int) -> Tensor:
-        return self._restored(wire)
+        return restored(wire, self.dtype)
 
     def encode_gradient(self, gradient: Tensor) -> Tensor:
-        return _quantised(gradient)
+        return quantised(gradient)
 
     def decode_gradient(self, wire: Tensor, width: int) -> Tensor:
-        return self._restored(wire)
-
-    def _restored(self, wire: Tensor) -> Tensor:
-        numbers = wire[..., :-SCALE_BYTES].contiguous().view(torch.int8).to(self.dtype)
-        # A copy in any case: four bytes at any place of a single row would count as contiguous, and not be aligned.
-        scale = wire[..., -SCALE_BYTES:].clone(memory_format=torch.contiguous_format).view(torch.float32).to(self.dtype)
-        return numbers * (scale / LEVELS)
+        return restored(wire, self.dtype)
 
 
-def _quantised(x: Tensor) -> Tensor:
+def quantised(x: Tensor) -> Tensor:
+    """Return each row of `x` `[..., width]` as bytes `[..., width + 4]`: its numbers, then its largest magnitude."""
     largest = x.abs().amax(dim=-1, keepdim=True).to(torch.float32)
     # A row of zeros has no scale, and needs none. Divided first: LEVELS over a tiny scale would be infinite.
     steps = x.to(torch.float32) / largest.clamp_min(torch.finfo(torch.float32).tiny) * LEVELS
     numbers = steps.round().clamp(-LEVELS, LEVELS).to(torch.int8).view(torch.uint8)
     return torch.cat([numbers, largest.contiguous().view(torch.uint8)], dim=-1)
+
+
+def restored(wire: Tensor, dtype: torch.dtype) -> Tensor:
+    """Read what `quantised` wrote."""
+    numbers = wire[..., :-SCALE_BYTES].contiguous().view(torch.int8).to(dtype)
+    # A copy in any case: four bytes at any place of a single row would count as contiguous, and not be aligned.
+    scale = wire[..., -SCALE_BYTES:].clone(memory_format=torch.contiguous_format).view(torch.float32).to(dtype)
+    return numbers * (scale / LEVELS)
