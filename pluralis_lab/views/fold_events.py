@@ -101,6 +101,20 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
             total[key] = total.get(key, 0.0) + (finite(value) or 0.0)
 
 
+def _exchange(picture: RunPicture, event: Event) -> None:
+    """Note an exchange between replicas: between two of them a worker has no agreement with the others."""
+    worker, body = picture.worker(event.worker or ""), event.body
+    worker.changes += 1
+    worker.exchanges += 1
+    worker.exchanges_waited += bool(body.get("waited"))
+    late = finite(body.get("late"))
+    if late:
+        worker.exchange_late = int(late)
+    _, agreement = (body.get("observed") or {}).get(event.worker, (None, None))
+    if event.round is not None and (value := finite(agreement)) is not None:
+        worker.agreement.put(event.round, value)
+
+
 def _reroute(picture: RunPicture, event: Event) -> None:
     picture.reroutes += 1
     body, at = event.body, event.round if event.round is not None else picture.round or 0
@@ -146,6 +160,7 @@ FOLDS: dict[str, Callable[[RunPicture, Event], None]] = {
     "round": _round,
     "validation": _validation,
     "worker.round": _worker_round,
+    "exchange": _exchange,
     "reroute": _reroute,
     "epoch": _epoch,
     "checkpoint": _checkpoint,

@@ -64,6 +64,12 @@ class WorkerPicture:
     links: dict[str, dict[str, float]] = field(default_factory=dict)
     delay: float | None = None
     """Steps that the gradients of its last round were late, on average; None under ``schedule="sync"``."""
+    exchanges: int = 0
+    """Exchanges with the other replicas that were merged, of a rule that trains locally in between."""
+    exchanges_waited: int = 0
+    """Of those, how many training had to wait for."""
+    exchange_late: int | None = None
+    """Rounds after which the newest of them that did not have to be merged at once was."""
     round: int | None = None
     heard_at: float | None = None
     _heard: float | None = None

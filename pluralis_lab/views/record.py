@@ -79,6 +79,11 @@ def summary_rows(picture: RunPicture) -> list[tuple[str, str]]:
         rows.append(("boundary bytes a token", f"{format_number(forward, 4)} forward, {format_number(backward, 4)} back"))
     if delays := stage_delays(picture):
         rows.append(("gradients late by stage", f"{', '.join(format_number(delay, 3) for delay in delays)} steps"))
+    if exchanges := max((worker.exchanges for worker in picture.workers.values()), default=0):
+        waited = max(worker.exchanges_waited for worker in picture.workers.values())
+        late = max((worker.exchange_late or 0 for worker in picture.workers.values()), default=0)
+        when = f"merged {late} round{'s' * (late != 1)} later, " if late else ""
+        rows.append(("exchanges between replicas", f"{exchanges}, {when}{waited} waited for"))
     return rows
 
 

@@ -11,6 +11,7 @@ from made_up_run import BACK_AT, KILLED, KILLED_AT, UNIGRAM_NATS, event_rows, ma
 from pluralis_lab.errors import StoreError
 from pluralis_lab.store import Event, RunDirectory
 from pluralis_lab.views.fold import RunPicture
+from pluralis_lab.views.record import summary_rows
 
 
 def test_folding_piece_by_piece_gives_the_same_picture_as_folding_all_at_once(finished_run: RunDirectory) -> None:
@@ -155,3 +156,24 @@ def test_agreement_is_absent_in_a_stage_with_one_replica(tmp_path: Path) -> None
     run = make_run(tmp_path, rounds=10, replicas=1)
     picture = RunPicture.of(write_rows(run, event_rows(run)))
     assert all(worker.agreement.mean() is None for worker in picture.workers.values())
+
+
+def test_an_exchange_brings_the_agreement_that_rounds_between_do_not_have(finished_run: RunDirectory) -> None:
+    picture = RunPicture.of(finished_run)
+    assert not picture.workers["worker-0"].exchanges
+    assert "exchanges between replicas" not in dict(summary_rows(picture))
+    exchanges = [
+        Event(picture.seq + 1 + n, n * 1.0, "exchange", "worker-0", round_, {"late": late, "waited": waited, "observed": seen})
+        for n, (round_, late, waited, seen) in enumerate(
+            [
+                (219, 1, True, {"worker-0": [1.0, 0.5], "worker-1": [1.0, 0.75]}),
+                (239, 4, False, {"worker-0": [1.0, 0.25], "worker-1": [2.0, None]}),
+                (259, 0, True, {"worker-1": [1.0, None]}),
+            ]
+        )
+    ]
+    picture.update(exchanges)
+    worker = picture.workers["worker-0"]
+    assert (worker.exchanges, worker.exchanges_waited, worker.exchange_late) == (3, 2, 4)
+    assert list(zip(worker.agreement.x, worker.agreement.y, strict=True))[-2:] == [(219, 0.5), (239, 0.25)]
+    assert dict(summary_rows(picture))["exchanges between replicas"] == "3, merged 4 rounds later, 2 waited for"

@@ -24,6 +24,9 @@ def test_replicas_that_train_on_their_own_survive_a_kill_and_a_stop(home: Path) 
     exchanges = run.events("exchange")
     assert {event.worker for event in exchanges} == {"worker-0", "worker-1", "worker-2", "worker-3"}
     assert {event.round for event in exchanges} == {*range(3, 60, 4), 59}
+    shown = run._repr_mimebundle_()["text/plain"]
+    assert "exchanges between replicas" in shown
+    assert run.contributions()["agreement"].notna().all()
     report = run.audit()
     assert report.ok, str(report)
     closes = run._directory.evidence.closes()
