@@ -4,6 +4,7 @@ What was measured is kept in build/benchmarks. ``all`` writes the README's table
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import sys
@@ -30,7 +31,8 @@ def main() -> int:
     by_name: dict[str, list[Result]] = {}
     for name in NAMES if arguments.name == "all" else [arguments.name]:
         print(f"== {name}", file=sys.stderr)
-        by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+        with contextlib.redirect_stdout(sys.stderr):  # what a run shows of itself; the figures alone go to standard output
+            by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
         if not arguments.quick:
             keep(name, by_name[name])
     results = [one for some in by_name.values() for one in some]

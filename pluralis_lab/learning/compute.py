@@ -16,12 +16,14 @@ from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.flat_format import FlatFormat
+from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
+from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
 
 KEPT_ROUNDS = 64
@@ -92,6 +94,10 @@ class StageCompute:
         self.format.self_test()
         self.local_sync = None if spec.sync_every is None else LocalSync(spec, stage, self.parameters)
         self._displaced_at = -1
+        self.inference: StageInference | None = None
+        if isinstance(spec.model, GPT):
+            shape = {"context": spec.model.context, "width": spec.model.d_model, "vocab": self.vocab}
+            self.inference = StageInference(self.module, self.codec, **shape, device=self.device)
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._sums: dict[int, _Sum] = {}
         self._held: dict[str, Tensor] = {}
@@ -108,6 +114,9 @@ class StageCompute:
             tasks.Measure: self._measure,
             tasks.Merge: self._merge,
             tasks.Evaluate: self._evaluate,
+            tasks.Probe: self._evaluate,
+            tasks.Infer: self._infer,
+            tasks.EndInference: self._end_inference,
             tasks.Snapshot: self._snapshot,
             tasks.Restore: self._restore,
         }
@@ -288,15 +297,14 @@ class StageCompute:
             self.local_sync.merge(task.round, self._displacements(task.round, task.shares), counts, is_late=is_late)
         else:
             self.local_sync.abandon()
-        if self.stash is not None:
-            self.stash.forget_newest()
+        self._weights_have_changed()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
 
     def _displacements(self, round_: int, shares: tuple[tasks.Share, ...]) -> dict[str, Tensor]:
         assert self.local_sync is not None
         return {share.worker: self.local_sync.read(round_, share.payload) for share in shares}
 
-    def _evaluate(self, task: tasks.Evaluate) -> tasks.Result:
+    def _evaluate(self, task: tasks.Evaluate | tasks.Probe) -> tasks.Result:
         with torch.no_grad():
             x, labels = self._enter(task.inputs, lambda: self._draw_validation(task.index))
             out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
@@ -304,6 +312,16 @@ class StageCompute:
                 return tasks.EvaluateDone(output=self._pack_output(out, labels))
             targets = self._targets(labels)
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
+
+    def _infer(self, task: tasks.Infer) -> tasks.Result:
+        if self.inference is None:
+            raise WireError(f"a text came to a model that reads vectors ({self.spec.model!r})")
+        return self.inference.infer(task)
+
+    def _end_inference(self, task: tasks.EndInference) -> tasks.Result:
+        if self.inference is not None:
+            self.inference.end(task.request)
+        return tasks.InferDone()
 
     def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:
         more = {}
@@ -336,10 +354,15 @@ class StageCompute:
                 self.stash.give_back(flight.stashed)
         for round_ in [number for number in self._sums if number < version]:
             del self._sums[round_]
-        if self.stash is not None:
-            self.stash.forget_newest()
+        self._weights_have_changed()
         self._held.clear()
         self._finite.clear()
+
+    def _weights_have_changed(self) -> None:
+        if self.stash is not None:
+            self.stash.forget_newest()
+        if self.inference is not None:
+            self.inference.forget_newest()
 
     def state_digest(self) -> str:
         """Return the SHA-256 over what replicas that are in step have in common: all weights in order, or their anchor."""

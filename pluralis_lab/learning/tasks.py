@@ -198,6 +198,55 @@ class EvaluateDone:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """As `Evaluate`, for somebody who asks for the loss that `request` is about, outside the run's own validations."""
+
+    request: str
+    index: int
+    inputs: Payload | None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the token at `position` of a text is chosen: the likeliest at `temperature` 0, else drawn, with the text's `seed`."""
+
+    position: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Infer:
+    """Take the positions after the first `start` of a text through this stage; the tail draws the token after the last.
+
+    What the attention has seen is kept by `request` until `EndInference`. `ids`: the tokens at those positions, on the head;
+    elsewhere they come with `inputs`. `attempt`: counts how often the text was begun anew; another one's cache is not used.
+    """
+
+    request: str
+    attempt: int
+    start: int
+    ids: tuple[int, ...]
+    inputs: Payload | None
+    draw: Draw
+
+
+@dataclass(frozen=True)
+class InferDone:
+    """`output` for the next stage, or the tail's `token`; neither where the cache of that attempt is not here."""
+
+    output: Payload | None = None
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class EndInference:
+    """Forget what was kept for `request`."""
+
+    request: str
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Write weights and optimizer state to bytes (safetensors), as of `version` completed rounds."""
 
@@ -231,7 +280,32 @@ class RestoreDone:
     mark: SyncMark | None = None
 
 
-Task = Forward | Backward | Collect | Inspect | Apply | LocalStep | Displace | Measure | Merge | Evaluate | Snapshot | Restore
+Task = (
+    Forward
+    | Backward
+    | Collect
+    | Inspect
+    | Apply
+    | LocalStep
+    | Displace
+    | Measure
+    | Merge
+    | Evaluate
+    | Probe
+    | Infer
+    | EndInference
+    | Snapshot
+    | Restore
+)
 Result = (
-    ForwardDone | BackwardDone | CollectDone | InspectDone | ApplyDone | DisplaceDone | EvaluateDone | SnapshotDone | RestoreDone
+    ForwardDone
+    | BackwardDone
+    | CollectDone
+    | InspectDone
+    | ApplyDone
+    | DisplaceDone
+    | EvaluateDone
+    | InferDone
+    | SnapshotDone
+    | RestoreDone
 )

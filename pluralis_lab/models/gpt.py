@@ -43,6 +43,25 @@ class StreamBasis:
         return StreamBasis(self.fixed.to(device), self.basis.to(device))
 
 
+@dataclass
+class Seen:
+    """Keys and values of the positions that one block's attention has seen, `[batch, heads, time, width]` each; None at first."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+
+    @property
+    def num_positions(self) -> int:
+        return 0 if self.keys is None else self.keys.shape[2]
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add later positions, and return all there are."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat((self.keys, keys), dim=2), torch.cat((self.values, values), dim=2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
 class Write(nn.Module):
     """A linear map into the residual stream: `x W`, or `(x Z) Uᵀ` when the stream is confined to Col(U).
 
@@ -85,11 +104,12 @@ class Embedding(nn.Module):
             self.positions = nn.Parameter(normal(seed, "positions", (model.context, model.d_model), 0.02, dtype))
         self.has_positions = model.positions == "learned"
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, start: int = 0) -> Tensor:
+        """Embed `ids` `[batch, time]`, the first of which stands at position `start`."""
         x = F.embedding(ids, self.table)
         if self.fixed is not None and self.basis is not None:
             x = F.embedding(ids, self.fixed) + x @ self.basis.T
-        return x + self.positions[: ids.shape[1]] if self.has_positions else x
+        return x + self.positions[start : start + ids.shape[1]] if self.has_positions else x
 
 
 class Block(nn.Module):
@@ -117,18 +137,27 @@ class Block(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention_write(self.attend(F.rms_norm(x, x.shape[-1:], self.attention_gain, eps=1e-6)))
+    def forward(self, x: Tensor, seen: Seen | None = None) -> Tensor:
+        """Map `[batch, time, d_model]` to the same shape; with `seen`, as the positions after those, which it then has, too."""
+        x = x + self.attention_write(self.attend(F.rms_norm(x, x.shape[-1:], self.attention_gain, eps=1e-6), seen))
         h = F.rms_norm(x, x.shape[-1:], self.mlp_gain, eps=1e-6)
         write: Tensor = self.mlp_write(F.gelu(h @ self.up, approximate="tanh"))
         return x + write
 
-    def attend(self, h: Tensor) -> Tensor:
-        """Causal attention over `h` `[batch, time, d_model]`; same shape out."""
+    def attend(self, h: Tensor, seen: Seen | None) -> Tensor:
+        """Causal attention over `h` `[batch, time, d_model]` and what was `seen` before; the shape of `h` out."""
         batch, time, d = h.shape
+        start = 0 if seen is None else seen.num_positions
         q, k, v = (h @ self.qkv).view(batch, time, 3, self.n_head, d // self.n_head).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, self.cos[:time], self.sin[:time]), rotate(k, self.cos[:time], self.sin[:time])
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        cos, sin = self.cos[start : start + time], self.sin[start : start + time]
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if seen is not None:
+            k, v = seen.extend(k, v)
+        if start == 0:
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            mask = torch.ones(time, start + time, dtype=torch.bool, device=h.device).tril(start)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return out.transpose(1, 2).reshape(batch, time, d)
 
 

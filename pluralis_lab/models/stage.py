@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pluralis_lab.models.cost import stage_blocks
-from pluralis_lab.models.gpt import Block, Embedding, Head, StreamBasis
+from pluralis_lab.models.gpt import Block, Embedding, Head, Seen, StreamBasis
 from pluralis_lab.models.mlp import Layer
 from pluralis_lab.parts import GPT, MLP, Subspace
 from pluralis_lab.spec import RunSpec
@@ -66,6 +66,24 @@ class Stage(nn.Module):
         for block in self.blocks:
             x = block(x)
         return x
+
+    def unseen(self) -> list[Seen]:
+        """Return what `extend` begins with: a cache for each block. Only a GPT has one."""
+        return [Seen() for _ in self.blocks]
+
+    def extend(self, x: Tensor, seen: list[Seen]) -> Tensor:
+        """Map positions that follow those in `seen` as `forward` would map all of them at once, and add them to `seen`."""
+        if self.embedding is not None:
+            x = self.embedding(x, seen[0].num_positions)
+        for block, cache in zip(self.blocks, seen, strict=True):
+            x = block(x, cache)
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return this last stage's scores `[batch, time, vocab]` of what comes next after each position of `x`."""
+        assert self.head is not None
+        scores: Tensor = self.head(x)
+        return scores
 
     def loss_sum(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy in nats of this last stage's output `x` (see `forward`)."""

@@ -4,12 +4,13 @@ Both engines drive the same `Worker`: what is proven in virtual time is the code
 """
 
 from pluralis_lab.spec import worker_name
-from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
+from pluralis_lab.worker.events import Computed, Event, PeerLost, Probed, Prompted, Received, Refused, Started, Withdrawn
 from pluralis_lab.worker.machine import Worker
 from pluralis_lab.worker.roster import Peer
 
 __all__ = [
+    "Answer",
     "Compute",
     "Computed",
     "Effect",
@@ -17,12 +18,15 @@ __all__ = [
     "Expel",
     "Peer",
     "PeerLost",
+    "Probed",
+    "Prompted",
     "Received",
     "Refused",
     "Report",
     "Send",
     "Started",
     "Store",
+    "Withdrawn",
     "Worker",
     "worker_name",
 ]

@@ -4,6 +4,7 @@ The engine has identified the sender by its connection; so whatever fails here i
 """
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ from pluralis_lab.worker.messages import Item
 LOOKAHEAD_ROUNDS = 8
 """No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
 
+MAX_PROBE_BATCHES = 4096
+"""Held-out micro-batches that one question may be about."""
+
 _COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
 
 
@@ -33,7 +37,7 @@ class Checks:
     def __init__(self, desk: Desk, *, vocab: int) -> None:
         self.desk = desk
         weights = stage_parameters(desk.spec, desk.me.stage, vocab)
-        self._num_weights = weights
+        self._num_weights, self._vocab = weights, vocab
         self._format = FlatFormat(desk.spec.sync.payload, torch_dtype(desk.spec))
         self._gradient_layout = _COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
         self._checks: dict[type, Callable[[str, Any], None]] = {
@@ -54,6 +58,12 @@ class Checks:
             wire.Lost: self._lost,
             wire.EvalActivation: self._eval_activation,
             wire.EvalDone: self._eval_done,
+            wire.ProbeActivation: self._probe_activation,
+            wire.ProbeDone: self._probe_done,
+            wire.InferActivation: self._infer_activation,
+            wire.Token: self._token,
+            wire.Mislaid: lambda source, message: self._of_a_text(source, message.request, message.attempt),
+            wire.Ended: lambda source, message: self._ended(source, message.request),
         }
 
     def check(self, source: str, message: wire.Message) -> None:
@@ -215,3 +225,45 @@ class Checks:
         self._indices((message.index,), desk.spec.eval_batches)
         if not math.isfinite(message.loss) or message.tokens != desk.spec.tokens_per_micro_batch:
             raise WireError(f"a validation loss of {message.loss} over {message.tokens} tokens")
+
+    def _request(self, request: str) -> None:
+        if re.fullmatch("[0-9a-f]{16}", request) is None:
+            raise WireError(f"{request[:80]!r} is no request's id, which has 16 hexadecimal digits")
+
+    def _probe_activation(self, source: str, message: wire.ProbeActivation) -> None:
+        self._stage_of(source, -1)
+        self._request(message.request)
+        if not 0 <= message.index < MAX_PROBE_BATCHES or self._seat(message.origin)[0] != 0:
+            raise WireError(f"held-out micro-batch {message.index} for {message.origin}")
+
+    def _probe_done(self, source: str, message: wire.ProbeDone) -> None:
+        desk = self.desk
+        if not desk.is_head or self._seat(source)[0] != desk.spec.stages - 1:
+            raise WireError("a loss that does not go from a tail to a head")
+        self._request(message.request)
+        if message.tokens != desk.spec.tokens_per_micro_batch:
+            raise WireError(f"a loss over {message.tokens} tokens, expected {desk.spec.tokens_per_micro_batch}")
+
+    def _infer_activation(self, source: str, message: wire.InferActivation) -> None:
+        self._stage_of(source, -1)
+        self._request(message.request)
+        is_sound = math.isfinite(message.temperature) and message.temperature >= 0 and message.seed >= 0
+        if self._seat(message.origin)[0] != 0 or message.attempt < 1 or not is_sound:
+            raise WireError(f"attempt {message.attempt} at a text of {message.origin}, temperature {message.temperature}")
+        if not 0 <= message.start <= message.position:
+            raise WireError(f"a text's token {message.position} after {message.start} positions")
+
+    def _of_a_text(self, source: str, request: str, attempt: int) -> None:
+        self._seat(source)
+        self._request(request)
+        if not self.desk.is_head or attempt < 1:
+            raise WireError(f"an answer to attempt {attempt} at a text that does not go to a head")
+
+    def _token(self, source: str, message: wire.Token) -> None:
+        self._of_a_text(source, message.request, message.attempt)
+        if self._seat(source)[0] != self.desk.spec.stages - 1 or not 0 <= message.token < self._vocab:
+            raise WireError(f"token {message.token} of {source}; the vocabulary has 0 to {self._vocab - 1}, and a tail draws")
+
+    def _ended(self, source: str, request: str) -> None:
+        self._stage_of(source, -1)
+        self._request(request)

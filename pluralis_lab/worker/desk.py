@@ -9,7 +9,7 @@ from pluralis_lab.contributions.receipts import ItemKind, sign_work
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
-from pluralis_lab.worker.effects import Compute, Effect, Expel, Report, Send, Store
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
 from pluralis_lab.worker.messages import Item, Message
 from pluralis_lab.worker.roster import Peer, Roster
 from pluralis_lab.worker.round_state import RoundState
@@ -107,6 +107,9 @@ class Desk:
 
     def report(self, kind: Any, **body: Any) -> None:
         self._outbox.append(Report(kind, body))
+
+    def answer(self, request: str, **facts: Any) -> None:
+        self._outbox.append(Answer(request, **facts))
 
     def enter(self, state: State, **facts: Any) -> None:
         """Change the worker's own state and report it."""

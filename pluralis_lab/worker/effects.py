@@ -43,6 +43,18 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """Tell whoever asked `request` one more thing: a `token`, or the `loss` over so many `tokens`, or the `error`."""
+
+    request: str
+    token: int | None = None
+    loss: float | None = None
+    tokens: int = 0
+    error: str = ""
+    is_last: bool = False
+
+
+@dataclass(frozen=True)
 class Expel:
     """Give up this incarnation of `worker`, which broke the protocol: close its streams, then hand back `PeerLost`."""
 
@@ -51,4 +63,4 @@ class Expel:
     reason: str
 
 
-Effect = Send | Compute | Store | Report | Expel
+Effect = Send | Compute | Store | Report | Answer | Expel

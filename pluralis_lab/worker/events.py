@@ -52,4 +52,34 @@ class PeerLost:
     incarnation: int
 
 
-Event = Started | Received | Computed | Refused | PeerLost
+@dataclass(frozen=True)
+class Prompted:
+    """Somebody wants the text `ids` to go on by `tokens` tokens, drawn with `temperature` and `seed`; asked of a head.
+
+    drawn : tokens of it that another head has drawn already, and that are not wanted again
+    """
+
+    request: str
+    ids: tuple[int, ...]
+    tokens: int
+    temperature: float
+    seed: int
+    drawn: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Somebody wants the mean loss over `batches` held-out micro-batches with the weights as they are now; asked of a head."""
+
+    request: str
+    batches: int
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Nobody waits for `request` any more."""
+
+    request: str
+
+
+Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn

@@ -14,10 +14,12 @@ from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Received, Refused, Started
+from pluralis_lab.worker.events import Computed, Event, PeerLost, Probed, Prompted, Received, Refused, Started
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.flow import Flow
+from pluralis_lab.worker.inference import Inference
 from pluralis_lab.worker.membership import Membership
+from pluralis_lab.worker.probing import Probing
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 
@@ -54,6 +56,7 @@ class Worker:
         self.membership = Membership(self.desk, self.commit, self.exchanges)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
+        self.inference, self.probing = Inference(self.desk), Probing(self.desk)
         self._future: list[tuple[str, wire.Message]] = []
         self._max_early = 64 + 16 * spec.num_micro_batches  # of one peer: it is at most a few rounds ahead
         self._on_message: dict[type, Callable[[str, Any], None]] = {
@@ -70,6 +73,12 @@ class Worker:
             wire.FetchDisplacement: self.exchanges.on_fetch,
             wire.EvalActivation: self.evaluation.on_activation,
             wire.EvalDone: lambda _, message: self.evaluation.on_done(message),
+            wire.InferActivation: self.inference.on_activation,
+            wire.Token: lambda _, message: self.inference.on_token(message),
+            wire.Mislaid: lambda _, message: self.inference.on_mislaid(message),
+            wire.Ended: lambda _, message: self.inference.on_ended(message),
+            wire.ProbeActivation: self.probing.on_activation,
+            wire.ProbeDone: lambda _, message: self.probing.on_done(message),
             wire.Hello: self._on_hello,
             wire.Lost: lambda _, message: self._on_lost(message),
             wire.Join: self.membership.on_join,
@@ -86,6 +95,9 @@ class Worker:
             tasks.Measure: self.exchanges.on_measured,
             tasks.Merge: self.exchanges.on_merge_done,
             tasks.Evaluate: self.evaluation.on_evaluated,
+            tasks.Infer: self.inference.on_inferred,
+            tasks.EndInference: lambda task, done: None,
+            tasks.Probe: self.probing.on_probe_done,
             tasks.Snapshot: self.membership.on_snapshot_done,
             tasks.Restore: self._on_restored,
         }
@@ -100,8 +112,15 @@ class Worker:
             self._refuse(event.task, event.reason)
         elif isinstance(event, PeerLost):
             self._lose(event.worker, event.incarnation)
-        else:
+        elif isinstance(event, Started):
             self._start(event)
+        elif isinstance(event, Prompted):
+            self.inference.on_prompted(event)
+        elif isinstance(event, Probed):
+            self.probing.on_probed(event)
+        else:
+            self.inference.on_withdrawn(event.request)
+            self.probing.on_withdrawn(event.request)
         return self.desk.take_outbox()
 
     def _start(self, event: Started) -> None:
@@ -146,6 +165,10 @@ class Worker:
             self.flow.on_backward_refused(task, reason)
         elif isinstance(task, tasks.Evaluate) and task.inputs is not None:
             self.evaluation.on_refused(task, reason)
+        elif isinstance(task, tasks.Infer) and task.inputs is not None:
+            self.inference.on_refused(task, reason)
+        elif isinstance(task, tasks.Probe) and task.inputs is not None:
+            self.probing.on_refused(task, reason)
         elif isinstance(task, tasks.Restore):
             self.membership.on_restore_refused(reason)
         else:
@@ -154,6 +177,8 @@ class Worker:
     def _is_early(self, message: wire.Message) -> bool:
         """Whether the message is of a round that this worker has not reached, or it has no weights yet."""
         desk = self.desk
+        if isinstance(message, wire.InferActivation | wire.ProbeActivation):
+            return desk.state in ("starting", "joining", "syncing")
         round_ = message.version if isinstance(message, wire.EvalActivation) else getattr(message, "round", None)
         if round_ is None:
             return False
@@ -254,6 +279,8 @@ class Worker:
         self.evaluation.on_peer_lost(lost)
         self.commit.on_peer_lost(lost)
         self.exchanges.on_peer_lost(lost)
+        self.inference.on_peer_lost(lost)
+        self.probing.on_peer_lost(lost)
 
     def _on_lost(self, message: wire.Lost) -> None:
         """Believe a peer that another one is gone, but only of incarnations that this worker has met.
@@ -270,6 +297,8 @@ class Worker:
         if known is not None and known.incarnation < message.incarnation:
             self._lose(source, known.incarnation)
         peer = self.membership.on_hello(source, message)
+        if peer is not None and desk.state in ("active", "serving"):
+            self.probing.on_peer_found(peer)
         if peer is not None and desk.state == "active":
             self.flow.on_peer_found(peer)
             self.evaluation.on_peer_found(peer)

@@ -179,6 +179,69 @@ class EvalDone:
     tokens: int
 
 
+@dataclass(frozen=True)
+class ProbeActivation:
+    """A stage's output for held-out micro-batch `index`, for the loss that somebody asked `origin` for."""
+
+    request: str
+    index: int
+    origin: str
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class ProbeDone:
+    """The summed `loss` of that micro-batch over `tokens` targets."""
+
+    request: str
+    index: int
+    loss: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class InferActivation:
+    """A stage's output for the positions after the first `start` of the text `request`, begun for the `attempt`-th time.
+
+    The tail draws the token at `position` with `temperature` and `seed`, and tells `origin`.
+    """
+
+    request: str
+    attempt: int
+    origin: str
+    start: int
+    position: int
+    temperature: float
+    seed: int
+    payload: Payload
+
+
+@dataclass(frozen=True)
+class Token:
+    """The text goes on with `token` at `position`."""
+
+    request: str
+    attempt: int
+    position: int
+    token: int
+
+
+@dataclass(frozen=True)
+class Mislaid:
+    """I have no cache of that attempt, or nobody to pass it on to: begin the text anew."""
+
+    request: str
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The text `request` is complete: forget what its attention has seen, and tell the stage after yours."""
+
+    request: str
+
+
 Message = (
     Hello
     | Activation
@@ -197,6 +260,12 @@ Message = (
     | Lost
     | EvalActivation
     | EvalDone
+    | ProbeActivation
+    | ProbeDone
+    | InferActivation
+    | Token
+    | Mislaid
+    | Ended
 )
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in typing.get_args(Message)}
 _TRAFFIC = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync", "Displacement": "sync"}

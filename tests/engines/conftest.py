@@ -17,7 +17,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, Dense, Subspace
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker import worker_name
+from pluralis_lab.worker import Answer, Probed, Prompted, Withdrawn, worker_name
 
 torch.set_num_threads(1)
 RUN_ID = "ab" * 32
@@ -62,7 +62,17 @@ class Observed:
     statements: list[dict[str, Any]] = field(default_factory=list)
     reports: list[tuple[str, float, str, dict[str, Any]]] = field(default_factory=list)
     stored: dict[tuple[str, int], tuple[bytes, str]] = field(default_factory=dict)
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    answered_at: dict[str, list[int]] = field(default_factory=dict)
+    """Of each answer, the events that the simulation had processed by then."""
     swarm: VirtualSwarm | None = None
+
+    def text(self, request: str) -> list[int]:
+        """Return the tokens that came for `request`, which must have ended well."""
+        answers = self.answers[request]
+        assert [answer.is_last for answer in answers] == [False] * (len(answers) - 1) + [True], answers
+        assert not any(answer.error for answer in answers), answers
+        return [answer.token for answer in answers if answer.token is not None]
 
     def of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         return [(worker, body) for worker, _, found, body in self.reports if found == kind]
@@ -83,10 +93,12 @@ def run_virtual(
     kills: tuple[Kill, ...] = (),
     links: Links | None = None,
     start: Any = None,
+    asks: tuple[tuple[float, str, Prompted | Probed | Withdrawn], ...] = (),
     on_event: Callable[[VirtualSwarm], object] = lambda swarm: None,
 ) -> Observed:
     """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round.
 
+    asks : (virtual seconds, head, question) each
     on_event : called before each event
     """
     seen = Observed()
@@ -103,6 +115,10 @@ def run_virtual(
     def on_store(worker: str, version: int, state: bytes, digest: str) -> None:
         seen.stored[worker, version] = (state, digest)
 
+    def on_answer(worker: str, at: float, answer: Answer) -> None:
+        seen.answers.setdefault(answer.request, []).append(answer)
+        seen.answered_at.setdefault(answer.request, []).append(swarm.num_events)
+
     keys = {worker_name(number): HotKey.from_seed(bytes([number])) for number in range(spec.num_workers)}
     swarm = VirtualSwarm(
         spec,
@@ -114,7 +130,10 @@ def run_virtual(
         on_store=on_store,
         kills=kills,
         start=start,
+        on_answer=on_answer,
     )
+    for at_s, head, question in asks:
+        swarm.ask(at_s, head, question)
     for seat in swarm.seats.values():
         seat.compute.run = _spy(seat.compute.index, seat.compute.run, seen)  # type: ignore[method-assign]
     swarm.run(should_stop=lambda: on_event(swarm) is not None)

@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.parts import GPT
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
-from pluralis_lab.worker import Compute, Effect, Expel, Peer, PeerLost, Received, Report, Send, Started, Worker
+from pluralis_lab.worker import Answer, Compute, Effect, Expel, Peer, PeerLost, Received, Report, Send, Started, Worker
 from pluralis_lab.worker.events import Event
 from pluralis_lab.worker.messages import Hello, Lost, Message
 
@@ -209,6 +210,8 @@ class WorkerProcess:
             self.thread.put(effect.task)
         elif isinstance(effect, Report):
             self._report(effect.kind, effect.body)
+        elif isinstance(effect, Answer):
+            self.line.tell(op="answer", **asdict(effect))
         elif isinstance(effect, Expel):
             self._give_up(effect.worker, effect.incarnation, effect.reason)
         else:

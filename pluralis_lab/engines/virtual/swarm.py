@@ -17,17 +17,21 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.links import Links
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import (
+    Answer,
     Compute,
     Computed,
     Effect,
     Expel,
     Peer,
     PeerLost,
+    Probed,
+    Prompted,
     Received,
     Refused,
     Report,
     Send,
     Started,
+    Withdrawn,
     Worker,
     worker_name,
 )
@@ -79,6 +83,7 @@ class VirtualSwarm:
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills : workers to kill on the way
     detection_s : virtual seconds until the others know of a death
+    on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
     start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
     """
 
@@ -95,9 +100,10 @@ class VirtualSwarm:
         detection_s: float = 0.2,
         start: tuple[int, dict[str, tuple[bytes, str]]] | None = None,
         on_store: Callable[[str, int, bytes, str], None] | None = None,
+        on_answer: Callable[[str, float, Answer], None] = lambda worker, at, answer: None,
     ) -> None:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
-        self.on_report, self.on_store, self.detection_s = on_report, on_store, detection_s
+        self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
@@ -124,6 +130,16 @@ class VirtualSwarm:
             self.num_events += 1
             while self.kills and self.kills[0].after_events <= self.num_events:
                 self._kill(self.kills.pop(0))
+
+    def ask(self, at_s: float, head: str, question: Prompted | Probed | Withdrawn) -> None:
+        """Hand `question` to whoever sits at `head` at that virtual time; what comes back goes to `on_answer`."""
+
+        def deliver() -> None:
+            seat = self.seats.get(head)
+            if seat is not None:
+                self._perform(head, seat, seat.machine.handle(question))
+
+        self._schedule(at_s, deliver)
 
     def _names(self) -> list[str]:
         return [worker_name(number) for number in range(self.spec.num_workers)]
@@ -163,6 +179,8 @@ class VirtualSwarm:
                 elif effect.kind == "state":
                     body = {**body, "incarnation": seat.incarnation, "parameters": seat.compute.num_parameters}
                 self.on_report(name, self.now, effect.kind, body)
+            elif isinstance(effect, Answer):
+                self.on_answer(name, self.now, effect)
             elif isinstance(effect, Expel):
                 self._expel(name, seat, effect)
             elif self.on_store is not None:
@@ -239,8 +257,10 @@ class VirtualSwarm:
             return forward * (3 if seat.machine.desk.is_tail else 1)
         if isinstance(task, tasks.Backward):
             return forward * 2
-        if isinstance(task, tasks.Evaluate):
+        if isinstance(task, tasks.Evaluate | tasks.Probe):
             return forward
+        if isinstance(task, tasks.Infer):
+            return seat.machine.flops_per_token / DEVICE_FLOPS
         return seat.compute.num_parameters * 10 / DEVICE_FLOPS
 
     def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:

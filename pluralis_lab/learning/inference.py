@@ -1,0 +1,122 @@
+"""What one stage does for a text that is being written: its part of the next token, from what its attention has seen so far."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.errors import WireError
+from pluralis_lab.learning import tasks
+from pluralis_lab.learning.codecs import Codec
+from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.stash import StashedStage, WeightStash
+from pluralis_lab.models.gpt import Seen
+from pluralis_lab.models.seeded import generator
+from pluralis_lab.models.stage import Stage
+
+MAX_TEXTS = 8
+"""Texts under way that a stage keeps; beyond, the one that waited longest is forgotten, and its asker begins it anew."""
+
+
+@dataclass
+class _Text:
+    """A text's attempt: what each block has seen, and the weights that it was begun with."""
+
+    attempt: int
+    seen: list[Seen]
+    stashed: StashedStage
+
+
+class StageInference:
+    """Caches and arithmetic of the texts under way.
+
+    A text is written with the weights it was begun with: a copy, so that training goes on meanwhile. Stages can be a round
+    apart when they make theirs.
+
+    module : the stage that the optimizer changes in place
+    """
+
+    def __init__(self, module: Stage, codec: Codec, *, context: int, width: int, vocab: int, device: torch.device) -> None:
+        self.module, self.codec, self.context, self.width, self.vocab, self.device = module, codec, context, width, vocab, device
+        self._stash = WeightStash(module)
+        self._texts: OrderedDict[str, _Text] = OrderedDict()
+
+    def forget_newest(self) -> None:
+        """Note that the stage's weights have changed."""
+        self._stash.forget_newest()
+
+    def infer(self, task: tasks.Infer) -> tasks.InferDone:
+        """Extend a text by some positions. Raises WireError for activations of a wrong shape, or beyond the context."""
+        entered, ids = self._enter(task)
+        if task.start == 0:
+            self.end(task.request)
+            stashed = self._stash.take()
+            self._texts[task.request] = _Text(task.attempt, stashed.module.unseen(), stashed)
+            if len(self._texts) > MAX_TEXTS:
+                self.end(next(iter(self._texts)))
+        text = self._texts.get(task.request)
+        if text is None or text.attempt != task.attempt or text.seen[0].num_positions != task.start:
+            return tasks.InferDone()
+        self._texts.move_to_end(task.request)
+        stage = text.stashed.module
+        with torch.no_grad():
+            out = stage.extend(entered, text.seen)
+            if not stage.is_last:
+                return tasks.InferDone(output=pack([("z", self.codec.encode(out, ids)), ("ids", ids.to(torch.int32))]))
+            return tasks.InferDone(token=choose(stage.logits(out[:, -1:])[0, 0], task.draw))
+
+    def end(self, request: str) -> None:
+        """Forget a text, if it is here."""
+        text = self._texts.pop(request, None)
+        if text is not None:
+            self._stash.give_back(text.stashed)
+
+    def _enter(self, task: tasks.Infer) -> tuple[Tensor, Tensor]:
+        """Return what goes into the stage, and the ids `[1, time]` of the new positions."""
+        if task.inputs is None:
+            ids = torch.tensor([task.ids], dtype=torch.int64, device=self.device)
+            self._check(ids, task.start)
+            return ids, ids
+        ids, wire = self._received(task.inputs)
+        self._check(ids, task.start)
+        return self.codec.decode(wire, ids, self.width), ids
+
+    def _check(self, ids: Tensor, start: int) -> None:
+        count = ids.shape[1]
+        if not 0 < count <= self.context - start:
+            raise WireError(f"{count} positions after {start} of a text; the context has {self.context}")
+        if int(ids.min()) < 0 or int(ids.max()) >= self.vocab:
+            raise WireError(f"ids from {int(ids.min())} to {int(ids.max())} in a text; the vocabulary has 0 to {self.vocab - 1}")
+
+    def _received(self, inputs: Payload) -> tuple[Tensor, Tensor]:
+        arrays = inputs.tensors()
+        count, dtype = self.codec.row(self.width)
+        if not {"z", "ids"} <= arrays.keys():
+            raise WireError(f"a text's activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'")
+        ids, wire = arrays["ids"], arrays["z"]
+        if (
+            ids.ndim != 2
+            or ids.shape[0] != 1
+            or ids.dtype != torch.int32
+            or wire.shape != (*ids.shape, count)
+            or wire.dtype != dtype
+        ):
+            raise WireError(
+                f"a text's activation of shape {tuple(wire.shape)}, {wire.dtype} for ids {tuple(ids.shape)}, {ids.dtype}; "
+                f"expected [1, time, {count}] of {dtype} and [1, time] of int32"
+            )
+        return ids.to(self.device, torch.int64), wire.to(self.device)
+
+
+def choose(scores: Tensor, draw: tasks.Draw) -> int:
+    """Return the next token by its `scores` `[vocab]`: the first of the largest at temperature 0, else one that is drawn.
+
+    Drawn with the Gumbel-max trick (Maddison et al., arXiv 1411.0030), from numbers that depend on seed and position alone: a
+    text that is begun anew by another worker goes on as it was.
+    """
+    scores = scores.to("cpu", torch.float64)
+    if draw.temperature > 0:
+        uniform = torch.from_numpy(generator(draw.seed, "token", draw.position).random(len(scores)))
+        scores = scores / draw.temperature - torch.log(-torch.log(uniform))
+    return int(torch.argmax(scores))

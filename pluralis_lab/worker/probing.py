@@ -1,0 +1,106 @@
+"""The loss on held-out micro-batches when somebody asks for it, with the weights that each stage has at that moment."""
+
+import math
+from dataclasses import dataclass, field
+
+from pluralis_lab.learning import tasks
+from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.events import Probed
+from pluralis_lab.worker.messages import ProbeActivation, ProbeDone
+from pluralis_lab.worker.roster import Peer, pick
+
+MAX_OPEN = 4
+"""Questions that a head answers at once."""
+
+
+@dataclass
+class _Question:
+    """What a head has of the answer so far, by index of the micro-batch."""
+
+    batches: int
+    done: dict[int, ProbeDone] = field(default_factory=dict)
+
+
+class Probing:
+    """A worker's part in such questions. One micro-batch of each is under way at a time, so that training is hardly held up."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._questions: dict[str, _Question] = {}
+        self._origins: dict[tuple[str, int], tuple[str, str]] = {}
+
+    def on_probed(self, question: Probed) -> None:
+        """As a head, begin to find out, or say why not."""
+        desk = self.desk
+        if not desk.is_head or desk.state not in ("active", "serving"):
+            why = f"{desk.me.name} (stage {desk.me.stage}, {desk.state}) cannot evaluate; a live worker of stage 0 can"
+            desk.answer(question.request, error=why, is_last=True)
+        elif len(self._questions) >= MAX_OPEN:
+            desk.answer(question.request, error=f"{desk.me.name} evaluates {MAX_OPEN} times already; wait for one", is_last=True)
+        else:
+            self._questions[question.request] = _Question(question.batches)
+            self._ask(question.request)
+
+    def on_withdrawn(self, request: str) -> None:
+        self._questions.pop(request, None)
+
+    def _ask(self, request: str) -> None:
+        self.desk.compute(tasks.Probe(request, len(self._questions[request].done), None))
+
+    def on_activation(self, source: str, message: ProbeActivation) -> None:
+        """Pass a micro-batch through this stage."""
+        self._origins[message.request, message.index] = (message.origin, source)
+        self.desk.compute(tasks.Probe(message.request, message.index, message.payload))
+
+    def on_probe_done(self, task: tasks.Probe, done: tasks.EvaluateDone) -> None:
+        """Send on what this stage made of it, or as the tail the loss."""
+        desk, stage = self.desk, self.desk.me.stage + 1
+        if task.inputs is not None and (task.request, task.index) not in self._origins:
+            return  # it was asked for twice, and the first is on its way
+        origin, _ = self._origins.pop((task.request, task.index), (desk.me.name, ""))
+        if done.output is None:
+            assert done.loss is not None
+            answer = ProbeDone(task.request, task.index, done.loss, done.tokens)
+            if origin == desk.me.name:
+                self.on_done(answer)
+            else:
+                desk.send(origin, answer)
+            return
+        replicas = desk.roster.serving(stage, desk.round)
+        peer = pick(replicas, stage=0, round_=0, index=task.index, replicas=desk.spec.replicas)
+        if peer is not None:
+            desk.send(peer.name, ProbeActivation(task.request, task.index, origin, done.output))
+
+    def on_done(self, message: ProbeDone) -> None:
+        """As the head, add a micro-batch's loss, and answer when it was the last one."""
+        question = self._questions.get(message.request)
+        if question is None or message.index != len(question.done):
+            return
+        question.done[message.index] = message
+        if len(question.done) < question.batches:
+            self._ask(message.request)
+            return
+        del self._questions[message.request]
+        tokens = sum(done.tokens for done in question.done.values())
+        loss = sum(done.loss for done in question.done.values()) / tokens
+        if math.isfinite(loss):
+            self.desk.answer(message.request, loss=loss, tokens=tokens, is_last=True)
+        else:
+            self.desk.answer(message.request, error=f"the loss is {loss}", is_last=True)
+
+    def on_refused(self, task: tasks.Probe, reason: str) -> None:
+        """Give up who sent an activation that cannot be evaluated; the head hears of it and asks again."""
+        _, source = self._origins.pop((task.request, task.index))
+        self.desk.expel_live(source, reason)
+
+    def on_peer_lost(self, lost: Peer) -> None:
+        """As a head, ask again for what may have been with the dead worker."""
+        if lost.stage > 0:
+            for request in self._questions:
+                self._ask(request)
+
+    def on_peer_found(self, peer: Peer) -> None:
+        """As a head, ask again for what found an empty stage."""
+        if peer.stage > 0 and peer.since is not None:
+            for request in self._questions:
+                self._ask(request)
