@@ -320,7 +320,7 @@ class StageCompute:
 
     def _end_inference(self, task: tasks.EndInference) -> tasks.Result:
         if self.inference is not None:
-            self.inference.end(task.request)
+            self.inference.end(task.request, task.attempt)
         return tasks.InferDone()
 
     def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:

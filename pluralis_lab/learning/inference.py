@@ -50,11 +50,11 @@ class StageInference:
         """Extend a text by some positions. Raises WireError for activations of a wrong shape, or beyond the context."""
         entered, ids = self._enter(task)
         if task.start == 0:
-            self.end(task.request)
+            self._forget(task.request)
             stashed = self._stash.take()
             self._texts[task.request] = _Text(task.attempt, stashed.module.unseen(), stashed)
             if len(self._texts) > MAX_TEXTS:
-                self.end(next(iter(self._texts)))
+                self._forget(next(iter(self._texts)))
         text = self._texts.get(task.request)
         if text is None or text.attempt != task.attempt or text.seen[0].num_positions != task.start:
             return tasks.InferDone()
@@ -66,8 +66,12 @@ class StageInference:
                 return tasks.InferDone(output=pack([("z", self.codec.encode(out, ids)), ("ids", ids.to(torch.int32))]))
             return tasks.InferDone(token=choose(stage.logits(out[:, -1:])[0, 0], task.draw))
 
-    def end(self, request: str) -> None:
-        """Forget a text, if it is here."""
+    def end(self, request: str, attempt: int) -> None:
+        """Forget that attempt at a text, if it is here."""
+        if request in self._texts and self._texts[request].attempt == attempt:
+            self._forget(request)
+
+    def _forget(self, request: str) -> None:
         text = self._texts.pop(request, None)
         if text is not None:
             self._stash.give_back(text.stashed)

@@ -241,9 +241,10 @@ class InferDone:
 
 @dataclass(frozen=True)
 class EndInference:
-    """Forget what was kept for `request`."""
+    """Forget what was kept for that attempt at the text `request`."""
 
     request: str
+    attempt: int
 
 
 @dataclass(frozen=True)

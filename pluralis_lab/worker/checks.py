@@ -63,7 +63,7 @@ class Checks:
             wire.InferActivation: self._infer_activation,
             wire.Token: self._token,
             wire.Mislaid: lambda source, message: self._of_a_text(source, message.request, message.attempt),
-            wire.Ended: lambda source, message: self._ended(source, message.request),
+            wire.Ended: self._ended,
         }
 
     def check(self, source: str, message: wire.Message) -> None:
@@ -264,6 +264,6 @@ class Checks:
         if self._seat(source)[0] != self.desk.spec.stages - 1 or not 0 <= message.token < self._vocab:
             raise WireError(f"token {message.token} of {source}; the vocabulary has 0 to {self._vocab - 1}, and a tail draws")
 
-    def _ended(self, source: str, request: str) -> None:
+    def _ended(self, source: str, message: wire.Ended) -> None:
         self._stage_of(source, -1)
-        self._request(request)
+        self._request(message.request)

@@ -39,9 +39,8 @@ class _Text:
 
 @dataclass
 class _Way:
-    """Where a text came from and goes to, at one worker on its way."""
+    """Where an attempt at a text came from and goes to, at one worker on its way."""
 
-    attempt: int
     origin: str
     source: str = ""
     target: str = ""
@@ -53,7 +52,7 @@ class Inference:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self._texts: dict[str, _Text] = {}
-        self._ways: dict[str, _Way] = {}
+        self._ways: dict[tuple[str, int], _Way] = {}
         self._max_ways = 4 * MAX_OPEN * desk.spec.replicas
 
     def on_prompted(self, prompt: Prompted) -> None:
@@ -77,11 +76,13 @@ class Inference:
 
     def on_withdrawn(self, request: str) -> None:
         """Stop writing a text that nobody waits for."""
-        if self._texts.pop(request, None) is not None:
-            self._end(request)
+        text = self._texts.pop(request, None)
+        if text is not None:
+            self._end(request, text.attempt)
 
     def _begin(self, text: _Text) -> None:
         """Send the text so far on its way; of one longer than the context, so much of its end as `window_start` says."""
+        self._end(text.prompt.request, text.attempt)
         text.base = window_start(len(text.ids), self._context)
         text.attempt += 1
         text.start = 0
@@ -90,25 +91,23 @@ class Inference:
     def _infer(self, text: _Text) -> None:
         request, ids = text.prompt.request, text.ids[text.base + text.start :]
         draw = tasks.Draw(len(text.ids), text.prompt.temperature, text.prompt.seed)
-        self._ways.setdefault(request, _Way(text.attempt, self.desk.me.name)).attempt = text.attempt
+        self._ways.setdefault((request, text.attempt), _Way(self.desk.me.name))
         self.desk.compute(tasks.Infer(request, text.attempt, text.start, tuple(ids), None, draw))
 
     def on_activation(self, source: str, message: InferActivation) -> None:
         """Take a text's next positions through this stage."""
-        way = self._ways.setdefault(message.request, _Way(message.attempt, message.origin))
+        way = self._ways.setdefault((message.request, message.attempt), _Way(message.origin))
+        way.origin, way.source = message.origin, source
         while len(self._ways) > self._max_ways:  # of a text whose end nobody could tell this worker
-            self._end(next(iter(self._ways)))
-        if message.attempt < way.attempt and way.origin == message.origin:
-            return
-        way.attempt, way.origin, way.source = message.attempt, message.origin, source
+            self._end(*next(iter(self._ways)))
         draw = tasks.Draw(message.position, message.temperature, message.seed)
         self.desk.compute(tasks.Infer(message.request, message.attempt, message.start, (), message.payload, draw))
 
     def on_inferred(self, task: tasks.Infer, done: tasks.InferDone) -> None:
         """Pass on what this stage made of it, or as the tail the token."""
-        way = self._ways.get(task.request)
-        if way is None or way.attempt != task.attempt:
-            return
+        way = self._ways.get((task.request, task.attempt))
+        if way is None:
+            return  # it was ended meanwhile
         if done.token is not None:
             self._tell(way.origin, Token(task.request, task.attempt, task.draw.position, done.token))
         elif done.output is None:
@@ -121,10 +120,7 @@ class Inference:
         if task.start == 0:  # the whole text goes the way of its beginning: there are its caches
             candidates = desk.roster.serving(stage, desk.round)
             peer = pick(candidates, stage=0, round_=0, index=int(task.request, 16), replicas=desk.spec.replicas)
-            target = "" if peer is None else peer.name
-            if way.target not in ("", target):
-                desk.send(way.target, Ended(task.request))
-            way.target = target
+            way.target = "" if peer is None else peer.name
         if not desk.roster.is_live(way.target):
             self._tell(way.origin, Mislaid(task.request, task.attempt, f"stage {stage} has no live worker at the moment"))
             return
@@ -151,7 +147,7 @@ class Inference:
         self.desk.answer(message.request, token=message.token, is_last=is_last)
         if is_last:
             del self._texts[message.request]
-            self._end(message.request)
+            self._end(message.request, message.attempt)
         elif text.start >= self._context:
             self._begin(text)
         else:
@@ -173,32 +169,32 @@ class Inference:
             return
         del self._texts[message.request]
         self.desk.answer(message.request, error=message.reason, is_last=True)
-        self._end(message.request)
+        self._end(message.request, message.attempt)
 
     def on_ended(self, message: Ended) -> None:
-        self._end(message.request)
+        self._end(message.request, message.attempt)
 
     def on_refused(self, task: tasks.Infer, reason: str) -> None:
         """Give up who sent what cannot be computed; the head begins anew when it hears of that."""
-        way = self._ways.pop(task.request, None)
+        way = self._ways.pop((task.request, task.attempt), None)
         if way is not None:
             self.desk.expel_live(way.source, reason)
 
     def on_peer_lost(self, lost: Peer) -> None:
         """As a head, begin anew whatever may have been with the dead worker; forget what was for it as the head."""
-        for request in [request for request, way in self._ways.items() if way.origin == lost.name]:
-            self._end(request)
+        for key in [key for key, way in self._ways.items() if way.origin == lost.name]:
+            self._end(*key)
         if lost.stage > 0:
             for text in list(self._texts.values()):
                 self._begin(text)
 
-    def _end(self, request: str) -> None:
-        """Forget the text here, and along its way."""
-        way = self._ways.pop(request, None)
+    def _end(self, request: str, attempt: int) -> None:
+        """Forget that attempt at a text here, and along its way."""
+        way = self._ways.pop((request, attempt), None)
         if way is not None:
-            self.desk.compute(tasks.EndInference(request))
+            self.desk.compute(tasks.EndInference(request, attempt))
             if way.target:
-                self.desk.send(way.target, Ended(request))
+                self.desk.send(way.target, Ended(request, attempt))
 
 
 def window_start(length: int, context: int) -> int:

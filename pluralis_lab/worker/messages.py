@@ -237,9 +237,10 @@ class Mislaid:
 
 @dataclass(frozen=True)
 class Ended:
-    """The text `request` is complete: forget what its attention has seen, and tell the stage after yours."""
+    """That attempt at the text `request` is over: forget what its attention has seen, and tell the stage after yours."""
 
     request: str
+    attempt: int
 
 
 Message = (

@@ -90,7 +90,7 @@ class Probing:
 
     def on_refused(self, task: tasks.Probe, reason: str) -> None:
         """Give up who sent an activation that cannot be evaluated; the head hears of it and asks again."""
-        _, source = self._origins.pop((task.request, task.index))
+        _, source = self._origins.pop((task.request, task.index), ("", ""))
         self.desk.expel_live(source, reason)
 
     def on_peer_lost(self, lost: Peer) -> None:

@@ -13,8 +13,9 @@ from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.payload import Payload
+from pluralis_lab.parts import Dense, DiLoCo, SliceSync
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker import Expel, Received, Send, worker_name
+from pluralis_lab.worker import Expel, Probed, Prompted, Received, Send, worker_name
 from pluralis_lab.worker.messages import (
     Activation,
     Committed,
@@ -46,6 +47,13 @@ NONSENSE: dict[str, list[Any]] = {
 }
 
 
+QUESTIONS = (
+    (0.0, "worker-0", Prompted("00000000000000a1", tuple(b"def "), 12, 1.0, 0)),
+    (0.0, "worker-1", Probed("00000000000000b2", 2)),
+    (0.001, "worker-1", Prompted("00000000000000c3", tuple(b"def "), 30, 1.0, 0)),
+)
+
+
 def inject(swarm: VirtualSwarm, source: str, target: str, message: Message, *, expels: bool = True) -> None:
     """Hand `message` to `target` as if `source` had sent it, and do what it says; without `expels`, nobody is given up."""
     seat = swarm.seats[target]
@@ -67,13 +75,22 @@ def messages_of(spec: RunSpec, text: Corpus) -> dict[type, list[Message]]:
 
             swarm._send = note  # type: ignore[method-assign]
 
-    run_virtual(spec, text, kills=(Kill("worker-3", 300, 0.02),), on_event=listen)
+    run_virtual(spec, text, kills=(Kill("worker-3", 300, 0.02),), asks=QUESTIONS, on_event=listen)
     return said
 
 
-def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus) -> None:
+WAYS_TO_TRAIN: dict[str, dict[str, Any]] = {
+    "sync": {},
+    "async": {"schedule": "async"},
+    "slices": {"sync": SliceSync(fraction=0.4, every=2), "boundary": Dense()},
+    "async, diloco": {"schedule": "async", "sync": DiLoCo(inner_steps=2), "boundary": Dense()},
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_TRAIN)
+def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus, way: str) -> None:
     rng = random.Random(drawn_seed())
-    spec = tiny_spec(text, replicas=2, steps=4)
+    spec = tiny_spec(text, replicas=2, steps=4, **WAYS_TO_TRAIN[way])
     said = messages_of(spec, text)
     kinds = sorted(said, key=lambda kind: kind.__name__)
     injected: set[type] = set()
@@ -96,7 +113,7 @@ def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus) ->
             injected.add(type(message))
             inject(swarm, worker_name(rng.randrange(6)), rng.choice(sorted(swarm.seats)), message, expels=False)
 
-    run_virtual(spec, text, on_event=meddle)
+    run_virtual(spec, text, asks=QUESTIONS, on_event=meddle)
     assert len(kinds) >= 12
     assert injected == set(kinds)
 
