@@ -28,6 +28,8 @@ _PUBLIC = {
     "policies": None,
     "aggregators": None,
     "Run": "run",
+    "Generation": "generation",
+    "HeldOutLoss": "generation",
     "launch": "launching",
     "simulate": "launching",
     "open_run": "listing",
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from pluralis_lab import aggregators, policies
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.errors import PluralisError
+    from pluralis_lab.generation import Generation, HeldOutLoss
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
@@ -57,6 +60,8 @@ __all__ = [
     "Dense",
     "DiLoCo",
     "FullSync",
+    "Generation",
+    "HeldOutLoss",
     "Int8",
     "Links",
     "Muon",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.contributions.report import AuditReport
+    from pluralis_lab.generation import Generation, HeldOutLoss
     from pluralis_lab.views.widget import RunWidget
 
 POLL_S = 0.2
@@ -220,6 +221,59 @@ class Run:
         if not self.path.exists():
             raise self._deleted()
         return export(self._directory, folder)
+
+    def generate(self, prompt: str, tokens: int = 100, *, temperature: float = 0.8, seed: int = 0) -> "Generation":
+        """Have the live workers go on with `prompt`, stage by stage; no process sees more of the model than its stage.
+
+        Works while training goes on (with the weights of the moment at which the text is begun) and after it. Every worker on the
+        way keeps its own key-value cache; if one dies the text goes on as it would have.
+
+        Parameters
+        ----------
+        prompt : the text to go on from
+        tokens : how many to write; a token of the built-in corpora is a byte. Beyond the model's context the text goes on from
+            its last half
+        temperature : 0 takes the likeliest token; above, tokens are drawn, the more freely the higher
+        seed : of what is drawn
+
+        Raises
+        ------
+        RunError : the run is not running, is a simulation, its model reads vectors, or a value is out of range
+
+        Example
+        -------
+        >>> run.generate("def main(", tokens=80)                    # appears in the cell as it is written
+        >>> text = str(run.generate("import ", temperature=0))      # waits for all of it
+        """
+        from pluralis_lab.generation import Generation, prompt_ids
+
+        ids = prompt_ids(prompt, self.info["corpus"]["kind"])
+        connection = processes.connect(self._directory, "prompt", ids=ids, tokens=tokens, temperature=temperature, seed=seed)
+        return Generation(self._directory, prompt, tokens, connection)
+
+    def evaluate(self, batches: int | None = None) -> "HeldOutLoss":
+        """Return the mean loss on held-out data with the weights as they are now, through the stages.
+
+        While training goes on, stages can be a round apart.
+
+        Parameters
+        ----------
+        batches : micro-batches to take; None: as many as the run's own validations
+
+        Raises
+        ------
+        RunError : as `generate`
+        """
+        from contextlib import closing
+
+        from pluralis_lab.generation import HeldOutLoss
+
+        wanted = self.spec.eval_batches if batches is None else batches
+        with closing(processes.connect(self._directory, "probe", batches=wanted)) as connection:
+            answer = next(processes.answers(self._directory, "probe", connection), {})
+        if answer.get("loss") is None:
+            raise RunError(f"run {self.id[:8]}: {answer.get('error') or 'it ended before the loss was known'}")
+        return HeldOutLoss(answer["loss"], answer["tokens"])
 
     def audit(self) -> "AuditReport":
         """Compute every share again from the public evidence, and name what is forged, missing, replayed or of another run."""

@@ -1,4 +1,4 @@
-"""The command line, `pluralis-lab launch | simulate | runs | watch | stop | resume | delete | audit | ... | doctor`.
+"""The command line, `pluralis-lab launch | simulate | runs | watch | stop | resume | delete | generate | evaluate | audit | ... | doctor`.
 
 A thin layer over the public API. Nothing heavy is imported before a command needs it. An error that a user can act on is one red
 line and exit status 1; a wrong option is status 2.
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pluralis_lab.cli.asking import evaluate, generate
 from pluralis_lab.cli.checking import doctor
 from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, and one of them may be secret
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (launch, simulate, runs, watch, stop, resume, delete, audit, tokenize, pay, claim, doctor):
+for command in (launch, simulate, runs, watch, stop, resume, delete, generate, evaluate, audit, tokenize, pay, claim, doctor):
     app.command()(command)
 
 

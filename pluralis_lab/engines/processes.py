@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -127,25 +128,46 @@ def command(run: RunDirectory, op: str, **arguments: Any) -> dict[str, Any]:
 
     Raises RunError when the run is not running, does not answer or refuses.
     """
-    from pluralis_lab.engines.swarm.frames import PREFIX_BYTES, json_frame
+    with connect(run, op, **arguments) as connection:
+        connection.settimeout(COMMAND_TIMEOUT_S)
+        answer = next(answers(run, op, connection), {})
+    if not answer.get("ok"):
+        raise RunError(f"run {run.id[:8]}: {answer.get('error', 'the supervisor closed the connection')}")
+    return answer
+
+
+def connect(run: RunDirectory, op: str, **arguments: Any) -> socket.socket:
+    """Send a request to the run's supervisor and return the connection that its answers come on, for the caller to close.
+
+    Raises RunError when the run is not running, or is a simulation.
+    """
+    from pluralis_lab.engines.swarm.frames import json_frame
 
     if not is_running(run):
         raise RunError(f"run {run.id[:8]} is not running (state {run.info['state']}); run.resume() starts it again")
     control = read_control(run)
     if control is None or control.get("socket") is None:
         raise RunError(f"run {run.id[:8]} is a simulation, which has no worker processes to {op}")
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(COMMAND_TIMEOUT_S)
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(control["socket"])
+        connection.sendall(json_frame({"op": op, "token": control["token"], **arguments}))
+    except OSError as error:
+        connection.close()
+        raise RunError(f"run {run.id[:8]} did not take {op!r}: {error}") from None
+    return connection
+
+
+def answers(run: RunDirectory, op: str, connection: socket.socket) -> Generator[dict[str, Any], None, None]:
+    """Yield what the supervisor answers until it closes the connection. Raises RunError when nothing sound comes in time."""
+    from pluralis_lab.engines.swarm.frames import PREFIX_BYTES
+
+    with connection.makefile("rb") as stream:
         try:
-            connection.connect(control["socket"])
-            connection.sendall(json_frame({"op": op, "token": control["token"], **arguments}))
-            stream = connection.makefile("rb")
-            answer = json.loads(stream.read(int.from_bytes(stream.read(PREFIX_BYTES), "big")) or b"{}")
+            while prefix := stream.read(PREFIX_BYTES):
+                yield dict(json.loads(stream.read(int.from_bytes(prefix, "big"))))
         except (OSError, ValueError) as error:
             raise RunError(f"run {run.id[:8]} did not answer {op!r}: {error}") from None
-    if not answer.get("ok"):
-        raise RunError(f"run {run.id[:8]}: {answer.get('error', 'the supervisor closed the connection')}")
-    return dict(answer)
 
 
 def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:

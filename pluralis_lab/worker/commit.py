@@ -51,6 +51,8 @@ class Commit:
 
     def on_contribution(self, source: str, message: Contribution) -> None:
         """Keep a contribution, from its author or relayed by a replica that has it."""
+        if message.worker == self.desk.me.name:
+            return  # it has its own; one that it signed in an earlier life is over other micro-batches, and not its sum
         if not self._is_settled(source, message.round):
             state = self.desk.current()
             state.contributions[message.worker, message.payload.digest] = message

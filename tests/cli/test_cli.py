@@ -14,7 +14,24 @@ import pytest
 from pluralis_lab.errors import RunSpecError
 from pluralis_lab.store import RunDirectory
 
-COMMANDS = ("launch", "simulate", "runs", "watch", "stop", "resume", "delete", "audit", "tokenize", "pay", "claim", "doctor")
+COMMANDS = (
+    *(
+        "launch",
+        "simulate",
+        "runs",
+        "watch",
+        "stop",
+        "resume",
+        "delete",
+        "generate",
+        "evaluate",
+        "audit",
+        "tokenize",
+        "pay",
+        "claim",
+    ),
+    "doctor",
+)
 
 
 def cli(*arguments: str, stdin: str = "", timeout_s: float = 60, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -114,7 +131,7 @@ def test_wrong_usage_is_status_2(lab_home: Path, arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["watch", "stop", "resume", "delete", "audit", "tokenize", "claim"])
+@pytest.mark.parametrize("command", ["watch", "stop", "resume", "delete", "evaluate", "audit", "tokenize", "claim"])
 def test_an_unknown_run_is_one_line_and_status_1(lab_home: Path, command: str) -> None:
     done = cli(command, "abcd")
     assert done.returncode == 1

@@ -3,6 +3,7 @@
 import inspect
 import re
 import shutil
+import socket
 import types
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ import pluralis_lab as pl
 from pluralis_lab.chain import Account
 from pluralis_lab.contributions.findings import Finding
 from pluralis_lab.contributions.report import AuditReport
+from pluralis_lab.engines.swarm.frames import json_frame
 from tests.cli.test_cli import make_run
 
 HOSTILE = "<script>alert(1)</script>"
@@ -24,6 +26,15 @@ SECRET = "5ecre7"
 def _report() -> AuditReport:
     fault = Finding("forged", 1, HOSTILE, "its signature is not the worker's")
     return AuditReport("ab" * 32, (fault,), (), (), (), 3)
+
+
+def _generation(home: Path) -> pl.Generation:
+    """A text that came to its end."""
+    ours, theirs = socket.socketpair()
+    answers = [{"token": ord(letter), "is_last": n == len(HOSTILE)} for n, letter in enumerate(HOSTILE, 1)]
+    with theirs:
+        theirs.sendall(b"".join(map(json_frame, answers)))
+    return pl.Generation(make_run(home), HOSTILE, len(HOSTILE), ours)
 
 
 EXAMPLES: dict[type, Callable[[Path], Any]] = {
@@ -50,6 +61,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.Token: lambda home: pl.Token(
         pl.Chain(f"http://127.0.0.1:9/{SECRET}", home=home), "0x" + "11" * 20, "0x" + "22" * 20, account="lab-a"
     ),
+    pl.HeldOutLoss: lambda home: pl.HeldOutLoss(2.5, 512),
+    pl.Generation: lambda home: _generation(home),
     Account: lambda home: Account(HOSTILE, "0x" + "33" * 20),
     AuditReport: lambda home: _report(),
 }

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 OnWorker = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OnCommand = Callable[[dict[str, Any]], dict[str, Any]]
+OnQuestion = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+QUESTIONS = ("prompt", "probe")
 
 
 class Door:
@@ -25,10 +27,11 @@ class Door:
 
     on_worker : serves the connection of a worker until it ends; gets the worker's first message too
     on_command : returns the answer to a command
+    on_question : answers a question (`QUESTIONS`) bit by bit, until it is answered or nobody listens
     """
 
-    def __init__(self, on_worker: OnWorker, on_command: OnCommand) -> None:
-        self._on_worker, self._on_command = on_worker, on_command
+    def __init__(self, on_worker: OnWorker, on_command: OnCommand, on_question: OnQuestion) -> None:
+        self._on_worker, self._on_command, self._on_question = on_worker, on_command, on_question
         self.token = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="pluralis-"))  # not in the run's folder: socket paths must be short
         self.socket = str(self.folder / "s")
@@ -58,6 +61,8 @@ class Door:
                 return
             if hello["op"] == "hello":
                 await self._on_worker(hello, reader, writer)
+            elif hello["op"] in QUESTIONS:
+                await self._on_question(hello, reader, writer)
             else:
                 writer.write(json_frame(self._on_command(hello)))
                 await writer.drain()

@@ -21,6 +21,7 @@ from pluralis_lab.engines.swarm.door import Door
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
+from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
@@ -42,7 +43,10 @@ class Supervisor:
         self.recorder = Recorder(run, sign_epoch=signer.sign, clock=time.time)
         self.closer = EpochCloser(self.recorder, self._on_epochs_closed, self._fail)
         self.seats = Seats(self.info["workers"])
-        self.door = Door(self._serve_worker, lambda request: commands.execute(request, self.seats, self.end))
+        self.questions = Questions(self.seats, vocab=self.info["corpus"]["vocab"])
+        self.door = Door(
+            self._serve_worker, lambda request: commands.execute(request, self.seats, self.end), self.questions.serve
+        )
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
@@ -176,6 +180,8 @@ class Supervisor:
                 self.recorder.run_state("running")
         elif op == "report":
             self._record(seat, message)
+        elif op == "answer":
+            self.questions.on_answer({key: value for key, value in message.items() if key != "op"})
         elif op == "suspect":
             self._check_suspect(message["worker"], message["incarnation"])
         elif op == "error":
@@ -224,6 +230,7 @@ class Supervisor:
         """Tell the others that a process has ended, and start its slot anew if that can help."""
         name = seat.name
         self.door.sweep(name, seat.incarnation)
+        self.questions.on_head_gone(name)
         ending = self._ending.is_set()
         self.recorder.worker_state(
             name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=describe_end(status)

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pluralis_lab.engines.swarm.frames import json_frame, read_json
@@ -48,8 +48,7 @@ class SupervisorLine:
                 raise WireError(f"the supervisor said {message['op']!r} where {op!r} was due")
         return None
 
-    async def obey(self, on_lost: Callable[[str, int], None]) -> None:
-        """Follow the supervisor until it says stop or its socket ends; `on_lost` gets the name and incarnation of who is gone."""
+    async def obey(self, handlers: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
+        """Follow the supervisor until it says stop or its socket ends; `handlers` by "op" get the message."""
         while (message := await read_json(self._reader)) is not None and message["op"] != "stop":
-            if message["op"] == "lost":
-                on_lost(message["worker"], message["incarnation"])
+            handlers[message["op"]](message)

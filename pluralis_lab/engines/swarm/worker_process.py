@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,23 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.parts import GPT
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
-from pluralis_lab.worker import Answer, Compute, Effect, Expel, Peer, PeerLost, Received, Report, Send, Started, Worker
-from pluralis_lab.worker.events import Event
+from pluralis_lab.worker import (
+    Answer,
+    Compute,
+    Effect,
+    Event,
+    Expel,
+    Peer,
+    PeerLost,
+    Probed,
+    Prompted,
+    Received,
+    Report,
+    Send,
+    Started,
+    Withdrawn,
+    Worker,
+)
 from pluralis_lab.worker.messages import Hello, Lost, Message
 
 log = logging.getLogger(__name__)
@@ -100,7 +115,7 @@ class WorkerProcess:
             if peers is not None:
                 self._begin(peers)
                 await _until_first(
-                    self.line.obey(self._lose),
+                    self.line.obey(self._orders()),
                     self.thread.run_forever(self._dispatch),
                     self.node.renew_forever(),
                     self._raise_failure(),
@@ -135,6 +150,19 @@ class WorkerProcess:
             self.peering.connect(self.node.records[name])
         log.info("met all %d peers", len(self.node.records))
         return peers
+
+    def _orders(self) -> dict[str, Callable[[dict[str, Any]], None]]:
+        """Return what to do at each word of the supervisor."""
+        return {
+            "lost": lambda said: self._lose(said["worker"], said["incarnation"]),
+            "prompt": lambda said: self._dispatch(
+                Prompted(
+                    said["request"], tuple(said["ids"]), said["tokens"], said["temperature"], said["seed"], tuple(said["drawn"])
+                )
+            ),
+            "probe": lambda said: self._dispatch(Probed(said["request"], said["batches"])),
+            "withdraw": lambda said: self._dispatch(Withdrawn(said["request"])),
+        }
 
     def _begin(self, peers: tuple[Peer, ...]) -> None:
         """Start the machine, and let it have what has come since its first peer could reach this worker."""

@@ -113,7 +113,7 @@ def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus, wa
             injected.add(type(message))
             inject(swarm, worker_name(rng.randrange(6)), rng.choice(sorted(swarm.seats)), message, expels=False)
 
-    run_virtual(spec, text, asks=QUESTIONS, on_event=meddle)
+    run_virtual(spec, text, asks=QUESTIONS, has_liars=True, on_event=meddle)
     assert len(kinds) >= 12
     assert injected == set(kinds)
 

@@ -1,0 +1,166 @@
+"""What a live run's model says when it is asked: real workers, real sockets, and deaths on the way."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+import pluralis_lab as pl
+from pluralis_lab.cli import main
+from pluralis_lab.corpus import open_corpus
+from pluralis_lab.engines import processes
+from pluralis_lab.learning import snapshots
+from pluralis_lab.learning.optimizers import build_optimizer
+from pluralis_lab.learning.reference import whole_model
+from pluralis_lab.models.stage import Stage
+from pluralis_lab.store.checkpoints import CheckpointFolder
+from tests.engines.swarm.conftest import small_spec
+
+PROMPT = "def main("
+
+
+@pytest.fixture(scope="module")
+def trained(home: Path) -> Iterator[pl.Run]:
+    """A run in float64 whose workers serve; what it was asked on the way is in `asked_meanwhile`."""
+    run = pl.launch(small_spec(dtype="float64", boundary=pl.Subspace(8, "same"), steps=60))
+    try:
+        run.wait(round=3, timeout_s=60)
+        asked_meanwhile[run.id] = (str(run.generate(PROMPT, 20)), run.evaluate(2), len(run.metrics()))
+        run.wait(timeout_s=120)
+        yield run
+    finally:
+        run.stop()
+
+
+asked_meanwhile: dict[str, tuple[str, pl.HeldOutLoss, int]] = {}
+
+
+def whole(run: pl.Run) -> list[Stage]:
+    """Put the run's last checkpoints together in this process."""
+    stages = whole_model(run.spec, run.info["corpus"]["vocab"])
+    for worker in run.info["workers"]:
+        state, _ = CheckpointFolder(run._directory.worker_folder(worker["name"])).load(run.spec.steps)
+        stage = stages[worker["stage"]]
+        snapshots.load(state, stage, build_optimizer(stage, run.spec.optimizer), run.spec.optimizer)
+    return stages
+
+
+def test_a_text_and_a_loss_come_while_training_goes_on(trained: pl.Run) -> None:
+    text, loss, rounds = asked_meanwhile[trained.id]
+    assert rounds < 60, "training was over"
+    assert text.startswith(PROMPT)
+    assert len(text.encode("utf-8", "replace")) - len(PROMPT) >= 20
+    assert loss.loss > trained.evaluate(2).loss
+
+
+def test_the_greedy_text_is_the_one_process_models(trained: pl.Run) -> None:
+    stages, ids = whole(trained), list(PROMPT.encode())
+    for _ in range(50):
+        x = torch.tensor([ids])
+        with torch.no_grad():
+            for stage in stages:
+                x = stage(x)
+            ids.append(int(stages[-1].logits(x)[0, -1].argmax()))
+    written = trained.generate(PROMPT, 50, temperature=0)
+    assert str(written) == bytes(ids).decode("utf-8", "replace")
+    assert written.tokens == ids[len(PROMPT) :]
+    assert written.is_complete
+    assert repr(written).startswith(f"<Generation of run {trained.id[:8]}, 50 of 50 tokens: 'def main(")
+
+
+def test_the_loss_is_the_last_validations(trained: pl.Run) -> None:
+    found = trained.evaluate()
+    assert found.loss == pytest.approx(trained.metrics()["validation_loss"].dropna().iloc[-1], rel=1e-12)
+    assert found.tokens == trained.spec.eval_batches * trained.spec.tokens_per_micro_batch
+
+
+def test_a_cell_shows_the_text_as_it_comes(trained: pl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = str(trained.generate(PROMPT, 12, seed=4))
+    trained.generate(PROMPT, 12, seed=4)._ipython_display_()
+    assert capsys.readouterr().out == f"{expected}\n"
+    pieces = iter(trained.generate(PROMPT, 12, seed=4))
+    assert PROMPT + next(pieces) + "".join(pieces) == expected
+
+
+def test_the_command_line_asks_too(trained: pl.Run, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):
+        main(["generate", trained.id[:12], PROMPT, "--tokens", "8", "--temperature", "0"])
+    assert capsys.readouterr().out == f"{trained.generate(PROMPT, 8, temperature=0)}\n"
+    with suppress(SystemExit):
+        main(["evaluate", trained.id[:12], "--batches", "2", "--json"])
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(trained.evaluate(2).loss)
+
+
+def test_whoever_goes_away_leaves_no_text_behind(trained: pl.Run) -> None:
+    """More endless texts than heads write at once, all of them given up: the heads have room again."""
+    for _ in range(3):
+        endless = [trained.generate(PROMPT, 1_000_000) for _ in range(8)]
+        for text in endless:
+            next(iter(text))
+            text.close()
+        for _ in range(100):
+            with suppress(pl.PluralisError):
+                assert len(trained.generate(PROMPT, 3).text) >= len(PROMPT)
+                break
+        else:
+            pytest.fail("the heads still write what nobody waits for")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tokens": 0}, "tokens=0; use a whole number from 1"),
+        ({"tokens": 10**9}, "use a whole number from 1 to 1,000,000"),
+        ({"temperature": -0.5}, "temperature=-0.5; use 0"),
+        ({"seed": -1}, "seed=-1; use"),
+        ({"prompt": ""}, "the prompt is empty"),
+    ],
+)
+def test_a_wrong_value_is_named_with_the_remedy(trained: pl.Run, wrong: dict[str, object], said: str) -> None:
+    with pytest.raises(pl.PluralisError, match=said):
+        str(trained.generate(**{"prompt": PROMPT, "tokens": 5, **wrong}))  # type: ignore[arg-type]
+
+
+def test_what_is_no_question_gets_an_answer_and_harms_nobody(trained: pl.Run) -> None:
+    nonsense: list[dict[str, object]] = [
+        {"ids": "text"},
+        {"ids": [999], "tokens": 1, "temperature": 0, "seed": 0},
+        {"ids": [1], "tokens": True, "temperature": 0, "seed": 0},
+        {"ids": [1], "tokens": 1, "temperature": "hot", "seed": 0},
+    ]
+    for arguments in nonsense:
+        with processes.connect(trained._directory, "prompt", **arguments) as connection:
+            (answer,) = processes.answers(trained._directory, "prompt", connection)
+        assert answer["error"]
+    with pytest.raises(pl.PluralisError, match="batches=0; use"):
+        trained.evaluate(0)
+    assert set(trained.workers()["state"]) == {"serving"}
+
+
+def test_a_text_goes_on_when_the_workers_that_write_it_are_killed(trained: pl.Run) -> None:
+    """Two texts are with one head each; a tail dies, then one of the heads."""
+    expected = str(trained.generate(PROMPT, 120, seed=9))
+    texts = [trained.generate(PROMPT, 120, seed=9) for _ in range(2)]
+    for victim in ("worker-3", "worker-0"):
+        for text in texts:
+            next(iter(text))
+        trained.kill(victim)
+    assert [str(text) for text in texts] == [expected, expected]
+
+
+def test_a_run_that_does_not_run_and_a_model_of_vectors_say_what_to_do(home: Path) -> None:
+    run = pl.simulate(pl.RunSpec(model=pl.MLP([64, 16, 10]), data="digits", stages=2, steps=2, batch_size=8))
+    run.wait()
+    with pytest.raises(pl.PluralisError, match=r"run\.resume\(\)"):
+        run.evaluate()
+    with pytest.raises(pl.PluralisError, match="reads vectors"):
+        run.generate(PROMPT)
+
+
+def test_the_corpus_of_the_library_is_bytes(home: Path) -> None:
+    """What `generate` takes for granted: a token is a byte of the text."""
+    corpus = open_corpus("stdlib", context=64, home=home)
+    assert (corpus.info().kind, corpus.info().vocab) == ("tokens", 256)
