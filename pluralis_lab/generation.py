@@ -11,6 +11,7 @@ from typing import Any
 from pluralis_lab.engines import processes
 from pluralis_lab.errors import RunError
 from pluralis_lab.markup import facts
+from pluralis_lab.session import is_interactive
 from pluralis_lab.store import RunDirectory
 
 
@@ -104,11 +105,13 @@ class Generation:
         return facts(repr(self).split(":")[0].strip("<"), [("prompt", self.prompt), ("text", "".join(self._pieces) or "…")])
 
     def _ipython_display_(self, **_: Any) -> None:
-        """Write the text into the cell as it comes."""
+        """Write the text into the cell as it comes; headless, in one piece, so that it is one output."""
+        if not is_interactive():
+            print(self.text)
+            return
         sys.stdout.write(self.prompt)
         for piece in self:
-            sys.stdout.write(piece)
-            sys.stdout.flush()
+            sys.stdout.write(piece)  # the kernel sends on what was written a few times a second
         sys.stdout.write("\n")
 
 

@@ -1,4 +1,4 @@
-"""The command line, `pluralis-lab launch | simulate | runs | watch | stop | resume | delete | generate | evaluate | audit | ... | doctor`.
+"""The command line, `pluralis-lab launch | simulate | runs | watch | stop | resume | delete | generate | ... | doctor`.
 
 A thin layer over the public API. Nothing heavy is imported before a command needs it. An error that a user can act on is one red
 line and exit status 1; a wrong option is status 2.

@@ -77,7 +77,11 @@ def test_the_loss_is_the_last_validations(trained: pl.Run) -> None:
     assert found.tokens == trained.spec.eval_batches * trained.spec.tokens_per_micro_batch
 
 
-def test_a_cell_shows_the_text_as_it_comes(trained: pl.Run, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("headless", ["0", "1"])
+def test_a_cell_shows_the_text(
+    trained: pl.Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, headless: str
+) -> None:
+    monkeypatch.setenv("PLURALIS_LAB_HEADLESS", headless)
     expected = str(trained.generate(PROMPT, 12, seed=4))
     trained.generate(PROMPT, 12, seed=4)._ipython_display_()
     assert capsys.readouterr().out == f"{expected}\n"
