@@ -1,7 +1,7 @@
 """What late gradients cost, and how much of it the delay correction gives back: eight virtual stages, one update a micro-batch.
 
-Arms: synchronous AdamW, asynchronous AdamW, asynchronous NAdam (arXiv 2505.01099) and the same without the discount 1 - γ, each
-with its own best rate of four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the
+Arms: synchronous AdamW, asynchronous AdamW, asynchronous NAdam (arXiv 2505.01099), the same without stashed weights, and the same
+without the discount 1 - γ, each with its own best rate of four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the
 synchronous run whose updates are of four micro-batches, at equal samples. The figure is the validation loss after the last step.
 
 The right answer comes first: before its first step every arm must have the same loss.
@@ -29,12 +29,14 @@ class Arm:
     optimizer: Callable[[float], pl.AdamW | pl.NAdam]
     is_async: bool = True
     micro_batches: int = 1
+    stashing: bool = True
 
 
 ARMS = (
     Arm("sync AdamW", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.AdamW(lr=lr), is_async=False),
     Arm("async AdamW", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.AdamW(lr=lr)),
-    Arm("async NAdam, corrected", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.NAdam(lr=lr)),
+    Arm("async NAdam, corrected", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.NAdam(lr=lr)),
+    Arm("async NAdam, corrected, no stash", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.NAdam(lr=lr), stashing=False),
     Arm("async NAdam, not discounted", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.NAdam(lr=lr, discounted=False)),
     Arm("sync AdamW, 4 micro-batches an update", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.AdamW(lr=lr), False, 4),
 )
@@ -48,6 +50,7 @@ def spec_of(arm: Arm, rate: float, updates: int) -> pl.RunSpec:
         boundary=pl.Dense(),
         schedule="async" if arm.is_async else "sync",
         in_flight=STAGES if arm.is_async else None,
+        stashing=arm.stashing,
         optimizer=arm.optimizer(rate),
         steps=updates // arm.micro_batches,
         batch_size=8 * arm.micro_batches,

@@ -25,6 +25,8 @@ _PUBLIC = {
     "SGD": "parts",
     "Muon": "parts",
     "Links": "links",
+    "Absence": "churn",
+    "Churn": "churn",
     "policies": None,
     "aggregators": None,
     "Run": "run",
@@ -42,6 +44,7 @@ _PUBLIC = {
 if TYPE_CHECKING:
     from pluralis_lab import aggregators, policies
     from pluralis_lab.chain import Chain, Token
+    from pluralis_lab.churn import Absence, Churn
     from pluralis_lab.errors import PluralisError
     from pluralis_lab.generation import Generation, HeldOutLoss
     from pluralis_lab.launching import launch, simulate
@@ -55,8 +58,10 @@ __all__ = [
     "GPT",
     "MLP",
     "SGD",
+    "Absence",
     "AdamW",
     "Chain",
+    "Churn",
     "Dense",
     "DiLoCo",
     "FullSync",

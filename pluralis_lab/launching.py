@@ -1,13 +1,16 @@
 """Starting runs: everything is checked and written down first, then one process is started that owns the run."""
 
 import importlib.metadata
+import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from pluralis_lab.chain import Chain
+from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
@@ -74,6 +77,8 @@ def simulate(
     spec: RunSpec,
     *,
     links: Links | None = None,
+    speeds: Mapping[str, float] | None = None,
+    churn: Churn | None = None,
     chain: Chain | None = None,
     account: str = "default",
     participants: Sequence[str] | None = None,
@@ -81,14 +86,22 @@ def simulate(
 ) -> Run:
     """Start `spec` in one process with virtual links and a virtual clock, with the interface of a launched run; return at once.
 
-    Losses depend on the spec alone, to the bit; with ``schedule="async"`` on the links too. Without a `chain` its accounts follow
-    from the seed, so such a run cannot be tokenized. By nature the one process holds all stages.
+    The same arguments give the same run, to the bit. With ``schedule="sync"`` and `FullSync` its losses depend on the spec alone.
+    Without a `chain` its accounts follow from the seed, so such a run cannot be tokenized. By nature the one process holds all
+    stages.
+
+    Parameters
+    ----------
+    links : what joins the workers
+    speeds : of some workers, relative to the others (1): ``{"worker-3": 0.5}`` takes twice as long for the same arithmetic
+    churn : who dies and comes back when; a simulation that is resumed goes on without
+    spec, chain, account, participants, home : as for `launch`
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.
     """
     _check_kinds(spec, chain)
-    if not isinstance(links, Links | None):
-        raise RunSpecError(f"links={links!r}; give pl.Links(...), e.g. pl.Links('80mbit', latency_ms=20)")
+    names = [worker_name(number) for number in range(spec.num_workers)]
+    _check_circumstances(names, links, speeds, churn)
     where = lab_home(home)
     owners = _check_participants(participants, account, spec)
     corpus = _corpus_facts(spec, where)
@@ -110,9 +123,32 @@ def simulate(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="virtual", lifetime="kernel", account=account
     )
-    run.update_info(links={"rate": links.rate, "latency_ms": links.latency_ms})
+    run.update_info(
+        links=asdict(links),
+        speeds=dict(speeds or {}),
+        churn=[asdict(absence) for absence in (churn or Churn()).absences],
+    )
     processes.start_virtual(run, version=0, granted=granted)
     return Run(run)
+
+
+def _check_circumstances(names: list[str], links: object, speeds: object, churn: object) -> None:
+    """Check what a simulation is told of its virtual network and machines."""
+    if not isinstance(links, Links | None):
+        raise RunSpecError(f"links={links!r}; give pl.Links(...), e.g. pl.Links('80mbit', latency_ms=20)")
+    if not isinstance(churn, Churn | None):
+        raise RunSpecError(f"churn={churn!r}; give pl.Churn([pl.Absence('worker-3', at_s=12, for_s=5)])")
+    if not isinstance(speeds, Mapping | None):
+        raise RunSpecError(f"speeds={speeds!r}; give the speed of some workers, e.g. {{'worker-3': 0.5}}")
+    if links is not None:
+        links.check_workers(names)
+    if churn is not None:
+        churn.check_workers(names)
+    for name, speed in (speeds or {}).items():
+        if name not in names:
+            raise RunSpecError(f"speeds names {name!r}; the run has {', '.join(names)}")
+        if not isinstance(speed, int | float) or not 0 < speed < math.inf:
+            raise RunSpecError(f"speeds[{name!r}]={speed!r}; give a number above 0, e.g. 0.5 for half as fast")
 
 
 def _exists(home: Path, spec: RunSpec, founder: str) -> bool:

@@ -41,11 +41,15 @@ def launch(
 
 
 @takes_spec
-def simulate(spec: "RunSpec") -> None:
+def simulate(
+    spec: "RunSpec",
+    rate: Annotated[str, typer.Option(help="Of the virtual links: 500kbit, 80mbit, 1gbit.")] = "1gbit",
+    latency_ms: Annotated[float, typer.Option(help="Of the virtual links, one way, in milliseconds.")] = 1.0,
+) -> None:
     """Run the same workers in one process over virtual links, until the last step."""
     import pluralis_lab as pl
 
-    run = pl.simulate(spec)
+    run = pl.simulate(spec, links=pl.Links(rate, latency_ms))
     typer.echo(f"run {run.id}")
     run.wait()
     show_end(find_directory(run.id))

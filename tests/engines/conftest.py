@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import Corpus, open_corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
@@ -95,6 +96,8 @@ def run_virtual(
     start: Any = None,
     asks: tuple[tuple[float, str, Prompted | Probed | Withdrawn], ...] = (),
     has_liars: bool = False,
+    speeds: dict[str, float] | None = None,
+    churn: Churn | None = None,
     on_event: Callable[[VirtualSwarm], object] = lambda swarm: None,
 ) -> Observed:
     """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round.
@@ -133,6 +136,8 @@ def run_virtual(
         on_store=on_store,
         kills=kills,
         start=start,
+        speeds=speeds,
+        churn=churn,
         on_answer=on_answer,
     )
     for at_s, head, question in asks:

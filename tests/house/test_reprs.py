@@ -54,6 +54,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.policies.Work: lambda home: pl.policies.Work(),
     pl.aggregators.Mean: lambda home: pl.aggregators.Mean(),
     pl.RunSpec: lambda home: pl.RunSpec(data=f"path:{HOSTILE}", stages=2),
+    pl.Absence: lambda home: pl.Absence(HOSTILE, 12, 5),
+    pl.Churn: lambda home: pl.Churn([pl.Absence(HOSTILE, 12)]),
     pl.Links: lambda home: pl.Links("80mbit", latency_ms=20),
     pl.PluralisError: lambda home: pl.PluralisError(HOSTILE),
     pl.Run: lambda home: pl.Run(make_run(home, corpus={"name": HOSTILE, "unigram_nats": 3.0})),
@@ -137,6 +139,9 @@ def test_a_public_object_reads_well_as_text_and_as_html(kind: type, lab_home: Pa
     assert re.search(r"\w{3}", shown.text)
 
 
+CHURN = pl.Churn([pl.Absence("worker-3", at_s=12, for_s=5)])
+
+
 def test_what_a_spec_and_its_parts_show_is_python_that_makes_them_again() -> None:
     spec = pl.RunSpec(
         model=pl.GPT(n_layer=6, d_model=64),
@@ -147,7 +152,7 @@ def test_what_a_spec_and_its_parts_show_is_python_that_makes_them_again() -> Non
         seed=7,
     )
     assert repr(spec).startswith("RunSpec(model=GPT(n_layer=6")
-    for value in (spec, spec.model, pl.MLP([64, 10]), pl.Dense(), pl.Links("80mbit", latency_ms=20), pl.RunSpec()):
+    for value in (spec, spec.model, pl.MLP([64, 10]), pl.Dense(), pl.Links("80mbit", latency_ms=20), CHURN, pl.RunSpec()):
         assert eval(repr(value), vars(pl) | {name: getattr(pl, name) for name in pl.__all__}) == value
     shown = stripped(html_of(spec)).text
     assert "slices the model's blocks are cut into" in shown

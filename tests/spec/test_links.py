@@ -27,3 +27,19 @@ def test_a_latency_that_is_none_is_refused(latency):
 
 def test_latency_is_given_in_milliseconds():
     assert Links("1gbit", latency_ms=20).latency_s == 0.02
+
+
+def test_a_pair_can_have_a_link_of_its_own_and_the_later_one_wins():
+    links = Links("1gbit", 1, pairs=[("worker-3", "*", "10mbit", 80), ("worker-2", "worker-3", "100mbit", 5)])
+    assert links.between("worker-0", "worker-1") == Links("1gbit", 1)
+    assert links.between("worker-0", "worker-3") == links.between("worker-3", "worker-0") == Links("10mbit", 80)
+    assert links.between("worker-3", "worker-2") == Links("100mbit", 5)
+    assert Links("1gbit", 1).between("worker-0", "worker-1") == Links("1gbit", 1)
+
+
+@pytest.mark.parametrize(
+    "pair", [("worker-0", "worker-1", "10mbit"), ("worker-0", 1, "10mbit", 1), ("a", "b", "slow", 1), ("a", "b", "1mbit", -1)]
+)
+def test_a_pair_that_is_none_is_refused(pair):
+    with pytest.raises(RunSpecError, match=r"mbit|latency_ms"):
+        Links(pairs=[pair])

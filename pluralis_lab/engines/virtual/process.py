@@ -8,13 +8,14 @@ import sys
 import threading
 from typing import Any
 
+from pluralis_lab.churn import Absence, Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.virtual.swarm import VirtualSwarm
-from pluralis_lab.errors import PluralisError
+from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT
 from pluralis_lab.store import RunDirectory
@@ -52,9 +53,16 @@ class Simulation:
                 keys={name: HotKey.load(folder.path / "hot.key") for name, folder in self.folders.items()},
                 on_report=self._on_report,
                 on_store=self._on_store,
+                speeds=self.info.get("speeds"),
+                churn=None if self.version else Churn([Absence(**absence) for absence in self.info.get("churn", [])]),
                 start=self._start(),
             )
             swarm.run(should_stop=self.stopping.is_set)
+            if not self.stopping.is_set() and (empty := swarm.empty_stages()):
+                raise RunError(
+                    f"stage {empty[0]} has no live replica left after {swarm.now:.3g} virtual seconds; "
+                    "run.resume() goes on from the last checkpoint, with everybody back"
+                )
             reason = "stopped by its owner" if self.stopping.is_set() else "the simulation is complete"
         except PluralisError as error:
             state, reason = "failed", str(error)

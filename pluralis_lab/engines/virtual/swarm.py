@@ -1,11 +1,13 @@
 """A discrete-event simulation of a whole run: the same workers, real arithmetic, virtual links and clocks."""
 
+import functools
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
@@ -81,7 +83,9 @@ class VirtualSwarm:
     links : the link between every two workers
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
-    kills : workers to kill on the way
+    kills : workers to kill on the way, by events
+    speeds : of some workers, relative to `DEVICE_FLOPS`
+    churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
     start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
@@ -97,6 +101,8 @@ class VirtualSwarm:
         keys: dict[str, HotKey],
         on_report: OnReport,
         kills: Sequence[Kill] = (),
+        speeds: Mapping[str, float] | None = None,
+        churn: Churn | None = None,
         detection_s: float = 0.2,
         start: tuple[int, dict[str, tuple[bytes, str]]] | None = None,
         on_store: Callable[[str, int, bytes, str], None] | None = None,
@@ -105,9 +111,11 @@ class VirtualSwarm:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
+        self.speeds = speeds or {}
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._links: dict[tuple[str, str], Links] = {}
         self._wire_free: dict[tuple[str, str], float] = {}
         self._lost_wires: set[tuple[str, int]] = set()
         version, states = start or (0, {})
@@ -117,6 +125,9 @@ class VirtualSwarm:
             restored = self.seats[name].compute.run(tasks.Restore(version, state, digest))
             assert isinstance(restored, tasks.RestoreDone)
             self._marks[name] = restored.mark
+        for absence in churn.absences if churn is not None else ():
+            kill = Kill(absence.worker, 0, absence.for_s)
+            self._schedule(absence.at_s, functools.partial(self._kill, kill))
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
@@ -140,6 +151,11 @@ class VirtualSwarm:
                 self._perform(head, seat, seat.machine.handle(question))
 
         self._schedule(at_s, deliver)
+
+    def empty_stages(self) -> list[int]:
+        """Return the stages whose weights nobody holds any more."""
+        held = {seat.compute.index for seat in self.seats.values() if seat.machine.desk.state in ("active", "serving")}
+        return [stage for stage in range(self.spec.stages) if stage not in held]
 
     def _names(self) -> list[str]:
         return [worker_name(number) for number in range(self.spec.num_workers)]
@@ -210,13 +226,18 @@ class VirtualSwarm:
         if may_wait(effect.message):
             self._send_pieces(name, seat, effect.target, list(cut(data)), deliver)
         else:
-            self._schedule(self._occupy(name, effect.target, len(data)) + self.links.latency_s, deliver)
+            self._schedule(self._occupy(name, effect.target, len(data)) + self._link(name, effect.target).latency_s, deliver)
 
     def _occupy(self, name: str, target: str, size_bytes: int) -> float:
         """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
         begin = max(self.now, self._wire_free.get((name, target), 0.0))
-        self._wire_free[name, target] = begin + self.links.seconds(size_bytes)
+        self._wire_free[name, target] = begin + self._link(name, target).seconds(size_bytes)
         return self._wire_free[name, target]
+
+    def _link(self, a: str, b: str) -> Links:
+        if (a, b) not in self._links:
+            self._links[a, b] = self.links.between(a, b)
+        return self._links[a, b]
 
     def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[bytes], deliver: Callable[[], None]) -> None:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
@@ -224,7 +245,7 @@ class VirtualSwarm:
             return  # it died with the rest unsent
         left = self._occupy(name, target, len(pieces[0]))
         if len(pieces) == 1:
-            self._schedule(left + self.links.latency_s, deliver)
+            self._schedule(left + self._link(name, target).latency_s, deliver)
         else:
             self._schedule(left, lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
 
@@ -234,7 +255,7 @@ class VirtualSwarm:
             return
         task = seat.queue.take()
         seat.is_busy = True
-        seconds = self._duration(seat, task)
+        seconds = self._duration(seat, task) / self.speeds.get(name, 1.0)
 
         def finish() -> None:
             if self.seats.get(name) is not seat:

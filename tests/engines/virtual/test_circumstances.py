@@ -1,0 +1,126 @@
+"""Virtual machines of different speeds, links of their own for some pairs, workers that come and go: and always the same run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.churn import Absence, Churn
+from pluralis_lab.corpus import Corpus
+from pluralis_lab.links import Links
+from tests.engines.conftest import Observed, run_virtual, tiny_spec
+
+
+def busy_seconds(seen: Observed) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for worker, body in seen.of_kind("work"):
+        total[worker] = total.get(worker, 0.0) + body["compute_s"]
+    return total
+
+
+def test_half_the_speed_takes_twice_as_long_for_the_same_work(text: Corpus) -> None:
+    spec = tiny_spec(text, eval_every=0)
+    plain, slow = run_virtual(spec, text), run_virtual(spec, text, speeds={"worker-1": 0.5})
+    assert slow.losses == plain.losses
+    before, after = busy_seconds(plain), busy_seconds(slow)
+    assert after["worker-1"] == pytest.approx(2 * before["worker-1"])
+    assert after["worker-0"] == pytest.approx(before["worker-0"])
+
+
+def test_a_slow_pair_slows_what_crosses_it_alone(text: Corpus) -> None:
+    spec = tiny_spec(text, eval_every=0)
+    times = {}
+    for pairs in ((), (("worker-0", "worker-1", "1gbit", 300),), (("worker-0", "worker-2", "1gbit", 300),)):
+        seen = run_virtual(spec, text, links=Links("1gbit", 1, pairs=pairs))
+        times[pairs] = [at for _, at, kind, _ in seen.reports if kind == "round"][-1]
+    plain, crossed, beside = times.values()
+    assert crossed > plain + spec.steps * 2 * 0.29, "there and back in every round"
+    assert beside == pytest.approx(plain, abs=0.31), "nothing but a Hello crosses it"
+
+
+CHURN = Churn(
+    [Absence("worker-3", 0.02, 0.01), Absence("worker-1", 0.03, 0.02), Absence("worker-4", 0.05), Absence("worker-3", 0.08, 0.01)]
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": "async"}], ids=["sync", "async"])
+def test_the_same_seed_gives_the_same_run_to_the_bit_with_churn(text: Corpus, changes: dict[str, Any]) -> None:
+    spec = tiny_spec(text, replicas=2, steps=30, **changes)
+    links = Links("100mbit", 2, pairs=[("worker-2", "*", "10mbit", 5)])
+
+    def once() -> Observed:
+        return run_virtual(spec, text, links=links, speeds={"worker-5": 0.3}, churn=CHURN)
+
+    first, second = once(), once()
+    assert first.reports == second.reports
+    assert first.digests() == second.digests()
+    deaths = [worker for worker, body in first.of_kind("state") if body["state"] == "dead"]
+    assert deaths == ["worker-3", "worker-1", "worker-4", "worker-3"]
+    assert [body["state"] for worker, body in first.of_kind("state") if worker == "worker-4"][-1] == "dead"
+    assert {worker for worker, body in first.of_kind("state") if body["state"] == "joining"} == {"worker-1", "worker-3"}
+    if not changes:
+        undisturbed = run_virtual(tiny_spec(text, replicas=2, steps=30), text)
+        assert list(first.losses.values()) == pytest.approx(list(undisturbed.losses.values()), rel=1e-12)
+
+
+def simulated(home: Path, **circumstances: Any) -> pl.Run:
+    spec = pl.RunSpec(
+        model=pl.GPT(n_layer=2, n_head=2, d_model=16, context=16),
+        stages=2,
+        replicas=2,
+        boundary=pl.Dense(),
+        steps=12,
+        batch_size=4,
+        micro_batches=2,
+        eval_every=0,
+        checkpoint_every=3,
+        epoch_rounds=4,
+    )
+    return pl.simulate(spec, home=home, **circumstances)
+
+
+def test_a_simulation_is_told_all_of_it_and_repeats(tmp_path: Path) -> None:
+    circumstances = {
+        "links": pl.Links("100mbit", 2, pairs=[("worker-0", "worker-3", "10mbit", 5)]),
+        "speeds": {"worker-1": 0.5},
+        "churn": pl.Churn([pl.Absence("worker-2", 0.03, 0.02)]),
+    }
+    first, second = (simulated(tmp_path, **circumstances) for _ in range(2))
+    first.wait()
+    second.wait()
+    assert first.metrics().equals(second.metrics())
+    assert [event.body["state"] for event in first.events("worker.state") if event.worker == "worker-2"] == [
+        *("active", "dead", "joining", "syncing", "active", "serving")
+    ]
+    assert first.audit().ok
+
+
+def test_a_simulation_whose_stage_is_empty_fails_and_can_be_resumed(tmp_path: Path) -> None:
+    run = simulated(tmp_path, churn=pl.Churn([pl.Absence("worker-2", 0.05), pl.Absence("worker-3", 0.06)]))
+    with pytest.raises(pl.PluralisError, match=r"stage 1 has no live replica left .* run\.resume\(\) goes on"):
+        run.wait()
+    done = len(run.metrics())
+    assert 3 <= done < 12
+    run.resume()
+    run.wait()
+    assert sorted(set(run.metrics()["loss"].dropna().index)) == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"speeds": {"worker-9": 1.0}}, "the run has worker-0, worker-1"),
+        ({"speeds": {"worker-1": 0}}, "give a number above 0"),
+        ({"speeds": 0.5}, "speed of some workers"),
+        ({"links": pl.Links(pairs=[("worker-0", "worker-8", "1mbit", 1)])}, "'worker-8'; the run has"),
+        ({"churn": pl.Churn([pl.Absence("worker-7", 1)])}, "'worker-7'; the run has"),
+        ({"churn": [("worker-1", 1)]}, r"pl\.Churn"),
+    ],
+)
+def test_circumstances_that_make_no_sense_are_refused_before_anything_starts(
+    tmp_path: Path, wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(pl.PluralisError, match=said):
+        simulated(tmp_path, **wrong)
+    assert not list((tmp_path / "runs").glob("*")) if (tmp_path / "runs").exists() else True
