@@ -1,8 +1,9 @@
 """What late gradients cost, and how much of it the delay correction gives back: eight virtual stages, one update a micro-batch.
 
 Arms: synchronous AdamW, asynchronous AdamW, asynchronous NAdam (arXiv 2505.01099), the same without stashed weights, and the same
-without the discount 1 - γ, each with its own best rate of four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the
-synchronous run whose updates are of four micro-batches, at equal samples. The figure is the validation loss after the last step.
+without the discount 1 - γ, each with its own best rate of four. One micro-batch an update in all of them, so equal samples are
+equal updates; beside them the synchronous run whose updates are of four micro-batches, at equal samples. The figure is the
+validation loss after the last step.
 
 The right answer comes first: before its first step every arm must have the same loss.
 """
