@@ -1,0 +1,71 @@
+"""One peer of data-parallel training with `hivemind.Optimizer`: ``... hivemind_rounds SPEC PEERS ROUNDS SETTINGS [ADDRESS]``.
+
+SPEC is a file, SETTINGS a JSON object of options of the optimizer. Prints its address and waits for a line of input; then
+trains, and when its ROUNDS are made prints one JSON object: the seconds a round after the first few, the losses of its batches, and
+the norm of its weights. Ends when its input does.
+"""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import hivemind
+import torch
+
+from pluralis_lab.corpus import open_corpus
+from pluralis_lab.learning.reference import micro_batch_loss
+from pluralis_lab.models.stage import build_stage
+from pluralis_lab.parts import GPT
+from pluralis_lab.spec import RunSpec
+
+SKIP = 3
+
+
+def main() -> None:
+    """Train until the rounds are made."""
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    spec = RunSpec.from_json(Path(sys.argv[1]).read_bytes())
+    count, rounds, settings = int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
+    assert isinstance(spec.model, GPT)
+    dht = hivemind.DHT(initial_peers=sys.argv[5:], host_maddrs=["/ip4/127.0.0.1/tcp/0"], start=True)
+    corpus = open_corpus(spec.data, context=spec.model.context, home=Path(sys.argv[1]).parent)
+    stage = build_stage(spec, 0, corpus.info().vocab)
+    optimizer = hivemind.Optimizer(
+        dht=dht,
+        run_id="rounds",
+        batch_size_per_step=spec.batch_size,
+        target_batch_size=spec.batch_size * count,
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-3),
+        params=stage.parameters(),
+        averaging_timeout=30.0,
+        **settings,
+    )
+    print(dht.get_visible_maddrs()[0], flush=True)
+    sys.stdin.readline()
+    losses, number, begin, first = [], 0, 0.0, 0
+    while optimizer.local_epoch < rounds:
+        loss = sum(
+            micro_batch_loss(spec, [stage], corpus, number, index) / spec.tokens_per_micro_batch / spec.micro_batches
+            for index in range(spec.micro_batches)
+        )
+        assert isinstance(loss, torch.Tensor)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        number += 1
+        if optimizer.local_epoch >= SKIP and not begin:
+            begin, first = time.perf_counter(), optimizer.local_epoch
+    seconds = (time.perf_counter() - begin) / max(optimizer.local_epoch - first, 1)
+    norm = torch.cat([parameter.flatten() for parameter in stage.parameters()]).norm().item()
+    print(json.dumps({"seconds": seconds, "losses": losses, "norm": norm, "steps": number}), flush=True)
+    sys.stdin.read()
+    optimizer.shutdown()
+    dht.shutdown()
+
+
+if __name__ == "__main__":
+    main()

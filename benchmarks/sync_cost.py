@@ -1,0 +1,195 @@
+"""What exchanging with other replicas adds to a round: four replicas of a whole model, each rule, beside `hivemind.Optimizer`.
+
+The stall is a round's time less that of four bare loops which train as much at the same time on the same cores and talk to
+nobody. `hivemind.Optimizer` has the best of its settings. Loopback only.
+
+The right answer comes first: every run must begin at the loss of an untrained model and end below it, all of our replicas must
+be there after the last round, and peers of hivemind that average gradients must end with the same weights.
+"""
+
+import json
+import math
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pluralis_lab as pl
+from benchmarks.engine_run import in_process_of_its_own, temporary_home
+from benchmarks.result import Result
+
+REPLICAS, ROUNDS, SKIP = 4, 100, 15
+PEER_ROUNDS, PEER_LIMIT_S = 20, 150.0
+
+RULES: dict[str, pl.FullSync | pl.DiLoCo | pl.SliceSync] = {
+    "FullSync": pl.FullSync(),
+    "DiLoCo(20)": pl.DiLoCo(inner_steps=20),
+    "SliceSync(0.05, every 20)": pl.SliceSync(fraction=0.05, every=20),
+}
+LEAST = {"FullSync": 5.0, "DiLoCo(20)": 20.0, "SliceSync(0.05, every 20)": 20.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "waits, matchmaking 1.5 s": {"use_local_updates": False, "matchmaking_time": 1.5},
+    "waits, matchmaking 0.5 s": {"use_local_updates": False, "matchmaking_time": 0.5},
+    "delayed averaging and step": {
+        "use_local_updates": False,
+        "matchmaking_time": 1.5,
+        "delay_grad_averaging": True,
+        "delay_optimizer_step": True,
+        "offload_optimizer": True,
+    },
+    "local updates, delayed state averaging": {
+        "use_local_updates": True,
+        "matchmaking_time": 1.5,
+        "delay_state_averaging": True,
+    },
+}
+
+
+def spec_of(sync: pl.FullSync | pl.DiLoCo | pl.SliceSync, rounds: int, replicas: int = REPLICAS) -> pl.RunSpec:
+    """Return the run of four replicas of one stage; with `replicas` 1 what one of them computes."""
+    return pl.RunSpec(
+        model=pl.GPT(n_layer=2, n_head=4, d_model=64, context=64),
+        boundary=pl.Dense(),
+        replicas=replicas,
+        sync=sync,
+        optimizer=pl.AdamW(lr=1e-3),
+        steps=rounds,
+        batch_size=8,
+        micro_batches=2,
+        eval_every=0,
+        eval_batches=1,
+        checkpoint_every=rounds,
+        epoch_rounds=rounds,
+    )
+
+
+def run(*, quick: bool) -> list[Result]:
+    """Measure the bare loops, our rules and hivemind's settings, one after the other."""
+    rounds, peer_rounds = (30, 6) if quick else (ROUNDS, PEER_ROUNDS)
+    with temporary_home() as home:
+        file = home / "spec.json"
+        file.write_bytes(spec_of(pl.FullSync(), rounds, replicas=1).to_json())
+        bare = bare_s(file, rounds)
+        theirs = {name: hivemind_s(file, peer_rounds, settings, name) for name, settings in SETTINGS.items()}
+        ours = {name: round_s(spec_of(rule, rounds)) for name, rule in RULES.items()}
+        again = bare_s(file, rounds)
+    bare_mean = (bare + again) / 2
+    sound = {name: seconds for name, seconds in theirs.items() if seconds is not None}
+    best = min(sound, key=lambda name: sound[name])
+    peer = sound[best] - bare_mean
+    lost = [name for name in theirs if name not in sound]
+    results = []
+    for name, (seconds, sent) in ours.items():
+        stall = seconds - bare_mean
+        results.append(
+            Result(
+                name=f"sync_cost.stall ({name})",
+                unit="ms",
+                target=None if quick else 1000 * peer / LEAST[name],
+                measured=1000 * stall,
+                peer=1000 * peer,
+                peer_name=f"hivemind.Optimizer, {best}",
+                repeats=1,
+                note=f"a round's time over that of four bare loops ({1000 * bare_mean:.0f} ms); {rounds} rounds, nobody lost, "
+                f"{sent / 1e3:.0f} kB sent a worker and round",
+            )
+        )
+    for name, of_setting in theirs.items():
+        note = f"{peer_rounds} rounds" if name not in lost else f"not all peers made {peer_rounds} rounds in {PEER_LIMIT_S:.0f} s"
+        milliseconds = math.nan if of_setting is None else 1000 * (of_setting - bare_mean)
+        if of_setting is not None:
+            results.append(Result(f"sync_cost.hivemind_stall ({name})", "ms", None, milliseconds, 1, note=note))
+        else:
+            print(f"  hivemind, {name}: {note}", file=sys.stderr)
+    return results
+
+
+def bare_s(file: Path, rounds: int) -> float:
+    """Return the seconds a round of four bare loops at once."""
+    with ThreadPoolExecutor(REPLICAS) as pool:
+        outs = list(pool.map(lambda _: json.loads(in_process_of_its_own("bare_loop", file, 1, rounds, SKIP)), range(REPLICAS)))
+    for out in outs:
+        check_learned(out["losses"])
+    seconds: float = sum(out["seconds"] for out in outs) / len(outs) / (rounds - SKIP)
+    print(f"  bare: {1000 * seconds:.1f} ms a round", file=sys.stderr, flush=True)
+    return seconds
+
+
+def round_s(spec: pl.RunSpec) -> tuple[float, float]:
+    """Return the seconds a round with real workers, and the bytes that a worker sends in one."""
+    started = pl.launch(spec, lifetime="kernel")
+    try:
+        started.wait(round=spec.steps)
+        rounds = sorted(started.events("round"), key=lambda event: event.round or 0)
+        work = started.events("worker.round")
+        deaths = [event for event in started.events("worker.state") if event.body["state"] == "dead"]
+    finally:
+        started.stop()
+    assert not deaths, f"{deaths[0].worker} was lost"
+    check_learned([event.body["loss"] for event in rounds])
+    seconds = (rounds[-1].time - rounds[SKIP - 1].time) / (len(rounds) - SKIP)
+    print(f"  {spec.sync!r}: {1000 * seconds:.1f} ms a round", file=sys.stderr, flush=True)
+    return seconds, sum(event.body["bytes_out"] for event in work) / len(work)
+
+
+def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> float | None:
+    """Return the seconds a round of four peers; None when not all of them made their rounds in time."""
+    peers = [_peer(file, rounds, settings)]
+
+    def give_up() -> None:
+        for peer in peers:
+            peer.kill()
+
+    timer = threading.Timer(PEER_LIMIT_S, give_up)
+    timer.start()
+    try:
+        address = _line(peers[0])
+        peers += [_peer(file, rounds, settings, address) for _ in range(REPLICAS - 1)]
+        for peer in peers[1:]:
+            _line(peer)
+        for peer in peers:
+            assert peer.stdin is not None
+            peer.stdin.write("go\n")
+            peer.stdin.flush()
+        outs = [json.loads(_line(peer) or "null") for peer in peers]
+    finally:
+        timer.cancel()
+        for peer in peers:
+            peer.kill()
+            peer.wait()
+    if None in outs:
+        return None
+    for out in outs:
+        check_learned(out["losses"], is_short=True)
+    norms = [out["norm"] for out in outs]
+    assert settings["use_local_updates"] or max(norms) - min(norms) < 1e-3 * max(norms), f"peers hold different weights: {norms}"
+    seconds: float = sum(out["seconds"] for out in outs) / len(outs)
+    print(f"  hivemind, {name}: {1000 * seconds:.1f} ms a round", file=sys.stderr, flush=True)
+    return seconds
+
+
+def _peer(file: Path, rounds: int, settings: dict[str, Any], *addresses: str) -> subprocess.Popen[str]:
+    arguments = [str(file), str(REPLICAS), str(rounds), json.dumps(settings), *addresses]
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.peers.hivemind_rounds", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+
+
+def _line(peer: subprocess.Popen[str]) -> str:
+    assert peer.stdout is not None
+    return peer.stdout.readline().strip()
+
+
+def check_learned(losses: list[float], *, is_short: bool = False) -> None:
+    """Raise AssertionError unless training began untrained and went down."""
+    assert abs(losses[0] - math.log(256)) < 1, (
+        f"the first loss is {losses[0]}, which is not that of an untrained model over bytes"
+    )
+    assert losses[-1] < losses[0] - (0.1 if is_short else 0.5), f"from {losses[0]} to {losses[-1]}: it did not learn"
