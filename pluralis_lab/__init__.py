@@ -34,6 +34,8 @@ _PUBLIC = {
     "HeldOutLoss": "generation",
     "launch": "launching",
     "simulate": "launching",
+    "Plan": "planning",
+    "plan": "planning",
     "open_run": "listing",
     "runs": "listing",
     "Chain": "chain",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
     from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, DiLoCo, FullSync, Int8, Muon, NAdam, SliceSync, Subspace, TopK
+    from pluralis_lab.planning import Plan, plan
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
@@ -71,6 +74,7 @@ __all__ = [
     "Links",
     "Muon",
     "NAdam",
+    "Plan",
     "PluralisError",
     "Run",
     "RunSpec",
@@ -81,6 +85,7 @@ __all__ = [
     "aggregators",
     "launch",
     "open_run",
+    "plan",
     "policies",
     "runs",
     "simulate",

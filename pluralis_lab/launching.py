@@ -101,7 +101,7 @@ def simulate(
     """
     _check_kinds(spec, chain)
     names = [worker_name(number) for number in range(spec.num_workers)]
-    _check_circumstances(names, links, speeds, churn)
+    check_circumstances(names, links, speeds, churn)
     where = lab_home(home)
     owners = _check_participants(participants, account, spec)
     corpus = _corpus_facts(spec, where)
@@ -132,7 +132,7 @@ def simulate(
     return Run(run)
 
 
-def _check_circumstances(names: list[str], links: object, speeds: object, churn: object) -> None:
+def check_circumstances(names: list[str], links: object, speeds: object, churn: object) -> None:
     """Check what a simulation is told of its virtual network and machines."""
     if not isinstance(links, Links | None):
         raise RunSpecError(f"links={links!r}; give pl.Links(...), e.g. pl.Links('80mbit', latency_ms=20)")

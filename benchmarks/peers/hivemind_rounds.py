@@ -1,7 +1,7 @@
 """One peer of data-parallel training with `hivemind.Optimizer`: ``... hivemind_rounds SPEC PEERS ROUNDS SETTINGS [ADDRESS]``.
 
 SPEC is a file, SETTINGS a JSON object of options of the optimizer. Prints its address and waits for a line of input; then
-trains, and when its ROUNDS are made prints one JSON object: the seconds a round after the first few, the losses of its batches, and
+trains, and when its ROUNDS are made prints one JSON object: seconds a round after the first few, the losses of its batches, and
 the norm of its weights. Ends when its input does.
 """
 

@@ -24,6 +24,12 @@ def cut(data: bytes) -> Iterator[bytes]:
         yield _MARK + bytes([is_last]) + data[start : start + PIECE_BYTES]
 
 
+def piece_sizes(size_bytes: int, *, most: int | None = None) -> list[int]:
+    """Return how large the frames of `cut` are for a message of so many bytes; with `most`, in no more than so many pieces."""
+    piece = PIECE_BYTES if most is None else max(PIECE_BYTES, -(-size_bytes // most))
+    return [len(_MARK) + 1 + min(piece, size_bytes - start) for start in range(0, size_bytes, piece)]
+
+
 class Assembly:
     """Puts the pieces of one sender together; they come in order, one message after the other.
 

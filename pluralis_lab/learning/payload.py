@@ -21,7 +21,8 @@ _DTYPES: dict[str, torch.dtype] = {
     "u1": torch.uint8,
 }
 _MAX_ELEMENTS = 2**40
-_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+CODES = {dtype: code for code, dtype in _DTYPES.items()}
+"""What each number format is called in a layout."""
 _SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
 
 
@@ -56,6 +57,11 @@ class Payload:
         sha.update(self.data)
         return sha.hexdigest()
 
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the arrays have."""
+        return sum(_SIZES[code] * math.prod(shape) for _, code, shape in self.layout)
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, as CPU tensors of their own memory."""
         out, offset = {}, 0
@@ -72,9 +78,9 @@ def pack(arrays: Sequence[tuple[str, Tensor]]) -> Payload:
     """Put `arrays` side by side. Raises WireError for a dtype that does not travel."""
     layout, chunks = [], []
     for name, tensor in arrays:
-        if tensor.dtype not in _CODES:
+        if tensor.dtype not in CODES:
             raise WireError(f"array {name!r} has dtype {tensor.dtype}, which does not travel; dtypes are {sorted(_SIZES)}")
         flat = tensor.detach().cpu().contiguous()
-        layout.append((name, _CODES[flat.dtype], tuple(flat.shape)))
+        layout.append((name, CODES[flat.dtype], tuple(flat.shape)))
         chunks.append(flat.flatten().view(torch.uint8).numpy().tobytes())
     return Payload(tuple(layout), chunks[0] if len(chunks) == 1 else b"".join(chunks))

@@ -25,8 +25,6 @@ LOOKAHEAD_ROUNDS = 8
 MAX_PROBE_BATCHES = 4096
 """Held-out micro-batches that one question may be about."""
 
-_COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
-
 
 class Checks:
     """Raises WireError or EvidenceError for a message that no correct worker at the sender's seat can have sent.
@@ -39,7 +37,7 @@ class Checks:
         weights = stage_parameters(desk.spec, desk.me.stage, vocab)
         self._num_weights, self._vocab = weights, vocab
         self._format = FlatFormat(desk.spec.sync.payload, torch_dtype(desk.spec))
-        self._gradient_layout = _COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
+        self._gradient_layout = wire.COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
         self._checks: dict[type, Callable[[str, Any], None]] = {
             wire.Hello: self._hello,
             wire.Activation: self._activation,

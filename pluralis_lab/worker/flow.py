@@ -68,9 +68,9 @@ class Flow:
         desk.compute(tasks.Forward(message.round, index, message.payload, counts=not is_past))
 
     def on_forward_done(self, task: tasks.Forward, done: tasks.ForwardDone) -> None:
-        desk, state = self.desk, self.desk.rounds.get(task.round)
+        desk, state = self.desk, self._state_of(task)
         if state is None:
-            return  # it was for the stage before, which has stepped without
+            return
         if done.output is None:
             assert done.loss is not None
             if not math.isfinite(done.loss):
@@ -99,20 +99,32 @@ class Flow:
         desk.compute(tasks.Backward(message.round, message.index, message.payload, counts))
 
     def on_backward_done(self, task: tasks.Backward, done: tasks.BackwardDone) -> None:
-        state = self.desk.rounds.get(task.round)
+        state = self._state_of(task)
         if state is not None:
             self._count(state, task.index, done.gradient)
 
+    def _state_of(self, task: tasks.Forward | tasks.Backward) -> RoundState | None:
+        """Return the round's state as it was when `task` was asked for; None when nobody waits for its result any more.
+
+        Under `async` that state can have been dropped meanwhile, and made anew for somebody who still waits for another index.
+        """
+        state = self.desk.rounds.get(task.round)
+        return state if state is not None and task.index in state.route else None
+
     def on_forward_refused(self, task: tasks.Forward, reason: str) -> None:
         """Undo an activation that cannot be computed, and give up who sent it: another worker of its stage sends it anew."""
-        state = self.desk.rounds[task.round]
+        state = self._state_of(task)
+        if state is None:
+            return
         sender = state.senders.pop(task.index)[0]
         state.used_forward[sender] = [item for item in state.used_forward.get(sender, []) if item["indices"] != [task.index]]
         self.desk.expel_live(sender, reason)
 
     def on_backward_refused(self, task: tasks.Backward, reason: str) -> None:
         """Undo a gradient that cannot be used, and give up who sent it: another worker of its stage computes it anew."""
-        state = self.desk.rounds[task.round]
+        state = self._state_of(task)
+        if state is None:
+            return
         state.accepted.discard(task.index)
         sender = state.sent_to[task.index]
         state.used_backward[sender] = [item for item in state.used_backward.get(sender, []) if item["indices"] != [task.index]]

@@ -16,6 +16,10 @@ Item = dict[str, Any]
 """A signed work item as `contributions.receipts.sign_work` makes it."""
 
 
+COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
+"""Of the hash that stands for a weight gradient where replicas train locally."""
+
+
 @dataclass(frozen=True)
 class Hello:
     """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return."""

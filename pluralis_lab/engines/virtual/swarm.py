@@ -11,8 +11,9 @@ from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
-from pluralis_lab.engines.pieces import cut, may_wait
+from pluralis_lab.engines.pieces import may_wait, piece_sizes
 from pluralis_lab.engines.task_queue import TaskQueue
+from pluralis_lab.engines.virtual.modelled import ModelledCompute, missing_bytes
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -43,6 +44,9 @@ from pluralis_lab.worker.messages import decode, encode, traffic_class
 DEVICE_FLOPS = 20e9
 """Virtual arithmetic speed of a worker: about one core of the machines the figures in the README were taken on."""
 
+MODELLED_PIECES = 256
+"""Where nothing is computed messages may be of any size; in more pieces than this they would take longer to plan than to send."""
+
 OnReport = Callable[[str, float, str, dict[str, Any]], None]
 
 
@@ -65,7 +69,7 @@ class _Seat:
     """One worker slot: its present incarnation's machine and arithmetic, and its queue of tasks."""
 
     machine: Worker
-    compute: StageCompute
+    compute: StageCompute | ModelledCompute
     queue: TaskQueue
     incarnation: int = 0
     is_busy: bool = False
@@ -78,13 +82,15 @@ class VirtualSwarm:
 
     Parameters
     ----------
-    spec, corpus : what to train, and on what
+    spec, corpus : what to train, and on what; without a corpus the arithmetic is modelled (`ModelledCompute`)
+    vocab : token ids or classes, where there is no corpus that knows
+    device_flops : floating-point operations a second of a worker of speed 1
     run_id : 64 hexadecimal characters
     links : the link between every two workers
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills : workers to kill on the way, by events
-    speeds : of some workers, relative to `DEVICE_FLOPS`
+    speeds : of some workers, relative to `device_flops`
     churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
@@ -94,13 +100,15 @@ class VirtualSwarm:
     def __init__(
         self,
         spec: RunSpec,
-        corpus: Corpus,
+        corpus: Corpus | None,
         *,
         run_id: str,
         links: Links,
         keys: dict[str, HotKey],
         on_report: OnReport,
         kills: Sequence[Kill] = (),
+        vocab: int | None = None,
+        device_flops: float = DEVICE_FLOPS,
         speeds: Mapping[str, float] | None = None,
         churn: Churn | None = None,
         detection_s: float = 0.2,
@@ -111,7 +119,8 @@ class VirtualSwarm:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
-        self.speeds = speeds or {}
+        self.speeds, self.device_flops = speeds or {}, device_flops
+        self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
@@ -164,9 +173,14 @@ class VirtualSwarm:
         stage, replica = divmod(number, self.spec.replicas)
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
         addresses = {worker: key.address for worker, key in self.keys.items()}
-        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.corpus.info().vocab)
+        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.vocab)
+        compute = (
+            StageCompute(self.spec, stage, self.corpus)
+            if self.corpus is not None
+            else ModelledCompute(self.spec, stage, name, vocab=self.vocab)
+        )
         queue = TaskQueue(forwards_last=self.spec.is_async)
-        return _Seat(machine, StageCompute(self.spec, stage, self.corpus), queue, incarnation)
+        return _Seat(machine, compute, queue, incarnation)
 
     def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
         """Hand `event` to that incarnation of `name`, if it is still there by then."""
@@ -206,7 +220,8 @@ class VirtualSwarm:
     def _send(self, name: str, seat: _Seat, effect: Send) -> None:
         target = self.seats.get(effect.target)
         data = encode(effect.message)
-        seat.meter.sent(effect.target, traffic_class(effect.message), len(data))
+        size = len(data) + missing_bytes(effect.message)
+        seat.meter.sent(effect.target, traffic_class(effect.message), size)
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
             return  # its stream leads to a process that has ended
@@ -220,13 +235,15 @@ class VirtualSwarm:
             known = here.machine.desk.roster.get(name)
             if known is not None and known.incarnation > sender:
                 return  # the stream was closed when its successor said hello
-            here.meter.received(len(data))
-            self._perform(effect.target, here, here.machine.handle(Received(name, decode(data))))
+            here.meter.received(size)
+            message = decode(data) if self.corpus is not None else effect.message
+            self._perform(effect.target, here, here.machine.handle(Received(name, message)))
 
         if may_wait(effect.message):
-            self._send_pieces(name, seat, effect.target, list(cut(data)), deliver)
+            most = MODELLED_PIECES if self.corpus is None else None
+            self._send_pieces(name, seat, effect.target, piece_sizes(size, most=most), deliver)
         else:
-            self._schedule(self._occupy(name, effect.target, len(data)) + self._link(name, effect.target).latency_s, deliver)
+            self._schedule(self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s, deliver)
 
     def _occupy(self, name: str, target: str, size_bytes: int) -> float:
         """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
@@ -239,11 +256,11 @@ class VirtualSwarm:
             self._links[a, b] = self.links.between(a, b)
         return self._links[a, b]
 
-    def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[bytes], deliver: Callable[[], None]) -> None:
+    def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[int], deliver: Callable[[], None]) -> None:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
         if self.seats.get(name) is not seat:
             return  # it died with the rest unsent
-        left = self._occupy(name, target, len(pieces[0]))
+        left = self._occupy(name, target, pieces[0])
         if len(pieces) == 1:
             self._schedule(left + self._link(name, target).latency_s, deliver)
         else:
@@ -273,7 +290,7 @@ class VirtualSwarm:
 
     def _duration(self, seat: _Seat, task: tasks.Task) -> float:
         """Model a task's virtual seconds: FLOPs for a micro-batch, memory traffic for the rest."""
-        forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / DEVICE_FLOPS
+        forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / self.device_flops
         if isinstance(task, tasks.Forward):
             return forward * (3 if seat.machine.desk.is_tail else 1)
         if isinstance(task, tasks.Backward):
@@ -281,8 +298,8 @@ class VirtualSwarm:
         if isinstance(task, tasks.Evaluate | tasks.Probe):
             return forward
         if isinstance(task, tasks.Infer):
-            return seat.machine.flops_per_token / DEVICE_FLOPS
-        return seat.compute.num_parameters * 10 / DEVICE_FLOPS
+            return seat.machine.flops_per_token / self.device_flops
+        return seat.compute.num_parameters * 10 / self.device_flops
 
     def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:
         """Cut a peer off that broke the protocol, as a supervisor would: its slot is started again."""

@@ -1,0 +1,128 @@
+"""A worker's arithmetic without the arithmetic: results of the right sizes, for plans of runs that nobody here could compute."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from pluralis_lab.learning import tasks
+from pluralis_lab.learning.codecs import build_codec
+from pluralis_lab.learning.flat_format import FlatFormat
+from pluralis_lab.learning.local_sync import part_size
+from pluralis_lab.learning.payload import CODES, Payload
+from pluralis_lab.learning.wire_cost import entry_shapes
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.models.gpt import StreamBasis
+from pluralis_lab.models.stage import torch_dtype
+from pluralis_lab.parts import GPT, Subspace
+from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker.messages import COMMITMENT_LAYOUT, Message
+
+STATE_COPIES = 3
+"""Arrays of a stage's size in a state: weights and the optimizer's two moments."""
+
+
+@dataclass(frozen=True)
+class SizedPayload(Payload):
+    """Arrays that are nowhere: only their layout, and a `tag` that tells them from others."""
+
+    tag: str = ""
+
+    def __post_init__(self) -> None:
+        """Nothing to check: there is no data."""
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.layout} {self.tag}".encode()).hexdigest()
+
+
+class SizedState(bytes):
+    """A stage's state that is nowhere: only how large it is."""
+
+    size_bytes: int = 0
+
+
+def missing_bytes(message: Message) -> int:
+    """Return how many bytes of `message` are only said to be there."""
+    values = vars(message).values()
+    return sum(value.size_bytes for value in values if isinstance(value, SizedPayload | SizedState))
+
+
+class ModelledCompute:
+    """Stands where `StageCompute` does: takes the same tasks and returns what has the same size, at once.
+
+    A micro-batch's loss is that of a model that has learned nothing; norms and agreements are unknown.
+
+    vocab : token ids or classes of the corpus
+    """
+
+    def __init__(self, spec: RunSpec, stage: int, name: str, *, vocab: int) -> None:
+        self.spec, self.index, self.name, self.vocab = spec, stage, name, vocab
+        self.num_parameters = stage_parameters(spec, stage, vocab)
+        self.version = 0
+        self._dtype = torch_dtype(spec)
+        self._format = FlatFormat(spec.sync.payload, self._dtype)
+        self._is_last = stage == spec.stages - 1
+        stream = None
+        if isinstance(spec.boundary, Subspace):
+            stream = StreamBasis(torch.empty(0), torch.empty(0, spec.boundary.rank))
+        self._codec = build_codec(spec, stream, self._dtype)
+
+    def run(self, task: tasks.Task) -> tasks.Result:
+        """Return the result of `task`, as far as it has one."""
+        if isinstance(task, tasks.Forward):
+            return self._forward(task)
+        if isinstance(task, tasks.Backward):
+            return tasks.BackwardDone(None if self.index == 0 else self._gradient(task.round, task.index))
+        if isinstance(task, tasks.Collect):
+            layout = self._format.layout(self.num_parameters) if self.spec.sync_every is None else COMMITMENT_LAYOUT
+            return tasks.CollectDone(SizedPayload(layout, b"", f"sum {self.name} {task.round} {task.indices}"))
+        if isinstance(task, tasks.Inspect):
+            return tasks.InspectDone({part.worker: None for part in task.parts}, {part.worker: None for part in task.parts})
+        if isinstance(task, tasks.Measure):
+            return tasks.InspectDone({share.worker: None for share in task.shares}, {share.worker: None for share in task.shares})
+        if isinstance(task, tasks.Apply | tasks.LocalStep):
+            self.version = task.round + 1
+            return tasks.ApplyDone("00" * 32 if task.wants_digest else None)
+        if isinstance(task, tasks.Merge):
+            return tasks.ApplyDone("00" * 32 if task.wants_digest else None)
+        if isinstance(task, tasks.Displace):
+            layout = self._format.layout(part_size(self.spec, task.round, self.num_parameters))
+            return tasks.DisplaceDone(SizedPayload(layout, b"", f"displacement {self.name} {task.round}"))
+        if isinstance(task, tasks.Snapshot):
+            return self._snapshot(task)
+        if isinstance(task, tasks.Restore):
+            self.version = task.version
+            return tasks.RestoreDone(task.version)
+        if isinstance(task, tasks.Evaluate | tasks.Probe):
+            tokens = self.spec.tokens_per_micro_batch
+            if self._is_last:
+                return tasks.EvaluateDone(loss=tokens * math.log(self.vocab), tokens=tokens)
+            return tasks.EvaluateDone(output=self._output(f"evaluate {task.index}"))
+        raise AssertionError(f"{type(task).__name__} is not modelled; report this as a bug")
+
+    def _forward(self, task: tasks.Forward) -> tasks.ForwardDone:
+        if not self._is_last:
+            return tasks.ForwardDone(output=self._output(f"forward {self.name} {task.round} {task.index}"))
+        loss = self.spec.tokens_per_micro_batch * math.log(self.vocab)
+        return tasks.ForwardDone(loss=loss, gradient=None if self.index == 0 else self._gradient(task.round, task.index))
+
+    def _output(self, tag: str) -> SizedPayload:
+        labels, entry = entry_shapes(self.spec, self.index + 1)
+        ids = ("u2" if self.vocab <= 65536 else "i4") if isinstance(self.spec.model, GPT) else "i8"
+        return SizedPayload((self._row("z", entry), ("ids", ids, labels)), b"", tag)
+
+    def _gradient(self, round_: int, index: int) -> SizedPayload:
+        _, entry = entry_shapes(self.spec, self.index)
+        return SizedPayload((self._row("g", entry),), b"", f"backward {self.name} {round_} {index}")
+
+    def _row(self, name: str, shape: tuple[int, ...]) -> tuple[str, str, tuple[int, ...]]:
+        count, dtype = self._codec.row(shape[-1])
+        return name, CODES[dtype], (*shape[:-1], count)
+
+    def _snapshot(self, task: tasks.Snapshot) -> tasks.SnapshotDone:
+        state = SizedState()
+        state.size_bytes = STATE_COPIES * self._dtype.itemsize * self.num_parameters
+        return tasks.SnapshotDone(task.version, state, hashlib.sha256(f"{self.index} {task.version}".encode()).hexdigest())

@@ -1,0 +1,141 @@
+"""How fast a run would be: the real protocol in virtual time, with arithmetic and data modelled by their sizes."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pluralis_lab.churn import Churn
+from pluralis_lab.errors import RunSpecError
+from pluralis_lab.launching import check_circumstances
+from pluralis_lab.links import Links
+from pluralis_lab.markup import facts
+from pluralis_lab.spec import RunSpec, worker_name
+
+ROUNDS = 12
+"""Rounds of a plan at least; the first third, in which a pipeline fills, is not counted."""
+RUN_ID = "00" * 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would reach. All times are virtual.
+
+    tokens_per_s : tokens trained on a second; round_s : seconds a round takes
+    busy : by stage, the share of the time that its workers compute, on average
+    bytes_per_round : that all workers send in one round, by what it is for ("forward", "backward", "sync", "control")
+    busiest : (from, to, share of the time that this link is busy) of the link that is busiest
+    """
+
+    num_workers: int
+    tokens_per_s: float
+    round_s: float
+    busy: tuple[float, ...]
+    bytes_per_round: dict[str, float]
+    busiest: tuple[str, str, float]
+
+    def _rows(self) -> list[tuple[str, str]]:
+        a, b, share = self.busiest
+        sent = ", ".join(f"{kind} {size / 1e6:,.3g} MB" for kind, size in self.bytes_per_round.items())
+        return [
+            ("workers", f"{self.num_workers:,}"),
+            ("tokens a second", f"{self.tokens_per_s:,.4g} (virtual)"),
+            ("a round takes", f"{self.round_s:,.4g} s (virtual)"),
+            ("workers compute", ", ".join(f"stage {stage} {busy:.0%}" for stage, busy in enumerate(self.busy)) + " of the time"),
+            ("sent a round", sent),
+            ("busiest link", f"{a} to {b}, {share:.0%} of the time"),
+        ]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self._rows())
+        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in self._rows())
+
+    def _repr_html_(self) -> str:
+        return facts("Plan", self._rows())
+
+
+def plan(
+    spec: RunSpec,
+    *,
+    links: Links | None = None,
+    speeds: Mapping[str, float] | None = None,
+    churn: Churn | None = None,
+    device_flops: float = 20e9,
+    vocab: int = 256,
+) -> Plan:
+    """Say how fast `spec` would train on such links and machines, without training it.
+
+    The workers' own protocol runs, some rounds of it, in virtual time; arithmetic takes its FLOPs, messages have their sizes,
+    and nothing is computed. `simulate`, which computes, takes the same virtual time. Hundreds of workers take minutes.
+
+    Parameters
+    ----------
+    links, speeds, churn : as for `simulate`
+    device_flops : floating-point operations a second that a worker of speed 1 really reaches (one core: about 20e9; a large
+        GPU in bfloat16: 100e12 to 400e12)
+    vocab : token ids (or classes) of the data
+
+    Raises RunSpecError for what makes no sense.
+
+    Example
+    -------
+    >>> spec = pl.RunSpec(model=pl.GPT(n_layer=32, n_head=32, d_model=4096, context=2048), stages=8, replicas=4, ...)
+    >>> pl.plan(spec, links=pl.Links("80mbit", latency_ms=50), device_flops=100e12, vocab=50_257)
+    """
+    if not isinstance(spec, RunSpec):
+        raise RunSpecError(f"spec={spec!r:.80} is no RunSpec; describe the run with pl.RunSpec(...)")
+    if not 0 < device_flops < float("inf") or not isinstance(vocab, int) or vocab < 2:
+        raise RunSpecError(f"device_flops={device_flops!r}, vocab={vocab!r}; give a number above 0 and at least two tokens")
+    names = [worker_name(number) for number in range(spec.num_workers)]
+    check_circumstances(names, links, speeds, churn)
+    rounds = max(ROUNDS, 3 * (spec.sync_every or 0), 3 * spec.window)
+    changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    short = RunSpec.model_validate({**spec.model_dump(), **changes})
+    return _measured(
+        short, names, links or Links(), {"speeds": speeds, "churn": churn, "device_flops": device_flops, "vocab": vocab}
+    )
+
+
+def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict[str, Any]) -> Plan:
+    from pluralis_lab.contributions.keys import HotKey
+    from pluralis_lab.engines.virtual import VirtualSwarm
+
+    ended: dict[int, float] = {}
+    work: list[tuple[str, dict[str, Any]]] = []
+
+    def on_report(worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
+        if kind == "round":
+            ended.setdefault(body["round"], at)
+        elif kind == "work":
+            work.append((worker, body))
+
+    keys = {name: HotKey.from_seed(name.encode()) for name in names}
+    VirtualSwarm(spec, None, run_id=RUN_ID, links=links, keys=keys, on_report=on_report, **circumstances).run()
+    if len(ended) < spec.steps:
+        raise RunSpecError(
+            f"the run ends after {len(ended)} of {spec.steps} rounds: a stage has no live worker left; less churn helps"
+        )
+    skipped = spec.steps // 3
+    seconds = ended[spec.steps - 1] - ended[skipped - 1]
+    counted = [(worker, body) for worker, body in work if body["round"] >= skipped]
+    busy = [0.0] * spec.stages
+    sent: dict[str, float] = defaultdict(float)
+    on_link: dict[tuple[str, str], int] = defaultdict(int)
+    for worker, body in counted:
+        busy[spec.stage_of(int(worker.removeprefix("worker-")))] += body["compute_s"] / seconds / spec.replicas
+        for peer, sizes in body["links"].items():
+            for kind, size in sizes.items():
+                if kind.endswith("_bytes"):
+                    sent[kind.removesuffix("_bytes")] += size / (spec.steps - skipped)
+                    on_link[worker, peer] += size
+    shares = {pair: links.between(*pair).seconds(size) / seconds for pair, size in on_link.items()}
+    pair = max(shares, key=lambda pair: shares[pair], default=("-", "-"))
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (spec.steps - skipped)
+    return Plan(
+        num_workers=spec.num_workers,
+        tokens_per_s=tokens / seconds,
+        round_s=seconds / (spec.steps - skipped),
+        busy=tuple(min(share, 1.0) for share in busy),
+        bytes_per_round={kind: sent[kind] for kind in ("forward", "backward", "sync", "control") if kind in sent},
+        busiest=(*pair, shares.get(pair, 0.0)),
+    )

@@ -1,0 +1,117 @@
+"""Plans: what is modelled takes exactly the virtual time of what is computed, and sizes that nobody here has are no obstacle."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.corpus import Corpus, open_corpus
+from pluralis_lab.planning import ROUNDS
+from pluralis_lab.spec import RunSpec
+from tests.engines.conftest import Observed, run_virtual, tiny_spec
+
+LINKS = pl.Links("2mbit", 7, pairs=[("worker-1", "worker-3", "1mbit", 30)])
+CASES: dict[str, dict[str, Any]] = {
+    "subspace": {},
+    "bfloat16": {"boundary": pl.Subspace(4), "dtype": "float32"},
+    "int8": {"boundary": pl.Int8(), "sync": pl.FullSync(payload="int8")},
+    "topk": {"boundary": pl.TopK(3)},
+    "async": {"schedule": "async"},
+    "slices": {"boundary": pl.Dense(), "sync": pl.SliceSync(fraction=0.3, every=2, payload="bfloat16")},
+    "async, diloco": {"schedule": "async", "boundary": pl.Dense(), "sync": pl.DiLoCo(inner_steps=5)},
+    "one stage": {"stages": 1, "boundary": pl.Dense()},
+}
+
+
+def speed_of(seen: Observed, spec: RunSpec) -> float:
+    """Return the tokens a virtual second after the first third of the rounds."""
+    ends: dict[int, float] = {}
+    for _, at, kind, body in seen.reports:
+        if kind == "round":
+            ends.setdefault(body["round"], at)
+    skipped = spec.steps // 3
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (spec.steps - skipped)
+    return tokens / (ends[spec.steps - 1] - ends[skipped - 1])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> None:
+    spec = tiny_spec(text, **{"replicas": 2, **CASES[case]})
+    circumstances: dict[str, Any] = {"links": LINKS, "speeds": {"worker-2": 0.01, "worker-0": 0.02}}
+    if spec.stages == 1:
+        circumstances = {"links": pl.Links("2mbit", 7), "speeds": {"worker-1": 0.01}}
+    planned = pl.plan(spec, vocab=text.info().vocab, **circumstances)
+    rounds = max(ROUNDS, 3 * (spec.sync_every or 0), 3 * spec.window)
+    changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    whole = RunSpec.model_validate({**spec.model_dump(), **changes})
+    computed = run_virtual(whole, text, **circumstances)
+    assert planned.tokens_per_s == pytest.approx(speed_of(computed, whole), rel=1e-9)
+    sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if body["round"] >= rounds // 3) / (rounds - rounds // 3)
+    assert sum(planned.bytes_per_round.values()) == pytest.approx(sent, rel=1e-9)
+
+
+def test_a_plan_of_vectors(tmp_path: Path) -> None:
+    digits = open_corpus("digits", context=None, home=tmp_path)
+    spec = RunSpec(
+        model=pl.MLP([64, 32, 10]),
+        data="digits",
+        stages=2,
+        steps=ROUNDS,
+        batch_size=8,
+        eval_every=0,
+        eval_batches=1,
+        checkpoint_every=ROUNDS,
+        epoch_rounds=ROUNDS,
+    )
+    planned = pl.plan(spec, vocab=digits.info().vocab)
+    assert planned.tokens_per_s == pytest.approx(speed_of(run_virtual(spec, digits), spec), rel=1e-9)
+
+
+LARGE = pl.RunSpec(
+    model=pl.GPT(n_layer=32, n_head=32, d_model=4096, context=2048),
+    stages=8,
+    replicas=2,
+    boundary=pl.Subspace(64),
+    schedule="async",
+    sync=pl.SliceSync(fraction=0.05, every=20),
+    batch_size=8,
+    micro_batches=8,
+)
+
+
+def test_six_billion_weights_are_planned_in_seconds_and_the_link_decides() -> None:
+    def speed(rate: str) -> pl.Plan:
+        return pl.plan(LARGE, links=pl.Links(rate, latency_ms=50), device_flops=100e12, vocab=50_257)
+
+    fast, slow = speed("1gbit"), speed("1mbit")
+    assert fast.num_workers == 16
+    assert fast.tokens_per_s > 3 * slow.tokens_per_s
+    assert slow.busiest[2] > 0.9
+    assert fast.busy[0] > slow.busy[0]
+    assert "virtual" in str(fast)
+    assert "tokens a second" in fast._repr_html_()
+
+
+def test_churn_costs_speed_and_an_empty_stage_is_named() -> None:
+    spec = pl.RunSpec(model=pl.GPT(n_layer=2, n_head=2, d_model=64, context=64), stages=2, replicas=2, batch_size=8)
+    speeds = {f"worker-{number}": 1e-3 for number in range(4)}
+    plain = pl.plan(spec, speeds=speeds)
+    away = pl.Churn([pl.Absence("worker-3", 4 * plain.round_s, 20 * plain.round_s)])
+    assert pl.plan(spec, speeds=speeds, churn=away).tokens_per_s < 0.8 * plain.tokens_per_s
+    with pytest.raises(pl.PluralisError, match="a stage has no live worker left"):
+        pl.plan(spec, speeds=speeds, churn=pl.Churn([pl.Absence("worker-2", 0.1), pl.Absence("worker-3", 0.1)]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"device_flops": 0}, "a number above 0"),
+        ({"vocab": 1}, "two tokens"),
+        ({"speeds": {"worker-99": 1}}, "the run has worker-0"),
+        ({"spec": {"stages": 2}}, r"pl\.RunSpec"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(pl.PluralisError, match=said):
+        pl.plan(**{"spec": LARGE, **wrong})
