@@ -27,7 +27,7 @@ from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
 
 KEPT_ROUNDS = 64
-"""Steps after which a micro-batch that was only passed on, and whose gradient never came, is dropped."""
+"""Steps after which, under `async`, a micro-batch whose gradient never came is dropped: another stage may still wait for it."""
 
 
 @dataclass
@@ -35,14 +35,12 @@ class _Flight:
     """A micro-batch between its forward and its backward pass: the graph's two ends, and the weights between them.
 
     version : steps the weights had when it went forward
-    counts : whether its weight gradient is wanted
     """
 
     entry: Tensor | None
     exit: Tensor
     weights: Sequence[Tensor]
     version: int
-    counts: bool
     stashed: StashedStage | None = None
 
 
@@ -137,7 +135,7 @@ class StageCompute:
         entered = self._ids(x) if task.inputs is None and module.takes_tokens else x
         with _looked_at_anew() if self.spec.is_async and not self.spec.stashing else nullcontext():
             out = module(entered)
-        flight = _Flight(None if task.inputs is None else entry, out, weights, self.version, task.counts, stashed)
+        flight = _Flight(None if task.inputs is None else entry, out, weights, self.version, stashed)
         if not self.module.is_last:
             self._flights[task.round, task.index] = flight
             return tasks.ForwardDone(output=self._pack_output(out.detach(), labels))
@@ -348,7 +346,8 @@ class StageCompute:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
         self.version = version
         self.optimizer.zero_grad(set_to_none=True)
-        for key in [key for key, flight in self._flights.items() if key[0] < version - (0 if flight.counts else KEPT_ROUNDS)]:
+        kept = KEPT_ROUNDS if self.spec.is_async else 0
+        for key in [key for key in self._flights if key[0] < version - kept]:
             flight = self._flights.pop(key)
             if self.stash is not None and flight.stashed is not None:
                 self.stash.give_back(flight.stashed)

@@ -144,6 +144,7 @@ class Desk:
         mates = {peer.name for peer in self.mates(state.round)}
         return (
             state.is_committed
+            and (not self.spec.is_async or state.senders.keys() <= state.returned.keys())  # an earlier stage may wait for one
             and (self.is_head or state.previous_committed)
             and (self.is_tail or state.next_committed)
             and mates <= state.peers_committed

@@ -113,6 +113,8 @@ class Exchanges:
             self._own[state.round] = parts[self.desk.me.name]
         self._stepping = (state, digest)
         self._settle()
+        if self._stepping is not None:  # it waits for the others, who must learn that it has stepped, and with whom
+            self.desk.broadcast(self.desk.mates(state.round), state.applying)
 
     def on_displaced(self, task: tasks.Displace, done: tasks.DisplaceDone) -> None:
         desk, x = self.desk, self._exchanges[task.round]

@@ -92,7 +92,10 @@ class Flow:
             return
         counts = message.index not in state.passed_on
         if counts and desk.is_past(message.round):
-            return  # a copy of one that was counted: the step is made without it
+            if not desk.spec.is_async:
+                return  # a copy of one that was counted: the step is made without it
+            state.passed_on.add(message.index)  # another replica counted it, but whoever sent it here may still lack its gradient
+            counts = False
         state.accepted.add(message.index)
         if counts:
             state.used_backward.setdefault(source, []).append(message.item)
