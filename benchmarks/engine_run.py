@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pluralis_lab as pl
+
+PEER_END_S = 20.0
+"""Its averager waits ten seconds for a process that does not answer."""
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,17 @@ def in_process_of_its_own(module: str, *arguments: object) -> bytes:
     """Run a module of `benchmarks.peers` and return what it printed. Raises CalledProcessError with its errors shown."""
     command = [sys.executable, "-m", f"benchmarks.peers.{module}", *map(str, arguments)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
+
+
+def end_in_order(peers: Sequence[subprocess.Popen[str]]) -> None:
+    """End peers of hivemind by the end of their input, so that they clean up behind them; those that do not end are killed."""
+    for peer in peers:
+        if peer.stdin is not None and not peer.stdin.closed:
+            with suppress(BrokenPipeError):
+                peer.stdin.close()
+    for peer in peers:
+        try:
+            peer.wait(PEER_END_S)
+        except subprocess.TimeoutExpired:
+            peer.kill()
+            peer.wait()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pluralis_lab as pl
-from benchmarks.engine_run import in_process_of_its_own, temporary_home
+from benchmarks.engine_run import end_in_order, in_process_of_its_own, temporary_home
 from benchmarks.result import Result
 
 REPLICAS, ROUNDS, SKIP = 4, 100, 15
@@ -156,9 +156,7 @@ def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> 
         outs = [json.loads(_line(peer) or "null") for peer in peers]
     finally:
         timer.cancel()
-        for peer in peers:
-            peer.kill()
-            peer.wait()
+        end_in_order(peers)
     if None in outs:
         return None
     for out in outs:
