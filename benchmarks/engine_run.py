@@ -57,6 +57,15 @@ def in_process_of_its_own(module: str, *arguments: object) -> bytes:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
 
 
+def hivemind_peer(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """Start a peer of hivemind, a module of `benchmarks.peers` that is talked to by lines."""
+    command = [sys.executable, "-m", f"benchmarks.peers.{module}", *map(str, arguments)]
+    root = Path(__file__).parents[1]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root
+    )
+
+
 def end_in_order(peers: Sequence[subprocess.Popen[str]]) -> None:
     """End peers of hivemind by the end of their input, so that they clean up behind them; those that do not end are killed."""
     for peer in peers:

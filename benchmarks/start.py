@@ -9,10 +9,9 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pluralis_lab as pl
-from benchmarks.engine_run import temporary_home
+from benchmarks.engine_run import end_in_order, hivemind_peer, temporary_home
 from benchmarks.result import Result
 
 WORKERS = 6
@@ -66,33 +65,19 @@ def hivemind_s(spec: pl.RunSpec) -> float:
         file = home / "spec.json"
         file.write_bytes(spec.to_json())
         begin = time.perf_counter()
-        peers = [_peer(file)]
+        peers = [hivemind_peer("hivemind_peer", file, WORKERS)]
         try:
             address = _line(peers[0])
-            peers += [_peer(file, address) for _ in range(WORKERS - 1)]
+            peers += [hivemind_peer("hivemind_peer", file, WORKERS, address) for _ in range(WORKERS - 1)]
             for peer in peers[1:]:
                 _line(peer)
             losses = [float(_line(peer).removeprefix("stepped ")) for peer in peers]
             seconds = time.perf_counter() - begin
         finally:
-            for peer in peers:
-                peer.kill()
-                peer.wait()
+            end_in_order(peers)
     for loss in losses:
         _check_untrained(loss)
     return seconds
-
-
-def _peer(file: Path, *addresses: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.peers.hivemind_peer", str(file), str(WORKERS), *addresses]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
 
 
 def _line(peer: subprocess.Popen[str]) -> str:

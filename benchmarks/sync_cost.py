@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pluralis_lab as pl
-from benchmarks.engine_run import end_in_order, in_process_of_its_own, temporary_home
+from benchmarks.engine_run import end_in_order, hivemind_peer, in_process_of_its_own, temporary_home
 from benchmarks.result import Result
 
 REPLICAS, ROUNDS, SKIP = 4, 100, 15
@@ -136,7 +136,8 @@ def round_s(spec: pl.RunSpec) -> tuple[float, float]:
 
 def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> float | None:
     """Return the seconds a round of four peers; None when not all of them made their rounds in time."""
-    peers = [_peer(file, rounds, settings)]
+    arguments = (file, REPLICAS, rounds, json.dumps(settings))
+    peers = [hivemind_peer("hivemind_rounds", *arguments)]
 
     def give_up() -> None:
         for peer in peers:
@@ -146,7 +147,7 @@ def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> 
     timer.start()
     try:
         address = _line(peers[0])
-        peers += [_peer(file, rounds, settings, address) for _ in range(REPLICAS - 1)]
+        peers += [hivemind_peer("hivemind_rounds", *arguments, address) for _ in range(REPLICAS - 1)]
         for peer in peers[1:]:
             _line(peer)
         for peer in peers:
@@ -166,18 +167,6 @@ def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> 
     seconds: float = sum(out["seconds"] for out in outs) / len(outs)
     print(f"  hivemind, {name}: {1000 * seconds:.1f} ms a round", file=sys.stderr, flush=True)
     return seconds
-
-
-def _peer(file: Path, rounds: int, settings: dict[str, Any], *addresses: str) -> subprocess.Popen[str]:
-    arguments = [str(file), str(REPLICAS), str(rounds), json.dumps(settings), *addresses]
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.peers.hivemind_rounds", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        cwd=Path(__file__).parents[1],
-    )
 
 
 def _line(peer: subprocess.Popen[str]) -> str:

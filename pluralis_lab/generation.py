@@ -106,19 +106,25 @@ class Generation:
 
     def _ipython_display_(self, **_: Any) -> None:
         """Write the text into the cell as it comes; headless, in one piece, so that it is one output."""
-        if not is_interactive():
-            print(self.text)
-            return
-        sys.stdout.write(self.prompt)
-        for piece in self:
-            sys.stdout.write(piece)  # the kernel sends on what was written a few times a second
-        sys.stdout.write("\n")
+        try:
+            if not is_interactive():
+                print(self.text)
+                return
+            sys.stdout.write(self.prompt)
+            for piece in self:
+                sys.stdout.write(piece)  # the kernel sends on what was written a few times a second
+            sys.stdout.write("\n")
+        finally:
+            self.close()  # an interrupted cell is no longer waited for
 
 
 def prompt_ids(prompt: str, kind: str) -> list[int]:
     """Return the token ids of `prompt`: its bytes. Raises RunError for an empty one, and for a model that reads vectors."""
     if kind != "tokens":
         raise RunError("this run's model reads vectors and writes no text; run.evaluate() asks for its loss")
-    if not prompt:
-        raise RunError("the prompt is empty; give the text to go on from, at least one character")
-    return list(prompt.encode())
+    if not isinstance(prompt, str) or not prompt:
+        raise RunError(f"prompt={prompt!r:.40}; give the text to go on from, at least one character")
+    try:
+        return list(prompt.encode())
+    except UnicodeEncodeError as error:
+        raise RunError(f"the prompt has a character that is none ({error.reason}); give text that can be encoded") from None

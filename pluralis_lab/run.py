@@ -245,9 +245,12 @@ class Run:
         >>> run.generate("def main(", tokens=80)                    # appears in the cell as it is written
         >>> text = str(run.generate("import ", temperature=0))      # waits for all of it
         """
+        from pluralis_lab.engines.question_checks import check_prompt
         from pluralis_lab.generation import Generation, prompt_ids
 
-        ids = prompt_ids(prompt, self.info["corpus"]["kind"])
+        corpus = self.info["corpus"]
+        ids = prompt_ids(prompt, corpus["kind"])
+        check_prompt(ids, tokens, temperature, seed, vocab=corpus["vocab"])
         connection = processes.connect(self._directory, "prompt", ids=ids, tokens=tokens, temperature=temperature, seed=seed)
         return Generation(self._directory, prompt, tokens, connection)
 
@@ -266,9 +269,11 @@ class Run:
         """
         from contextlib import closing
 
+        from pluralis_lab.engines.question_checks import check_batches
         from pluralis_lab.generation import HeldOutLoss
 
         wanted = self.spec.eval_batches if batches is None else batches
+        check_batches(wanted)
         with closing(processes.connect(self._directory, "probe", batches=wanted)) as connection:
             answer = next(processes.answers(self._directory, "probe", connection), {})
         if answer.get("loss") is None:

@@ -1,7 +1,7 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -21,13 +21,11 @@ from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
 from pluralis_lab.learning.stash import StashedStage, WeightStash
+from pluralis_lab.learning.sync_mark import read_mark, write_mark
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
-
-KEPT_ROUNDS = 64
-"""Steps after which, under `async`, a micro-batch whose gradient never came is dropped: another stage may still wait for it."""
 
 
 @dataclass
@@ -324,7 +322,7 @@ class StageCompute:
     def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:
         more = {}
         if self.local_sync is not None and task.mark is not None:
-            more = self.local_sync.dump() | _write_mark(task.mark)
+            more = self.local_sync.dump() | write_mark(task.mark)
         state = snapshots.dump(self.module, self.optimizer, more)
         return tasks.SnapshotDone(task.version, state, hashlib.sha256(state).hexdigest())
 
@@ -336,7 +334,7 @@ class StageCompute:
         mark = None
         if self.local_sync is not None:
             self.local_sync.load(tensors)
-            mark = _read_mark(tensors)
+            mark = read_mark(tensors)
             self._displaced_at = -1
         self._sums.clear()  # what was summed belongs to other weights
         self._forget_before(task.version)
@@ -346,7 +344,9 @@ class StageCompute:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
         self.version = version
         self.optimizer.zero_grad(set_to_none=True)
-        kept = KEPT_ROUNDS if self.spec.is_async else 0
+        # Under `async` the stage before may be so many rounds behind and still wait for a gradient of this stage's input; one
+        # more, as that gradient may have come just before the step.
+        kept = self.spec.window + 2 if self.spec.is_async else 0
         for key in [key for key in self._flights if key[0] < version - kept]:
             flight = self._flights.pop(key)
             if self.stash is not None and flight.stashed is not None:
@@ -437,20 +437,3 @@ def _looked_at_anew() -> Iterator[None]:
     """Let autograd keep views instead of snapshots: a weight that a step changes meanwhile is then used as it is by then."""
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.detach(), lambda kept: kept):
         yield
-
-
-def _write_mark(mark: tasks.SyncMark) -> dict[str, Tensor]:
-    """Return `mark` as whole-number tensors for a checkpoint."""
-    begun = -1 if mark.begun is None else mark.begun
-    counted = torch.tensor(mark.counted, dtype=torch.int64).reshape(-1, 2)
-    return {"sync/mark": torch.tensor([begun, mark.apply_at, mark.lag], dtype=torch.int64), "sync/counted": counted}
-
-
-def _read_mark(tensors: Mapping[str, Tensor]) -> tasks.SyncMark:
-    """Read what `_write_mark` wrote. Raises WireError for anything else."""
-    mark, counted = tensors.get("sync/mark"), tensors.get("sync/counted")
-    if mark is None or counted is None or mark.shape != (3,) or counted.dim() != 2 or counted.shape[1] != 2:
-        raise WireError("a state without 'sync/mark' and 'sync/counted', which a rule that trains locally needs")
-    begun, apply_at, lag = (int(number) for number in mark.tolist())
-    pairs = tuple((int(round_), int(index)) for round_, index in counted.tolist())
-    return tasks.SyncMark(pairs, None if begun < 0 else begun, apply_at, lag)

@@ -22,9 +22,6 @@ from pluralis_lab.worker.messages import Item
 LOOKAHEAD_ROUNDS = 8
 """No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
 
-MAX_PROBE_BATCHES = 4096
-"""Held-out micro-batches that one question may be about."""
-
 
 class Checks:
     """Raises WireError or EvidenceError for a message that no correct worker at the sender's seat can have sent.
@@ -231,7 +228,7 @@ class Checks:
     def _probe_activation(self, source: str, message: wire.ProbeActivation) -> None:
         self._stage_of(source, -1)
         self._request(message.request)
-        if not 0 <= message.index < MAX_PROBE_BATCHES or self._seat(message.origin)[0] != 0:
+        if message.index < 0 or self._seat(message.origin)[0] != 0:
             raise WireError(f"held-out micro-batch {message.index} for {message.origin}")
 
     def _probe_done(self, source: str, message: wire.ProbeDone) -> None:

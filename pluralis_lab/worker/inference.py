@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.parts import GPT
-from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
 from pluralis_lab.worker.events import Prompted
 from pluralis_lab.worker.messages import Ended, InferActivation, Mislaid, Token
 from pluralis_lab.worker.roster import Peer, pick
 
-MAX_OPEN = 4
-"""Texts that a head writes at once: each may hold a copy of every stage's weights."""
 MAX_ATTEMPTS = 8
 """Beginnings without one more token, after which the asker hears why."""
 
@@ -53,7 +51,7 @@ class Inference:
         self.desk = desk
         self._texts: dict[str, _Text] = {}
         self._ways: dict[tuple[str, int], _Way] = {}
-        self._max_ways = 4 * MAX_OPEN * desk.spec.replicas
+        self._max_ways = 4 * MAX_QUESTIONS * desk.spec.replicas
 
     def on_prompted(self, prompt: Prompted) -> None:
         """As a head, begin a text, or say why not."""
@@ -70,8 +68,8 @@ class Inference:
             return "this model reads vectors and writes no text"
         if not desk.is_head or desk.state not in ("active", "serving"):
             return f"{desk.me.name} (stage {desk.me.stage}, {desk.state}) cannot begin a text; a live worker of stage 0 can"
-        if len(self._texts) >= MAX_OPEN:
-            return f"{desk.me.name} writes {MAX_OPEN} texts already; wait for one of them"
+        if len(self._texts) >= MAX_QUESTIONS:
+            return f"{desk.me.name} writes {MAX_QUESTIONS} texts already; wait for one of them"
         return None
 
     def on_withdrawn(self, request: str) -> None:

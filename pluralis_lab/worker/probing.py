@@ -4,13 +4,10 @@ import math
 from dataclasses import dataclass, field
 
 from pluralis_lab.learning import tasks
-from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
 from pluralis_lab.worker.events import Probed
 from pluralis_lab.worker.messages import ProbeActivation, ProbeDone
 from pluralis_lab.worker.roster import Peer, pick
-
-MAX_OPEN = 4
-"""Questions that a head answers at once."""
 
 
 @dataclass
@@ -35,8 +32,10 @@ class Probing:
         if not desk.is_head or desk.state not in ("active", "serving"):
             why = f"{desk.me.name} (stage {desk.me.stage}, {desk.state}) cannot evaluate; a live worker of stage 0 can"
             desk.answer(question.request, error=why, is_last=True)
-        elif len(self._questions) >= MAX_OPEN:
-            desk.answer(question.request, error=f"{desk.me.name} evaluates {MAX_OPEN} times already; wait for one", is_last=True)
+        elif len(self._questions) >= MAX_QUESTIONS:
+            desk.answer(
+                question.request, error=f"{desk.me.name} evaluates {MAX_QUESTIONS} times already; wait for one", is_last=True
+            )
         else:
             self._questions[question.request] = _Question(question.batches)
             self._ask(question.request)

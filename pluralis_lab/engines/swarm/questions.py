@@ -1,23 +1,23 @@
 """Questions to the model from outside: which head answers, and what becomes of the answer when that head dies."""
 
 import asyncio
-import contextlib
-import math
 import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluralis_lab.engines.question_checks import check_batches, check_prompt
 from pluralis_lab.engines.swarm.frames import json_frame
 from pluralis_lab.engines.swarm.seats import Seats
-
-MAX_TOKENS = 1_000_000
-"""Of a prompt, and of what is written after it."""
-MAX_BATCHES = 4096
+from pluralis_lab.errors import RunError
+from pluralis_lab.worker.desk import MAX_QUESTIONS
 
 
 @dataclass
 class _Question:
-    """A question under way: what the head was told, who that is, what it has said, and the answers that are still to be sent."""
+    """A question under way: what the head is told, what it has said, and the answers that are still to be sent.
+
+    head : who has it, "" while it waits for one with room
+    """
 
     told: dict[str, Any]
     head: str = ""
@@ -25,8 +25,12 @@ class _Question:
     answers: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
 
+MAX_WAITING = 64
+"""Questions that may wait for a head with room."""
+
+
 class Questions:
-    """Hands questions to heads, and their answers back.
+    """Hands questions to heads, as many as those answer at once, in the order they came; and their answers back.
 
     vocab : token ids are below this
     """
@@ -45,9 +49,10 @@ class Questions:
         question = _Question({"request": request, **{key: value for key, value in asked.items() if key != "token"}})
         self._open[request] = question
         gone = asyncio.create_task(reader.read())
+        is_answered = False
         try:
-            self._ask(question)
-            while not gone.done():
+            self._ask_waiting()
+            while not (is_answered or gone.done()):
                 coming = asyncio.create_task(question.answers.get())
                 await asyncio.wait([coming, gone], return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
@@ -55,14 +60,14 @@ class Questions:
                     break
                 writer.write(json_frame(coming.result()))
                 await writer.drain()
-                if coming.result()["is_last"]:
-                    return
-            self._tell(question.head, op="withdraw", request=request)
+                is_answered = coming.result()["is_last"]
         finally:
+            if not is_answered:
+                self._tell(question.head, op="withdraw", request=request)
             del self._open[request]
+            self._ask_waiting()  # after the withdrawal, on the same ordered stream: the head has room when the next one comes
             gone.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ConnectionError):
-                await gone
+            await asyncio.wait([gone])
 
     def on_answer(self, answer: dict[str, Any]) -> None:
         """Take a head's answer to where it was asked for."""
@@ -76,19 +81,26 @@ class Questions:
         """Have another head go on with what the dead one was asked."""
         for question in self._open.values():
             if question.head == name:
-                self._ask(question)
+                question.head = ""
+        self._ask_waiting()
 
-    def _ask(self, question: _Question) -> None:
-        """Give the question to the live head that has the fewest."""
+    def _ask_waiting(self) -> None:
+        """Give each question that waits to the live head that has the fewest, while one has room."""
         heads = [seat.name for seat in self._seats if seat.stage == 0 and seat.holds_state]
-        if not heads:
-            error = "no worker of stage 0 is there to begin with; wait until the run has started, or run.resume() it"
-            question.answers.put_nowait({"error": error, "is_last": True})
-            return
-        busy = [other.head for other in self._open.values()]
-        question.head = min(heads, key=busy.count)
-        drawn = {"drawn": question.drawn} if question.told["op"] == "prompt" else {}
-        self._tell(question.head, **question.told, **drawn)
+        for question in self._open.values():
+            if question.head:
+                continue
+            if not heads:
+                error = "no worker of stage 0 is there to begin with; wait until the run has started, or run.resume() it"
+                question.answers.put_nowait({"error": error, "is_last": True})
+                continue
+            busy = [other.head for other in self._open.values()]
+            least = min(heads, key=busy.count)
+            if busy.count(least) >= MAX_QUESTIONS:
+                return
+            question.head = least
+            drawn = {"drawn": question.drawn} if question.told["op"] == "prompt" else {}
+            self._tell(least, **question.told, **drawn)
 
     def _tell(self, name: str, **message: Any) -> None:
         seat = self._seats.get(name)
@@ -97,20 +109,14 @@ class Questions:
 
     def _why_not(self, asked: dict[str, Any]) -> str | None:
         """Say what is wrong with a question, None for a sound one."""
-        if asked["op"] == "probe":
-            batches = asked.get("batches")
-            is_sound = type(batches) is int and 1 <= batches <= MAX_BATCHES and asked.keys() == {"op", "token", "batches"}
-            return None if is_sound else f"batches={str(batches)[:40]}; use a whole number from 1 to {MAX_BATCHES}"
-        ids, tokens, seed = (asked.get(key) for key in ("ids", "tokens", "seed"))
-        temperature: Any = asked.get("temperature")
-        if not isinstance(ids, list) or not 1 <= len(ids) <= MAX_TOKENS:
-            return f"a prompt has from 1 to {MAX_TOKENS:,} tokens"
-        if not all(type(token) is int and 0 <= token < self._vocab for token in ids):
-            return f"the prompt has tokens that the model does not know; it knows 0 to {self._vocab - 1}"
-        if type(tokens) is not int or not 1 <= tokens <= MAX_TOKENS:
-            return f"tokens={str(tokens)[:40]}; use a whole number from 1 to {MAX_TOKENS:,}"
-        if type(temperature) not in (int, float) or not 0 <= temperature < math.inf:
-            return f"temperature={str(temperature)[:40]}; use 0 for the likeliest token, or a number above"
-        if type(seed) is not int or not 0 <= seed < 2**63:
-            return f"seed={str(seed)[:40]}; use a whole number from 0 to 2**63 - 1"
+        if sum(not question.head for question in self._open.values()) >= MAX_WAITING:
+            return f"{MAX_WAITING} questions wait already; ask again when some are answered"
+        try:
+            if asked["op"] == "probe":
+                check_batches(asked.get("batches"))
+            else:
+                ids, tokens, temperature, seed = (asked.get(key) for key in ("ids", "tokens", "temperature", "seed"))
+                check_prompt(ids, tokens, temperature, seed, vocab=self._vocab)
+        except RunError as error:
+            return str(error)
         return None

@@ -1,6 +1,7 @@
 """What a live run's model says when it is asked: real workers, real sockets, and deaths on the way."""
 
 import json
+import select
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +13,13 @@ import pluralis_lab as pl
 from pluralis_lab.cli import main
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
+from pluralis_lab.engines.swarm.questions import MAX_WAITING
 from pluralis_lab.learning import snapshots
 from pluralis_lab.learning.optimizers import build_optimizer
 from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.store.checkpoints import CheckpointFolder
+from pluralis_lab.worker.desk import MAX_QUESTIONS
 from tests.engines.swarm.conftest import small_spec
 
 PROMPT = "def main("
@@ -98,29 +101,57 @@ def test_the_command_line_asks_too(trained: pl.Run, home: Path, capsys: pytest.C
     assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(trained.evaluate(2).loss)
 
 
+def test_more_texts_than_heads_write_at_once_wait_their_turn(trained: pl.Run) -> None:
+    """All of them asked before the first is read: each comes, and is what it is when it is asked for alone."""
+    alone = [trained.generate(PROMPT, 12, seed=seed).text for seed in range(3)]
+    texts = [trained.generate(PROMPT, 12, seed=number % 3) for number in range(20)]
+    assert [text.text for text in texts] == [alone[number % 3] for number in range(20)]
+
+
 def test_whoever_goes_away_leaves_no_text_behind(trained: pl.Run) -> None:
-    """More endless texts than heads write at once, all of them given up: the heads have room again."""
+    """Endless texts, many times what heads write at once, all of them given up: the heads have room again."""
     for _ in range(3):
-        endless = [trained.generate(PROMPT, 1_000_000) for _ in range(8)]
+        endless = [trained.generate(PROMPT, 100_000) for _ in range(8)]
         for text in endless:
             next(iter(text))
             text.close()
-        for _ in range(100):
-            with suppress(pl.PluralisError):
-                assert len(trained.generate(PROMPT, 3).text) >= len(PROMPT)
-                break
-        else:
-            pytest.fail("the heads still write what nobody waits for")
+        unread = [trained.generate(PROMPT, 100_000) for _ in range(20)]  # some wait when they are given up
+        for text in unread:
+            text.close()
+        assert len(trained.generate(PROMPT, 3).text) >= len(PROMPT)
+
+
+def test_a_question_beyond_the_waiting_line_is_told_so(trained: pl.Run) -> None:
+    heads = len(trained.workers().query("stage == 0"))
+    endless = [trained.generate(PROMPT, 100_000) for _ in range(heads * MAX_QUESTIONS + MAX_WAITING + 1)]
+    by_socket = {text._connection: text for text in endless}
+    refused = ""
+    while not refused:  # connections are taken in no order: any of them may be the one too many
+        ready, _, _ = select.select(list(by_socket), [], [], 60)
+        assert ready, "nobody was told"
+        for connection in ready:
+            try:
+                next(iter(by_socket.pop(connection)))
+            except pl.PluralisError as error:
+                refused = str(error)
+    assert f"{MAX_WAITING} questions wait already; ask again" in refused
+    for text in endless:
+        text.close()
+    assert len(trained.generate(PROMPT, 3).text) >= len(PROMPT)
 
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
         ({"tokens": 0}, "tokens=0; use a whole number from 1"),
-        ({"tokens": 10**9}, "use a whole number from 1 to 1,000,000"),
+        ({"tokens": 10**9}, "use a whole number from 1 to 100,000"),
         ({"temperature": -0.5}, "temperature=-0.5; use 0"),
         ({"seed": -1}, "seed=-1; use"),
-        ({"prompt": ""}, "the prompt is empty"),
+        ({"temperature": float("nan")}, "temperature=nan; use 0"),
+        ({"tokens": True}, "tokens=True; use"),
+        ({"prompt": ""}, "prompt=''; give the text"),
+        ({"prompt": b"def"}, "prompt=b'def'; give the text"),
+        ({"prompt": "\ud800"}, "a character that is none"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_remedy(trained: pl.Run, wrong: dict[str, object], said: str) -> None:

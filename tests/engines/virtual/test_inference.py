@@ -16,7 +16,8 @@ from pluralis_lab.models.stage import Stage
 from pluralis_lab.parts import MLP, Boundary, Dense, Int8, Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import Probed, Prompted, Withdrawn
-from pluralis_lab.worker.inference import MAX_OPEN, window_start
+from pluralis_lab.worker.desk import MAX_QUESTIONS
+from pluralis_lab.worker.inference import window_start
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 LATE = 1e6
@@ -126,8 +127,8 @@ def test_a_text_goes_on_as_it_was_when_workers_on_its_way_die(text: Corpus) -> N
 def test_texts_beyond_what_a_stage_keeps_are_begun_anew_and_none_is_lost(text: Corpus) -> None:
     """Three heads write as many texts as they may through the one worker that is left of the next stage."""
     spec = tiny_spec(text, stages=2, replicas=3)
-    assert 3 * MAX_OPEN > MAX_TEXTS
-    requests = [f"{number:016x}" for number in range(3 * MAX_OPEN)]
+    assert 3 * MAX_QUESTIONS > MAX_TEXTS
+    requests = [f"{number:016x}" for number in range(3 * MAX_QUESTIONS)]
     asks = tuple((LATE, f"worker-{number % 3}", prompted(6, request=name)) for number, name in enumerate(requests))
     done = run_virtual(spec, text).swarm
     assert done is not None
@@ -148,7 +149,7 @@ def test_a_stage_without_a_worker_is_an_answer_too(text: Corpus) -> None:
 
 
 def test_who_cannot_answer_says_so(text: Corpus) -> None:
-    requests = [f"{number:016x}" for number in range(MAX_OPEN + 1)]
+    requests = [f"{number:016x}" for number in range(MAX_QUESTIONS + 1)]
     asks = tuple((LATE, "worker-0", prompted(9, request=name)) for name in requests)
     seen = run_virtual(tiny_spec(text), text, asks=(*asks, (LATE, "worker-1", prompted(3, request="f" * 16))))
     assert "writes 4 texts already" in seen.answers[requests[-1]][0].error
