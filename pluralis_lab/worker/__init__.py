@@ -5,7 +5,18 @@ Both engines drive the same `Worker`: what is proven in virtual time is the code
 
 from pluralis_lab.spec import worker_name
 from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Probed, Prompted, Received, Refused, Started, Withdrawn
+from pluralis_lab.worker.events import (
+    Computed,
+    Enrolled,
+    Event,
+    PeerLost,
+    Probed,
+    Prompted,
+    Received,
+    Refused,
+    Started,
+    Withdrawn,
+)
 from pluralis_lab.worker.machine import Worker
 from pluralis_lab.worker.roster import Peer
 
@@ -14,6 +25,7 @@ __all__ = [
     "Compute",
     "Computed",
     "Effect",
+    "Enrolled",
     "Event",
     "Expel",
     "Peer",

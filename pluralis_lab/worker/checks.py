@@ -203,6 +203,9 @@ class Checks:
         self._stage_of(source, 0)
         if not 0 <= message.version <= self.desk.spec.steps:
             raise WireError(f"a state of version {message.version} in a run of {self.desk.spec.steps} rounds")
+        slots = {replica for stage, replica in self.desk.seats.values() if stage == self.desk.me.stage}
+        if any(slot not in slots or not 0 <= since <= self.desk.spec.steps for slot, since in message.lanes):
+            raise WireError(f"a state with the lanes {str(message.lanes)[:80]}, the stage has the slots {sorted(slots)}")
 
     def _lost(self, source: str, message: wire.Lost) -> None:
         self._seat(message.worker)

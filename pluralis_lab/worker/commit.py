@@ -22,7 +22,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.worker.countersigning import sign_contributions, sign_neighbours
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Committed, Contribution, Counted, Fetch, Have
-from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import Joiners, Parts, RoundState
 
 
@@ -235,8 +235,8 @@ class Commit:
         desk = self.desk
         for name, indices in counted.items():
             if both := indices & state.counted:
-                serving, index = desk.roster.serving(desk.me.stage, state.round), min(both)
-                owner = pick(serving, stage=desk.me.stage, round_=state.round, index=index, replicas=desk.spec.replicas)
+                index = min(both)
+                owner = desk.roster.serve(stage=desk.me.stage, round_=state.round, index=index)
                 if owner is not None and owner.name == desk.me.name:
                     desk.expel_live(name, f"says it counted micro-batch {index} of round {state.round}, which was counted here")
 

@@ -30,13 +30,24 @@ class Desk:
     me : this worker's slot and key address
     key : the hot key that signs its work
     keys : the authorised hot keys' addresses by worker name
+    seats : (stage, replica) by worker name; None: those of the spec
     round : number of completed rounds the weights stand at
     """
 
-    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, keys: Mapping[str, str], round: int) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        run_id: str,
+        me: Peer,
+        key: HotKey,
+        *,
+        keys: Mapping[str, str],
+        seats: Mapping[str, tuple[int, int]] | None,
+        round: int,
+    ) -> None:
         self.spec, self.run_id, self.me, self.key, self.round = spec, run_id, me, key, round
-        self.keys = keys
-        self.seats = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
+        self.keys = dict(keys)
+        self.seats = dict(seats or {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)})
         self.roster = Roster(me, replicas=spec.replicas)
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
@@ -118,6 +129,11 @@ class Desk:
         """Change the worker's own state and report it."""
         self.state = state
         self.report("state", state=state, **facts)
+
+    def enrol(self, worker: str, stage: int, replica: int, key: str) -> None:
+        """Note that the run has another worker, whom its participant has authorised."""
+        self.seats[worker] = (stage, replica)
+        self.keys[worker] = key
 
     def become_active(self, since: int) -> None:
         """Note in the own roster that this worker takes work from round `since`."""

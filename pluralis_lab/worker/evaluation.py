@@ -12,7 +12,7 @@ from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import EvalActivation, EvalDone
-from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 
 
@@ -130,8 +130,7 @@ class Evaluation:
     def _send(self, message: EvalActivation) -> None:
         """Send `message` to who serves it at the next stage, or keep it until somebody does."""
         desk, stage = self.desk, self.desk.me.stage + 1
-        candidates = desk.roster.serving(stage, message.version)
-        peer = pick(candidates, stage=stage, round_=message.version, index=message.index, replicas=desk.spec.replicas)
+        peer = desk.roster.serve(stage=stage, round_=message.version, index=message.index)
         self._sent[message.version, message.index] = ("" if peer is None else peer.name, message)
         if peer is not None:
             desk.send(peer.name, message)

@@ -82,4 +82,14 @@ class Withdrawn:
     request: str
 
 
-Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn
+@dataclass(frozen=True)
+class Enrolled:
+    """The run has one more worker, `key` of which its participant has authorised; it will say hello."""
+
+    worker: str
+    stage: int
+    replica: int
+    key: str
+
+
+Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn | Enrolled

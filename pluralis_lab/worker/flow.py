@@ -33,9 +33,10 @@ class Flow:
             if desk.is_past(round_):
                 continue  # the step is being made: what a head that died since had claimed is in it
             state = desk.of(round_)
-            heads = desk.roster.serving(0, round_)
+            heads, lanes = desk.roster.serving(0, round_), desk.roster.lanes(0, round_)
             for index in range(desk.spec.num_micro_batches):
-                if index in state.claimed or self._owner(heads, round_, index) != desk.me.name:
+                owner = pick(heads, lanes=lanes, stage=0, round_=round_, index=index)
+                if index in state.claimed or owner is None or owner.name != desk.me.name:
                     continue
                 if free <= 0 and desk.spec.is_async:
                     return
@@ -179,9 +180,8 @@ class Flow:
         stage = desk.me.stage + 1
         message = state.sent[index]
         target = message.route[stage - 1]
-        candidates = desk.roster.serving(stage, state.round)
-        if target not in {peer.name for peer in candidates}:
-            peer = pick(candidates, stage=stage, round_=state.round, index=index, replicas=desk.spec.replicas)
+        if target not in {peer.name for peer in desk.roster.serving(stage, state.round)}:
+            peer = desk.roster.serve(stage=stage, round_=state.round, index=index)
             if peer is None:
                 state.sent_to.pop(index, None)
                 desk.report("stalled", stage=stage, round=state.round)
@@ -194,14 +194,10 @@ class Flow:
             desk.report("reroute", round=state.round, index=index, stage=stage, dead=dead, to=target)
         desk.send(target, message)
 
-    def _owner(self, heads: list[Peer], round_: int, index: int) -> str | None:
-        peer = pick(heads, stage=0, round_=round_, index=index, replicas=self.desk.spec.replicas)
-        return None if peer is None else peer.name
-
     def _route(self, round_: int, index: int) -> tuple[str, ...]:
         """Name who serves `index` at each stage after this one, as far as this worker knows who is live."""
         desk, route = self.desk, []
         for stage in range(1, desk.spec.stages):
-            peer = pick(desk.roster.serving(stage, round_), stage=stage, round_=round_, index=index, replicas=desk.spec.replicas)
+            peer = desk.roster.serve(stage=stage, round_=round_, index=index)
             route.append("" if peer is None else peer.name)
         return tuple(route)

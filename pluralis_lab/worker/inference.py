@@ -13,7 +13,7 @@ from pluralis_lab.parts import GPT
 from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
 from pluralis_lab.worker.events import Prompted
 from pluralis_lab.worker.messages import Ended, InferActivation, Mislaid, Token
-from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.roster import Peer
 
 MAX_ATTEMPTS = 8
 """Beginnings without one more token, after which the asker hears why."""
@@ -116,8 +116,7 @@ class Inference:
     def _pass_on(self, task: tasks.Infer, way: _Way, output: Payload) -> None:
         desk, stage, draw = self.desk, self.desk.me.stage + 1, task.draw
         if task.start == 0:  # the whole text goes the way of its beginning: there are its caches
-            candidates = desk.roster.serving(stage, desk.round)
-            peer = pick(candidates, stage=0, round_=0, index=int(task.request, 16), replicas=desk.spec.replicas)
+            peer = desk.roster.serve(stage=stage, round_=desk.round, index=int(task.request, 16))
             way.target = "" if peer is None else peer.name
         if not desk.roster.is_live(way.target):
             self._tell(way.origin, Mislaid(task.request, task.attempt, f"stage {stage} has no live worker at the moment"))

@@ -14,7 +14,7 @@ from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
-from pluralis_lab.worker.events import Computed, Event, PeerLost, Probed, Prompted, Received, Refused, Started
+from pluralis_lab.worker.events import Computed, Enrolled, Event, PeerLost, Probed, Prompted, Received, Refused, Started
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.flow import Flow
 from pluralis_lab.worker.inference import Inference
@@ -37,6 +37,7 @@ class Worker:
     me : this worker's slot; ``me.since`` is the round it starts at
     key : the hot key that signs its work; ``key.address == me.key``
     keys : the addresses of all workers' authorised hot keys, by name
+    seats : (stage, replica) of all workers, by name; None: those that the spec founds the run with
     vocab : the corpus's vocabulary, for the stage's FLOPs and the size of its gradient
 
     A message that breaks the protocol changes nothing and ends in an `Expel` of its sender.
@@ -46,8 +47,18 @@ class Worker:
     RunError : from `handle`, when the run itself cannot go on: the loss is not finite, or this worker's own arithmetic failed
     """
 
-    def __init__(self, spec: RunSpec, run_id: str, me: Peer, key: HotKey, *, keys: Mapping[str, str], vocab: int) -> None:
-        self.desk = Desk(spec, run_id, me, key, keys=keys, round=me.since or 0)
+    def __init__(
+        self,
+        spec: RunSpec,
+        run_id: str,
+        me: Peer,
+        key: HotKey,
+        *,
+        keys: Mapping[str, str],
+        vocab: int,
+        seats: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self.desk = Desk(spec, run_id, me, key, keys=keys, seats=seats, round=me.since or 0)
         self.checks = Checks(self.desk, vocab=vocab)
         self.flops_per_token = stage_flops_per_token(spec, me.stage, vocab)
         self.exchanges = Exchanges(self.desk, self._on_step)
@@ -118,6 +129,8 @@ class Worker:
             self.inference.on_prompted(event)
         elif isinstance(event, Probed):
             self.probing.on_probed(event)
+        elif isinstance(event, Enrolled):
+            self.desk.enrol(event.worker, event.stage, event.replica, event.key)
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)

@@ -87,6 +87,7 @@ class Membership:
         since = min(step + 1 + desk.spec.window, desk.spec.steps)
         for name, incarnation in joiners:
             self.commit.waiting_joiners.pop(name, None)
+            desk.roster.add_lane(*desk.seats[name], since)  # of a joiner that is dead by now too: the others may not know that
             peer = desk.roster.get(name)
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
                 desk.roster.promote(name, since)
@@ -120,14 +121,17 @@ class Membership:
 
     def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
         desk = self.desk
+        lanes = desk.roster.attached_lanes(desk.me.stage)
         for peer in self._snapshot_for.pop(task.version, []):
-            desk.send(peer.name, wire.State(done.version, done.digest, done.state))
+            desk.send(peer.name, wire.State(done.version, done.digest, lanes, done.state))
         if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
             desk.store(done.version, done.state, done.digest)
 
     def on_state(self, source: str, message: wire.State) -> None:
         if self.desk.state == "joining":
             self._donor = source
+            for slot, since in message.lanes:
+                self.desk.roster.add_lane(self.desk.me.stage, slot, since)
             self.desk.enter("syncing", round=message.version)
             self.desk.compute(tasks.Restore(message.version, message.state, message.digest))
 

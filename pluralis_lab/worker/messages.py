@@ -148,10 +148,14 @@ class Join:
 
 @dataclass(frozen=True)
 class State:
-    """The stage's state after `version` rounds (a safetensors file in `state`), for an admitted joiner."""
+    """The stage's state after `version` rounds (a safetensors file in `state`), for an admitted joiner.
+
+    `lanes` are the slots of the stage beyond the spec's, with the round from which on each is one (`Roster.lanes`).
+    """
 
     version: int
     digest: str
+    lanes: tuple[tuple[int, int], ...]
     state: bytes
 
 

@@ -7,7 +7,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
 from pluralis_lab.worker.events import Probed
 from pluralis_lab.worker.messages import ProbeActivation, ProbeDone
-from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.roster import Peer
 
 
 @dataclass
@@ -65,8 +65,7 @@ class Probing:
             else:
                 desk.send(origin, answer)
             return
-        replicas = desk.roster.serving(stage, desk.round)
-        peer = pick(replicas, stage=0, round_=0, index=task.index, replicas=desk.spec.replicas)
+        peer = desk.roster.serve(stage=stage, round_=desk.round, index=task.index)
         if peer is not None:
             desk.send(peer.name, ProbeActivation(task.request, task.index, origin, done.output))
 

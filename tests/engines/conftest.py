@@ -13,7 +13,7 @@ import torch
 from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import Corpus, open_corpus
-from pluralis_lab.engines.virtual import Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
 from pluralis_lab.learning import tasks
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, Dense, Subspace
@@ -92,6 +92,7 @@ def run_virtual(
     corpus: Corpus,
     *,
     kills: tuple[Kill, ...] = (),
+    attachments: tuple[Attachment, ...] = (),
     links: Links | None = None,
     start: Any = None,
     asks: tuple[tuple[float, str, Prompted | Probed | Withdrawn], ...] = (),
@@ -125,7 +126,7 @@ def run_virtual(
         seen.answers.setdefault(answer.request, []).append(answer)
         seen.answered_at.setdefault(answer.request, []).append(swarm.num_events)
 
-    keys = {worker_name(number): HotKey.from_seed(bytes([number])) for number in range(spec.num_workers)}
+    keys = {worker_name(number): HotKey.from_seed(bytes([number])) for number in range(spec.num_workers + len(attachments))}
     swarm = VirtualSwarm(
         spec,
         corpus,
@@ -135,6 +136,7 @@ def run_virtual(
         on_report=on_report,
         on_store=on_store,
         kills=kills,
+        attachments=attachments,
         start=start,
         speeds=speeds,
         churn=churn,

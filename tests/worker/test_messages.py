@@ -67,6 +67,7 @@ items = st.fixed_dictionaries(
     }
 )
 parts = st.lists(st.tuples(names, names), max_size=3).map(tuple)
+lanes = st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple)
 EXAMPLES = {
     Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
     Activation: st.builds(Activation, numbers, numbers, st.lists(names, max_size=4).map(tuple), items, payloads),
@@ -83,7 +84,7 @@ EXAMPLES = {
     Merged: st.builds(Merged, numbers, parts),
     FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
     Join: st.builds(Join, numbers),
-    State: st.builds(State, numbers, names, st.binary(max_size=200)),
+    State: st.builds(State, numbers, names, lanes, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
     EvalActivation: st.builds(EvalActivation, numbers, numbers, names, payloads),
     EvalDone: st.builds(EvalDone, numbers, numbers, floats, numbers),
@@ -120,7 +121,7 @@ ONE_OF_EACH = [
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),
     Join(2),
-    State(3, "d", b"\x00state\xff"),
+    State(3, "d", ((2, 5),), b"\x00state\xff"),
     Lost("worker-1", 1),
     EvalActivation(3, 1, "worker-0", PAYLOAD),
     EvalDone(3, 1, 2.5, 9),
@@ -270,7 +271,7 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4"]]}, b"1234", "Gradient.payload"),
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4", [0, 2**62]]]}, b"", "shape"),
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4", [2**40, 2**40]]]}, b"", "shape"),
-        ("State", {"version": 1, "digest": "d", "state": b"in the header"}, b"", "State.state"),
+        ("State", {"version": 1, "digest": "d", "lanes": [], "state": b"in the header"}, b"", "State.state"),
     ],
 )
 def test_what_is_no_message_of_ours_is_refused_and_named(name, header, raw, says):
@@ -306,7 +307,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
     for data in (
         trap,
         len(trap).to_bytes(4, "big") + trap,
-        frame("State", {"version": 1, "digest": "d", "state": None}, trap),
+        frame("State", {"version": 1, "digest": "d", "lanes": [], "state": None}, trap),
         frame("Fetch", {"round": 1, "worker": msgpack.ExtType(42, trap)}),
         frame("Gradient", {"round": 1, "index": 1, "item": {"kind": trap}, "payload": [["g", "f4", [1]]]}, trap),
     ):

@@ -24,6 +24,7 @@ from pluralis_lab.worker import (
     Compute,
     Computed,
     Effect,
+    Enrolled,
     Expel,
     Peer,
     PeerLost,
@@ -64,6 +65,15 @@ class Kill:
     loses_wire: bool = True
 
 
+@dataclass(frozen=True)
+class Attachment:
+    """`worker`, which the spec does not name, comes to `stage` when the simulation has processed `after_events` events."""
+
+    worker: str
+    stage: int
+    after_events: int
+
+
 @dataclass
 class _Seat:
     """One worker slot: its present incarnation's machine and arithmetic, and its queue of tasks."""
@@ -89,7 +99,7 @@ class VirtualSwarm:
     links : the link between every two workers
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
-    kills : workers to kill on the way, by events
+    kills, attachments : workers to kill, and to attach, on the way, by events
     speeds : of some workers, relative to `device_flops`
     churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
@@ -107,6 +117,7 @@ class VirtualSwarm:
         keys: dict[str, HotKey],
         on_report: OnReport,
         kills: Sequence[Kill] = (),
+        attachments: Sequence[Attachment] = (),
         vocab: int | None = None,
         device_flops: float = DEVICE_FLOPS,
         speeds: Mapping[str, float] | None = None,
@@ -119,6 +130,7 @@ class VirtualSwarm:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
+        self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
         self.speeds, self.device_flops = speeds or {}, device_flops
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
@@ -128,7 +140,8 @@ class VirtualSwarm:
         self._wire_free: dict[tuple[str, str], float] = {}
         self._lost_wires: set[tuple[str, int]] = set()
         version, states = start or (0, {})
-        self.seats = {name: self._seat(number, name, 0, version) for number, name in enumerate(self._names())}
+        self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
+        self.seats = {name: self._seat(name, 0, version) for name in self._grid}
         self._marks: dict[str, tasks.SyncMark | None] = {}
         for name, (state, digest) in states.items():
             restored = self.seats[name].compute.run(tasks.Restore(version, state, digest))
@@ -150,6 +163,8 @@ class VirtualSwarm:
             self.num_events += 1
             while self.kills and self.kills[0].after_events <= self.num_events:
                 self._kill(self.kills.pop(0))
+            while self.attachments and self.attachments[0].after_events <= self.num_events:
+                self._attach(self.attachments.pop(0))
 
     def ask(self, at_s: float, head: str, question: Prompted | Probed | Withdrawn) -> None:
         """Hand `question` to whoever sits at `head` at that virtual time; what comes back goes to `on_answer`."""
@@ -166,14 +181,11 @@ class VirtualSwarm:
         held = {seat.compute.index for seat in self.seats.values() if seat.machine.desk.state in ("active", "serving")}
         return [stage for stage in range(self.spec.stages) if stage not in held]
 
-    def _names(self) -> list[str]:
-        return [worker_name(number) for number in range(self.spec.num_workers)]
-
-    def _seat(self, number: int, name: str, incarnation: int, since: int | None) -> _Seat:
-        stage, replica = divmod(number, self.spec.replicas)
+    def _seat(self, name: str, incarnation: int, since: int | None) -> _Seat:
+        stage, replica = self._grid[name]
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
         addresses = {worker: key.address for worker, key in self.keys.items()}
-        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.vocab)
+        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.vocab, seats=self._grid)
         compute = (
             StageCompute(self.spec, stage, self.corpus)
             if self.corpus is not None
@@ -320,8 +332,14 @@ class VirtualSwarm:
         if kill.restart_s is not None:
             self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, seat.incarnation + 1))
 
+    def _attach(self, attachment: Attachment) -> None:
+        name, stage = attachment.worker, attachment.stage
+        self._grid[name] = (stage, max(replica for of, replica in self._grid.values() if of == stage) + 1)
+        for seat in self.seats.values():
+            seat.machine.handle(Enrolled(name, *self._grid[name], self.keys[name].address))
+        self._restart(name, 0)
+
     def _restart(self, name: str, incarnation: int) -> None:
-        number = int(name.removeprefix("worker-"))
-        self.seats[name] = self._seat(number, name, incarnation, None)
+        self.seats[name] = self._seat(name, incarnation, None)
         peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
         self._at(0.0, name, incarnation, Started(peers, founding=False))

@@ -145,7 +145,7 @@ def lies(round_: int) -> dict[str, Message]:
         "a loss that is none": EvalDone(round_, 0, math.nan, 32),
         "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
         "a wish to join of one who takes part": Join(0),
-        "a state of a round that never comes": State(10**9, "d", b""),
+        "a state of a round that never comes": State(10**9, "d", (), b""),
         "a round far ahead": Counted(10**6, (0,)),
     }
 

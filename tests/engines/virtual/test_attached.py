@@ -1,0 +1,132 @@
+"""Workers that the spec does not name come to a run that is under way: they share the work, and nothing else changes."""
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from pluralis_lab.corpus import Corpus
+from pluralis_lab.engines.virtual import Attachment, Kill
+from pluralis_lab.links import Links
+from pluralis_lab.parts import AdamW, Dense, DiLoCo, SliceSync
+from pluralis_lab.spec import RunSpec, worker_name
+from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
+from tests.engines.virtual.test_killed_workers import assert_unharmed
+
+RULES: dict[str, dict[str, Any]] = {
+    "sync": {},
+    "async": {"schedule": "async"},
+    "diloco": {"sync": DiLoCo(inner_steps=3), "boundary": Dense(), "optimizer": AdamW()},
+    "slices": {"sync": SliceSync(fraction=0.4, every=2), "boundary": Dense(), "optimizer": AdamW()},
+    "slices, async": {
+        "sync": SliceSync(fraction=0.4, every=2),
+        "schedule": "async",
+        "boundary": Dense(),
+        "optimizer": AdamW(),
+    },
+}
+
+
+def served(seen: Observed, round_: int) -> Counter[str]:
+    """Return the micro-batches that each worker counted in `round_`."""
+    tokens = seen.swarm.spec.tokens_per_micro_batch
+    return Counter({worker: body["tokens"] // tokens for worker, body in seen.of_kind("work") if body["round"] == round_})
+
+
+def assert_each_counted_once(seen: Observed, what: object) -> None:
+    """In every round each stage counted all micro-batches, whoever was there."""
+    spec = seen.swarm.spec
+    for round_ in range(spec.steps):
+        by_stage: Counter[int] = Counter()
+        for worker, count in served(seen, round_).items():
+            by_stage[seen.swarm.seats[worker].compute.index] += count
+        assert by_stage == dict.fromkeys(range(spec.stages), spec.num_micro_batches), f"{what}: round {round_} {by_stage}"
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_a_worker_that_comes_later_shares_the_work_and_the_losses_are_the_same(text: Corpus, stage: int) -> None:
+    spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
+    whole = run_virtual(spec, text)
+    seen = run_virtual(spec, text, attachments=(Attachment("worker-6", stage, whole.swarm.num_events // 4),))
+    assert_unharmed(seen, whole, stage)
+    assert_each_counted_once(seen, stage)
+    counts = served(seen, 5)
+    assert [counts[name] for name in (worker_name(2 * stage), worker_name(2 * stage + 1), "worker-6")] == [2, 2, 2]
+    assert seen.swarm.seats["worker-6"].machine.desk.me.replica == 2
+
+
+def test_a_run_of_one_worker_a_stage_grows_to_four(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=1, micro_batches=4, batch_size=8, steps=8)
+    whole = run_virtual(spec, text)
+    moments = range(5, whole.swarm.num_events // 2, 5)
+    attached = tuple(Attachment(worker_name(3 + n), n % 3, moments[n]) for n in range(9))
+    seen = run_virtual(spec, text, attachments=attached)
+    assert_unharmed(seen, whole, "grown")
+    assert_each_counted_once(seen, "grown")
+    assert set(served(seen, 7).values()) == {1}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_under_every_rule_all_replicas_end_alike_and_each_micro_batch_counts_once(text: Corpus, rule: str) -> None:
+    spec = tiny_spec(text, **{"replicas": 2, "steps": 14, "eval_every": 0, **RULES[rule]})
+    attached = (Attachment("worker-6", 1, 40), Attachment("worker-7", 0, 90), Attachment("worker-8", 2, 200))
+    seen = run_virtual(spec, text, attachments=attached)
+    assert sorted(seen.losses) == list(range(14))
+    assert all(len(digests) == 1 for digests in seen.digests().values())
+    assert_each_counted_once(seen, rule)
+    assert all(served(seen, 13)[attachment.worker] > 0 for attachment in attached)
+    again = run_virtual(spec, text, attachments=attached)
+    assert again.losses == seen.losses
+    assert again.digests() == seen.digests()
+
+
+def drawn(rng: random.Random, spec: RunSpec, num_events: int) -> dict[str, Any]:
+    """Draw one or two attachments, and kills of them or of others, that leave each stage a worker."""
+    count = rng.choice([1, 1, 2])
+    attached = tuple(
+        Attachment(worker_name(spec.num_workers + n), rng.randrange(spec.stages), rng.randrange(1, num_events))
+        for n in range(count)
+    )
+    kills, spared = [], {rng.randrange(spec.replicas) + stage * spec.replicas for stage in range(spec.stages)}
+    for _ in range(rng.choice([0, 1, 2])):
+        number = rng.choice([n for n in range(spec.num_workers + count) if n not in spared])
+        moment = rng.choice([rng.randrange(1, num_events), attached[0].after_events + rng.randrange(80)])
+        kills.append(Kill(worker_name(number), moment, rng.choice([None, 0.001, 0.02, 0.5]), rng.random() < 0.7))
+    return {"attachments": attached, "kills": tuple(kills)}
+
+
+def drawn_cases(text: Corpus, cases: int) -> None:
+    rng = random.Random(drawn_seed())
+    specs = []
+    for stages, replicas in ((3, 2), (1, 2), (2, 3), (3, 1)):
+        spec = tiny_spec(text, stages=stages, replicas=replicas, steps=5, boundary=Dense(), checkpoint_every=rng.choice([1, 4]))
+        specs.append((spec, run_virtual(spec, text)))
+    for case in range(cases):
+        spec, whole = specs[case % len(specs)]
+        what = drawn(rng, spec, whole.swarm.num_events)
+        links = rng.choice([Links(), Links("1mbit", 30)])
+        assert_unharmed(run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, links, what))
+
+
+def test_whoever_comes_and_whoever_dies_at_a_drawn_moment_costs_nothing(text: Corpus) -> None:
+    drawn_cases(text, 24)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1200)
+def test_many_comings_and_deaths_cost_nothing(text: Corpus) -> None:
+    drawn_cases(text, 600)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "sync"])
+def test_comings_and_deaths_under_the_other_rules(text: Corpus, rule: str) -> None:
+    rng = random.Random(drawn_seed())
+    spec = tiny_spec(text, **{"replicas": 2, "steps": 8, "eval_every": 0, **RULES[rule]})
+    num_events = run_virtual(spec, text).swarm.num_events
+    for _ in range(5):
+        what = drawn(rng, spec, num_events)
+        seen = run_virtual(spec, text, **what)
+        assert sorted(seen.losses) == list(range(8)), f"{what}: the run stalled"
+        assert all(len(digests) == 1 for digests in seen.digests().values()), f"{what}: replicas diverged"
+        assert {seat.machine.desk.state for seat in seen.swarm.seats.values()} == {"serving"}, what
