@@ -32,6 +32,7 @@ _PUBLIC = {
     "Run": "run",
     "Generation": "generation",
     "HeldOutLoss": "generation",
+    "AttachedWorker": "attaching",
     "launch": "launching",
     "simulate": "launching",
     "Plan": "planning",
@@ -45,6 +46,7 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from pluralis_lab import aggregators, policies
+    from pluralis_lab.attaching import AttachedWorker
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.churn import Absence, Churn
     from pluralis_lab.errors import PluralisError
@@ -63,6 +65,7 @@ __all__ = [
     "SGD",
     "Absence",
     "AdamW",
+    "AttachedWorker",
     "Chain",
     "Churn",
     "Dense",

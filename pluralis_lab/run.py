@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from pluralis_lab.attaching import AttachedWorker
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.contributions.report import AuditReport
     from pluralis_lab.generation import Generation, HeldOutLoss
@@ -157,6 +158,32 @@ class Run:
         if processes.is_running(self._directory):
             raise RunError(f"run {self.id[:8]} is still {self.info['state']}; end it with run.stop(), then delete it")
         shutil.rmtree(self.path)
+
+    def attach(self, device: str = "cpu", *, stage: int | None = None, account: str | None = None) -> "AttachedWorker":
+        """Add a worker on this machine to the live run; return at once, while it starts, gets its stage's state and takes part.
+
+        The micro-batches of a round are then shared among more workers; the round as a whole, and so its loss, stays the same.
+        What the worker does belongs to its participant. It stays with the run, also after `resume`.
+
+        Parameters
+        ----------
+        device : "cpu", or "cuda:0" for the first GPU
+        stage : where it works; None: the stage with the fewest workers
+        account : the participant who owns it, made on first use on the embedded chain; None: the founder
+
+        Raises
+        ------
+        RunError : the run is not running, is a simulation, is trained, or has no such stage or no room; the device is none
+        ChainError : the account cannot sign
+
+        Example
+        -------
+        >>> run.attach()                              # one more worker where there are fewest
+        >>> run.attach(stage=2, account="lab-b")      # what it does is lab-b's
+        """
+        from pluralis_lab.attaching import attach
+
+        return attach(self._directory, device, stage=stage, account=account)
 
     def kill(self, worker: str) -> "Run":
         """Kill a local worker with SIGKILL, as a power cut would; its slot is started again and joins.

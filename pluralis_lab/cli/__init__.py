@@ -1,4 +1,4 @@
-"""The command line, `pluralis-lab launch | simulate | runs | watch | stop | resume | delete | generate | ... | doctor`.
+"""The command line, `pluralis-lab launch | simulate | attach | runs | watch | stop | resume | delete | generate | ... | doctor`.
 
 A thin layer over the public API. Nothing heavy is imported before a command needs it. An error that a user can act on is one red
 line and exit status 1; a wrong option is status 2.
@@ -14,7 +14,7 @@ from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
 from pluralis_lab.cli.printing import fail
-from pluralis_lab.cli.starting import launch, simulate
+from pluralis_lab.cli.starting import attach, launch, simulate
 from pluralis_lab.errors import PluralisError
 
 __all__ = ["app", "build_spec", "main"]
@@ -25,7 +25,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a pretty traceback prints local variables, and one of them may be secret
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (launch, simulate, runs, watch, stop, resume, delete, generate, evaluate, audit, tokenize, pay, claim, doctor):
+for command in (
+    launch,
+    simulate,
+    attach,
+    runs,
+    watch,
+    stop,
+    resume,
+    delete,
+    generate,
+    evaluate,
+    audit,
+    tokenize,
+    pay,
+    claim,
+    doctor,
+):
     app.command()(command)
 
 

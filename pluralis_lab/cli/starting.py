@@ -1,12 +1,13 @@
-"""`launch` and `simulate`: a run from a spec."""
+"""`launch`, `simulate`: a run from a spec; `attach`: one more worker for it."""
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pluralis_lab.cli.describing import takes_spec
 from pluralis_lab.cli.following import watch
-from pluralis_lab.cli.options import AccountOption
+from pluralis_lab.cli.options import AccountOption, JsonOption, RunArgument
 from pluralis_lab.cli.printing import find_directory, show_end
 
 if TYPE_CHECKING:
@@ -53,3 +54,19 @@ def simulate(
     typer.echo(f"run {run.id}")
     run.wait()
     show_end(find_directory(run.id))
+
+
+def attach(
+    run: RunArgument,
+    device: Annotated[str, typer.Argument(help="cpu, or cuda:0 for the first GPU.")] = "cpu",
+    stage: Annotated[int | None, typer.Option(help="Where it works; by default where there are fewest workers.")] = None,
+    account: AccountOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add a worker on this machine to a live run; what it does belongs to the account, by default the founder's."""
+    import dataclasses
+
+    import pluralis_lab as pl
+
+    worker = pl.open_run(find_directory(run).id).attach(device, stage=stage, account=account)
+    typer.echo(json.dumps(dataclasses.asdict(worker)) if as_json else str(worker))

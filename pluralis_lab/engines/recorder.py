@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluralis_lab.contributions.authorisations import Authorisation
 from pluralis_lab.contributions.closing import Close, check_close, close_epoch
 from pluralis_lab.contributions.shape import RunShape
 from pluralis_lab.contributions.tally import tally_epoch
@@ -79,6 +80,23 @@ class Recorder:
         self.run.update_info(state=state, reason=reason, **facts)
         self.events.append("run.state", body={"state": state, "reason": reason}, time=self._clock())
 
+    def enrol(self, worker: dict[str, Any], authorisation: Authorisation) -> None:
+        """Write down one more worker and who authorised its key; a participant who is new becomes one.
+
+        worker : as `run.json` lists it
+        Raises EvidenceError, and writes nothing, when the authorisation is not for that seat of this run by that account.
+        """
+        participants = list(self.info["participants"])
+        if authorisation.participant not in self.shape.participants:
+            participants.append({"name": authorisation.participant, "address": authorisation.address})
+        info = {**self.info, "workers": [*self.info["workers"], worker], "participants": participants}
+        shape = RunShape.from_run(info, self.spec, self.shape.stage_flops)
+        authorisation.check(shape)
+        self.run.evidence.append_authorisations([authorisation.to_dict()])
+        self.run.update_info(workers=info["workers"], participants=participants)
+        self.info, self.shape = info, shape
+        self._seats[worker["name"]] = worker
+
     def worker_state(self, worker: str, state: str, *, at: float, round_: int | None = None, **facts: Any) -> None:
         """Write a worker's new state."""
         seat = self._seats[worker]
@@ -139,21 +157,22 @@ class Recorder:
 
         An account that cannot sign now (locked, its daemon restarted) does not stop the training: "unsigned" says who and why.
         """
+        shape = self.shape  # a worker that is attached meanwhile changes it, and has no part in this epoch
         statements = self.run.evidence.statements(epoch)
         authorisations = self.run.evidence.authorisations()
         digests = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
-        line = close_epoch(self.shape, epoch, statements, authorisations, digests)
+        line = close_epoch(shape, epoch, statements, authorisations, digests)
         line["attestations"], unsigned = [], {}
-        for name, address in self.shape.attesters.items():
-            owned = name if name in self.shape.participants else None
-            typed = check_close(self.shape, line, statements, authorisations, attester=owned)
+        for name, address in shape.attesters.items():
+            owned = name if name in shape.participants else None
+            typed = check_close(shape, line, statements, authorisations, attester=owned)
             try:
                 signature = self._sign_epoch(name, typed)
             except ChainError as error:
                 unsigned[name] = str(error)
                 continue
             line["attestations"].append({"attester": name, "address": address, "signature": signature})
-        table = tally_epoch(self.shape, epoch, statements, authorisations)
+        table = tally_epoch(shape, epoch, statements, authorisations)
         return {"line": line, "unpaid_tokens": sum(row.unattested_units for row in table.rows), "unsigned": unsigned}
 
     def write_close(self, closed: dict[str, Any], *, at: float) -> None:

@@ -18,6 +18,7 @@ COMMANDS = (
     *(
         "launch",
         "simulate",
+        "attach",
         "runs",
         "watch",
         "stop",

@@ -54,6 +54,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.policies.Work: lambda home: pl.policies.Work(),
     pl.aggregators.Mean: lambda home: pl.aggregators.Mean(),
     pl.RunSpec: lambda home: pl.RunSpec(data=f"path:{HOSTILE}", stages=2),
+    pl.AttachedWorker: lambda home: pl.AttachedWorker(HOSTILE, 1, 2, HOSTILE),
     pl.Absence: lambda home: pl.Absence(HOSTILE, 12, 5),
     pl.Churn: lambda home: pl.Churn([pl.Absence(HOSTILE, 12)]),
     pl.Plan: lambda home: pl.Plan(4, 1000.0, 2.0, (0.5, 0.9), {"forward": 1e6}, (HOSTILE, "worker-1", 0.4)),

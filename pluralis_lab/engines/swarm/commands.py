@@ -1,14 +1,15 @@
-"""What the owner of a run can tell its supervisor: stop, kill a worker, say how the workers are."""
+"""What the owner of a run can tell its supervisor: stop, kill a worker, take one in, say how the workers are."""
 
 import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
+from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.seats import Seats
 
 
-def execute(request: dict[str, Any], seats: Seats, end: Callable[[str, str], None]) -> dict[str, Any]:
+def execute(request: dict[str, Any], seats: Seats, enrolment: Enrolment, end: Callable[[str, str], None]) -> dict[str, Any]:
     """Execute a command and return the answer: "ok", and "error" where that is false.
 
     end : begins to end the run, called with its last state and the reason
@@ -24,6 +25,10 @@ def execute(request: dict[str, Any], seats: Seats, end: Callable[[str, str], Non
             return {"ok": False, "error": f"{seat.name} is not running"}
         os.kill(seat.pid, signal.SIGKILL)
         return {"ok": True, "pid": seat.pid}
+    if request["op"] == "reserve":
+        return enrolment.reserve(request.get("stage"))
+    if request["op"] == "enrol":
+        return enrolment.enrol(request)
     if request["op"] == "status":
         return {"ok": True, "workers": {seat.name: {"pid": seat.pid, "state": seat.state} for seat in seats}}
     return {"ok": False, "error": f"unknown command {request['op']!r}"}

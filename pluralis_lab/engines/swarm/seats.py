@@ -18,8 +18,8 @@ class Seat:
     """A worker slot and the process in it."""
 
     name: str
-    number: int
     stage: int
+    replica: int
     incarnation: int = 0
     founding: bool = True
     pid: int | None = None
@@ -76,11 +76,12 @@ class Seat:
 class Seats:
     """All seats of a run, by worker name.
 
-    workers : as `run.json` lists them, in the order of their numbers
+    workers : as `run.json` lists them
     """
 
     def __init__(self, workers: list[dict[str, Any]]) -> None:
-        self._seats = {worker["name"]: Seat(worker["name"], number, worker["stage"]) for number, worker in enumerate(workers)}
+        self._seats = {worker["name"]: Seat(worker["name"], worker["stage"], worker["replica"]) for worker in workers}
+        self._attached: list[dict[str, Any]] = []
         self._lost_told: set[tuple[str, int]] = set()
 
     def __iter__(self) -> Iterator[Seat]:
@@ -102,6 +103,14 @@ class Seats:
         """Whether every process that lives, and at least one, has nothing left to train."""
         live = [seat for seat in self if seat.pid is not None]
         return bool(live) and all(seat.state == "serving" for seat in live)
+
+    def add(self, worker: dict[str, Any]) -> None:
+        """Add the seat of one more worker, as `run.json` lists it, and tell those who have begun."""
+        self._attached.append(worker)
+        for seat in self:
+            if seat.is_told_to_go:
+                seat.say(op="enrol", worker=worker)
+        self._seats[worker["name"]] = Seat(worker["name"], worker["stage"], worker["replica"], founding=False)
 
     def hold(self, stage: int) -> bool:
         """Say whether anybody has the weights of `stage`."""
@@ -126,7 +135,7 @@ class Seats:
         for seat in up:
             if not seat.is_told_to_go:
                 seat.is_told_to_go = True
-                seat.say(op="go", peers=known)
+                seat.say(op="go", peers=known, attached=self._attached)
         return True
 
     def tell_lost(self, lost: Seat) -> None:

@@ -18,6 +18,7 @@ from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.swarm import commands
 from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
 from pluralis_lab.engines.swarm.door import Door
+from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
@@ -44,12 +45,12 @@ class Supervisor:
         self.closer = EpochCloser(self.recorder, self._on_epochs_closed, self._fail)
         self.seats = Seats(self.info["workers"])
         self.questions = Questions(self.seats, vocab=self.info["corpus"]["vocab"])
-        self.door = Door(
-            self._serve_worker, lambda request: commands.execute(request, self.seats, self.end), self.questions.serve
-        )
+        self.enrolment = Enrolment(self.recorder, self.seats, self._spawn_attached)
+        self.door = Door(self._serve_worker, self._obey, self.questions.serve)
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
+        self._are_founders_started = False
 
     async def main(self) -> int:
         """Run to the end and return the exit status."""
@@ -85,6 +86,17 @@ class Supervisor:
             self._end_state = (state, reason)
             self._ending.set()
 
+    def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Execute a command of the run's owner and return the answer."""
+        if self._ending.is_set() and request["op"] in ("reserve", "enrol"):
+            return {"ok": False, "error": "it is ending, and takes nobody in"}
+        try:
+            return commands.execute(request, self.seats, self.enrolment, self.end)
+        except (PluralisError, OSError) as error:
+            self._is_record_broken = True
+            self._fail(f"the record could not be kept: {error}")
+            return {"ok": False, "error": str(error)}
+
     async def _start(self) -> None:
         """Start the fork server and the workers, unless the run is ended meanwhile."""
         ending = asyncio.create_task(self._ending.wait())
@@ -101,13 +113,18 @@ class Supervisor:
             seat.founding = self.version == 0 or self.version in folder.versions()
         for seat in self.seats:
             self._spawn(seat)
+        self._are_founders_started = True
+
+    def _spawn_attached(self, seat: Seat) -> None:
+        """Start a process in the seat of a worker that was attached; one that came before all others is a founder."""
+        if self._are_founders_started:
+            self._spawn(seat)
 
     def _spawn(self, seat: Seat) -> None:
         """Start a process in `seat`."""
         seat.clear(version=self.version)
         arguments = {
             "name": seat.name,
-            "number": seat.number,
             "incarnation": seat.incarnation,
             "founding": seat.founding,
             "version": self.version,
@@ -182,6 +199,8 @@ class Supervisor:
             self._record(seat, message)
         elif op == "answer":
             self.questions.on_answer({key: value for key, value in message.items() if key != "op"})
+        elif op == "enrolled":
+            self.enrolment.on_told(seat, message["worker"])
         elif op == "suspect":
             self._check_suspect(message["worker"], message["incarnation"])
         elif op == "error":
@@ -231,6 +250,7 @@ class Supervisor:
         name = seat.name
         self.door.sweep(name, seat.incarnation)
         self.questions.on_head_gone(name)
+        self.enrolment.on_gone(seat)
         ending = self._ending.is_set()
         self.recorder.worker_state(
             name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=describe_end(status)

@@ -29,6 +29,7 @@ from pluralis_lab.worker import (
     Answer,
     Compute,
     Effect,
+    Enrolled,
     Event,
     Expel,
     Peer,
@@ -71,7 +72,7 @@ def main(arguments: dict[str, Any]) -> int:
 class WorkerProcess:
     """Connects a `Worker` to its supervisor, its peers and its arithmetic.
 
-    arguments : name, number, incarnation, founding (whether it begins at once), version (rounds its weights stand at), run
+    arguments : name, incarnation, founding (whether it begins at once), version (rounds its weights stand at), run
     (the run directory), home, socket and token (the supervisor's)
     """
 
@@ -89,9 +90,10 @@ class WorkerProcess:
         folder = self.directory.worker_folder(self.name)
         self.key = HotKey.load(folder / "hot.key")
         self.checkpoints = CheckpointFolder(folder)
-        stage, replica = divmod(arguments["number"], self.spec.replicas)
-        self.me = Peer(self.name, stage, replica, self.key.address, self.incarnation, self.version if self.founding else None)
-        self.machine = Worker(self.spec, info["id"], self.me, self.key, keys=self.keys, vocab=info["corpus"]["vocab"])
+        seats = {worker["name"]: (worker["stage"], worker["replica"]) for worker in info["workers"]}
+        self.me = Peer(self.name, *seats[self.name], self.key.address, self.incarnation, self.version if self.founding else None)
+        vocab = info["corpus"]["vocab"]
+        self.machine = Worker(self.spec, info["id"], self.me, self.key, keys=self.keys, vocab=vocab, seats=seats)
         self._early: list[Event] | None = []
         self._failed: asyncio.Future[None]
 
@@ -144,6 +146,8 @@ class WorkerProcess:
         go = await self.line.expect("go")
         if go is None:
             return None
+        for worker in go["attached"]:
+            self._enrol(worker)
         expected = {name: entry for name, entry in go["peers"].items() if name != self.name}
         peers = await self.node.meet(expected)
         for name in expected:
@@ -155,6 +159,7 @@ class WorkerProcess:
         """Return what to do at each word of the supervisor."""
         return {
             "lost": lambda said: self._lose(said["worker"], said["incarnation"]),
+            "enrol": lambda said: self._enrol(said["worker"]),
             "prompt": lambda said: self._dispatch(
                 Prompted(
                     said["request"], tuple(said["ids"]), said["tokens"], said["temperature"], said["seed"], tuple(said["drawn"])
@@ -163,6 +168,12 @@ class WorkerProcess:
             "probe": lambda said: self._dispatch(Probed(said["request"], said["batches"])),
             "withdraw": lambda said: self._dispatch(Withdrawn(said["request"])),
         }
+
+    def _enrol(self, worker: dict[str, Any]) -> None:
+        """Know `worker` from now on, who was attached to the run after this process began, and say so."""
+        self.keys[worker["name"]] = worker["key"]  # whose record in the DHT counts
+        self.machine.handle(Enrolled(worker["name"], worker["stage"], worker["replica"], worker["key"]))
+        self.line.tell(op="enrolled", worker=worker["name"])
 
     def _begin(self, peers: tuple[Peer, ...]) -> None:
         """Start the machine, and let it have what has come since its first peer could reach this worker."""
@@ -178,7 +189,8 @@ class WorkerProcess:
             context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
             facts = self.info["corpus"]
             corpus = open_corpus(self.spec.data, context=context, home=Path(self.arguments["home"]), expected_hash=facts["hash"])
-        compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"])
+        device = next(worker for worker in self.info["workers"] if worker["name"] == self.name).get("device", "cpu")
+        compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"], device=device)
         if self.founding and self.version:
             state, digest = self.checkpoints.load(self.version)
             restored = compute.run(tasks.Restore(self.version, state, digest))

@@ -1,0 +1,98 @@
+"""Workers that the spec does not name: how one is taken into a run that is under way.
+
+Whoever attaches one is first told its seat (`reserve`), has the participant's account authorise its key for that seat, and comes
+back with that (`enrol`). Every worker is told of it, and has said so, before its process starts: nobody meets a stranger.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pluralis_lab.contributions.authorisations import Authorisation
+from pluralis_lab.engines.recorder import Recorder
+from pluralis_lab.engines.swarm.seats import Seat, Seats
+from pluralis_lab.errors import EvidenceError
+from pluralis_lab.spec import worker_name
+
+MAX_REPLICAS = 16
+"""Of a stage: each receives every other's contribution (`RunSpec.replicas`)."""
+
+Answer = dict[str, Any]
+
+
+class Enrolment:
+    """Gives out seats in a live run, and starts a worker in one when everybody knows it.
+
+    recorder : writes the new worker down
+    spawn : starts a process in a seat
+    """
+
+    def __init__(self, recorder: Recorder, seats: Seats, spawn: Callable[[Seat], None]) -> None:
+        self._recorder, self._seats, self._spawn = recorder, seats, spawn
+        self._spec = recorder.spec
+        self._reserved: dict[str, tuple[int, int]] = {}
+        self._untold: dict[str, set[str]] = {}
+
+    def reserve(self, stage: object) -> Answer:
+        """Return a new worker's name, stage and replica.
+
+        stage : where it is to work; None: the stage with the fewest workers, and of several the one with the most to compute
+        """
+        stages = range(self._spec.stages)
+        if stage is None:
+            counts = [sum(seat.stage == of and seat.pid is not None for seat in self._seats) for of in stages]
+            stage = min(stages, key=lambda of: (counts[of], -self._recorder.shape.stage_flops[of]))
+        if type(stage) is not int or stage not in stages:
+            return {"ok": False, "error": f"stage={stage!r}; the run has the stages 0 to {self._spec.stages - 1}"}
+        taken = [replica for of, replica in self._all() if of == stage]
+        if len(taken) >= MAX_REPLICAS:
+            return {"ok": False, "error": f"stage {stage} has {len(taken)} workers already; choose another stage"}
+        name = worker_name(len(self._all()))
+        self._reserved[name] = (stage, max(taken) + 1)
+        return {"ok": True, "worker": name, "stage": stage, "replica": self._reserved[name][1]}
+
+    def _all(self) -> list[tuple[int, int]]:
+        return [*((seat.stage, seat.replica) for seat in self._seats), *self._reserved.values()]
+
+    def enrol(self, request: dict[str, Any]) -> Answer:
+        """Take in the worker of a reserved seat.
+
+        request : "authorisation", a line as in the evidence, and "device"
+        """
+        try:
+            authorisation = Authorisation.parse(request.get("authorisation"))
+            if authorisation.worker not in self._reserved:
+                raise EvidenceError(f"no seat is reserved for {authorisation.worker!r}; ask for one first")
+            stage, replica = self._reserved[authorisation.worker]
+            row: dict[str, Any] = {
+                "name": authorisation.worker,
+                "stage": stage,
+                "replica": replica,
+                "participant": authorisation.participant,
+                "key": authorisation.key,
+                "device": str(request.get("device", "cpu")),
+            }
+            self._recorder.enrol(row, authorisation)
+        except EvidenceError as error:
+            return {"ok": False, "error": str(error)}
+        del self._reserved[authorisation.worker]
+        self._untold[row["name"]] = {seat.name for seat in self._seats if seat.is_told_to_go and seat.pid is not None}
+        self._seats.add(row)
+        self._spawn_known()
+        return {"ok": True}
+
+    def on_told(self, seat: Seat, worker: str) -> None:
+        """Note that the worker in `seat` knows of `worker`."""
+        self._untold.get(worker, set()).discard(seat.name)
+        self._spawn_known()
+
+    def on_gone(self, seat: Seat) -> None:
+        """Note that the process in `seat` has ended: the next one there reads `run.json`."""
+        for names in self._untold.values():
+            names.discard(seat.name)
+        self._spawn_known()
+
+    def _spawn_known(self) -> None:
+        """Start those of whom everybody knows."""
+        for name in [name for name, untold in self._untold.items() if not untold]:
+            del self._untold[name]
+            self._spawn(self._seats[name])
