@@ -17,6 +17,7 @@ from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.lanes import MAX_LEVEL, Table
 from pluralis_lab.worker.messages import Item
 
 LOOKAHEAD_ROUNDS = 8
@@ -109,8 +110,6 @@ class Checks:
     def _activation(self, source: str, message: wire.Activation) -> None:
         self._stage_of(source, -1)
         self._round(message.round)
-        if len(message.route) != self.desk.spec.stages - 1:
-            raise WireError(f"a route over {len(message.route)} stages, expected {self.desk.spec.stages - 1}")
         if self._work("forward", message.round, source, message.item, message.payload) != (message.index,):
             raise WireError(f"{source} signed another micro-batch than {message.index} of round {message.round}")
 
@@ -138,6 +137,9 @@ class Checks:
         if desk.is_tail != (message.loss is not None) or not math.isfinite(message.loss or 0.0):
             raise WireError(f"a contribution with loss {message.loss} at stage {desk.me.stage} of {desk.spec.stages}")
 
+        if not _is_pace(message.pace):
+            raise WireError(f"a contribution at the pace {message.pace}")
+
     def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: tuple[tuple[str, int], ...]) -> None:
         """Check the workers that a step at `stage` names."""
         for names in ([worker for worker, _ in parts], [worker for worker, _ in joiners]):
@@ -162,6 +164,7 @@ class Checks:
         self._stage_of(source, -1, 0, 1)
         self._round(message.round)
         self._agreement(self._seat(source)[0], message.parts, message.joiners)
+        self._lanes(self._seat(source)[0], message.lanes)
 
     def _exchanged(self, round_: int) -> None:
         self._round(round_)
@@ -203,9 +206,17 @@ class Checks:
         self._stage_of(source, 0)
         if not 0 <= message.version <= self.desk.spec.steps:
             raise WireError(f"a state of version {message.version} in a run of {self.desk.spec.steps} rounds")
-        slots = {replica for stage, replica in self.desk.seats.values() if stage == self.desk.me.stage}
-        if any(slot not in slots or not 0 <= since <= self.desk.spec.steps for slot, since in message.lanes):
-            raise WireError(f"a state with the lanes {str(message.lanes)[:80]}, the stage has the slots {sorted(slots)}")
+        if not message.lanes or [since for since, _ in message.lanes] != sorted({since for since, _ in message.lanes}):
+            raise WireError(f"a state with the lanes {str(message.lanes)[:80]}, which are not in order")
+        for _, table in message.lanes:
+            self._lanes(self.desk.me.stage, table)
+
+    def _lanes(self, stage: int, table: Table) -> None:
+        """Check how `stage` says that it deals micro-batches out."""
+        slots = {replica for of, replica in self.desk.seats.values() if of == stage}
+        told = [slot for slot, *_ in table]
+        if not slots.issuperset(told) or told != sorted(set(told)) or any(not _is_pace(level) for *_, level in table):
+            raise WireError(f"the lanes {str(table)[:80]} of stage {stage}, which has the slots {sorted(slots)}")
 
     def _lost(self, source: str, message: wire.Lost) -> None:
         self._seat(message.worker)
@@ -265,3 +276,7 @@ class Checks:
     def _ended(self, source: str, message: wire.Ended) -> None:
         self._stage_of(source, -1)
         self._request(message.request)
+
+
+def _is_pace(level: int | None) -> bool:
+    return level is None or 0 <= level <= MAX_LEVEL

@@ -90,6 +90,7 @@ class Commit:
             state.previous_committed = True
         else:
             state.next_committed = True
+            desk.roster.set_lanes(source.stage, message.round + 1 + desk.spec.window, message.lanes)
         self.advance(state)
         desk.retire_rounds()
 
@@ -124,7 +125,7 @@ class Commit:
         kind: ItemKind = "local_step" if desk.is_local else "contribution"
         item = desk.sign(kind, task.round, list(task.indices), done.gradient)
         loss = sum(state.loss[index] for index in task.indices) if desk.is_tail else None
-        message = Contribution(task.round, desk.me.name, loss, item, done.gradient)
+        message = Contribution(task.round, desk.me.name, loss, desk.pace.level(), item, done.gradient)
         state.contributions[desk.me.name, done.gradient.digest] = message
         state.delay, state.norm = done.delay, done.norm
         self._tell(message)

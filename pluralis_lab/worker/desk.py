@@ -11,6 +11,7 @@ from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
 from pluralis_lab.worker.messages import Item, Message
+from pluralis_lab.worker.pace import Pace
 from pluralis_lab.worker.roster import Peer, Roster
 from pluralis_lab.worker.round_state import RoundState
 
@@ -48,7 +49,8 @@ class Desk:
         self.spec, self.run_id, self.me, self.key, self.round = spec, run_id, me, key, round
         self.keys = dict(keys)
         self.seats = dict(seats or {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)})
-        self.roster = Roster(me, replicas=spec.replicas)
+        self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 4)
+        self.pace = Pace()
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
         self._outbox: list[Effect] = []
@@ -64,6 +66,11 @@ class Desk:
     @property
     def is_finished(self) -> bool:
         return self.round >= self.spec.steps
+
+    @property
+    def first_unclaimed(self) -> int:
+        """The first round that nobody can have begun, once this worker has made the step before the present round."""
+        return min(self.round + self.spec.window, self.spec.steps)
 
     def current(self) -> RoundState:
         """Return the state of the round whose step comes next."""

@@ -30,10 +30,11 @@ class Received:
 
 @dataclass(frozen=True)
 class Computed:
-    """The arithmetic of `task` is done."""
+    """The arithmetic of `task` is done, and took so many `seconds`."""
 
     task: Task
     result: Result
+    seconds: float
 
 
 @dataclass(frozen=True)

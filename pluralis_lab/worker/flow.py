@@ -1,4 +1,4 @@
-"""Micro-batches on their way: forward along the route, backward the same way, and around a dead worker.
+"""Micro-batches on their way: forward from stage to stage, backward the same way, and around a dead worker.
 
 A micro-batch is known everywhere by (round, index), and every message about it may come twice. Who has an activation already
 does not compute it again but notes the new sender; so when a worker dies, its stage alone is computed anew, by the survivor.
@@ -12,7 +12,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Activation, Committed, Gradient
-from pluralis_lab.worker.roster import Peer, pick
+from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 
 
@@ -33,16 +33,17 @@ class Flow:
             if desk.is_past(round_):
                 continue  # the step is being made: what a head that died since had claimed is in it
             state = desk.of(round_)
-            heads, lanes = desk.roster.serving(0, round_), desk.roster.lanes(0, round_)
             for index in range(desk.spec.num_micro_batches):
-                owner = pick(heads, lanes=lanes, stage=0, round_=round_, index=index)
-                if index in state.claimed or owner is None or owner.name != desk.me.name:
+                if index in state.claimed:
+                    continue
+                owner = desk.roster.serve(stage=0, round_=round_, index=index)
+                if owner is None or owner.name != desk.me.name:
                     continue
                 if free <= 0 and desk.spec.is_async:
                     return
                 free -= 1
                 state.claimed.add(index)
-                state.route[index] = self._route(round_, index)
+                state.begun.add(index)
                 desk.compute(tasks.Forward(round_, index, None))
 
     def on_activation(self, source: str, message: Activation) -> None:
@@ -61,7 +62,7 @@ class Flow:
                 desk.send(source, state.returned[index])
             return
         state.senders[index] = [source]
-        state.route[index] = message.route
+        state.begun.add(index)
         if is_past:  # under `async` this stage has stepped, and the sender's has not: it still needs the gradient
             state.passed_on.add(index)
         else:
@@ -82,7 +83,7 @@ class Flow:
             self._count(state, task.index, done.gradient)
             return
         item = desk.sign("forward", task.round, [task.index], done.output)
-        state.sent[task.index] = Activation(task.round, task.index, state.route[task.index], item, done.output)
+        state.sent[task.index] = Activation(task.round, task.index, item, done.output)
         self._forward(state, task.index)
 
     def on_gradient(self, source: str, message: Gradient) -> None:
@@ -113,7 +114,7 @@ class Flow:
         Under `async` that state can have been dropped meanwhile, and made anew for somebody who still waits for another index.
         """
         state = self.desk.rounds.get(task.round)
-        return state if state is not None and task.index in state.route else None
+        return state if state is not None and task.index in state.begun else None
 
     def on_forward_refused(self, task: tasks.Forward, reason: str) -> None:
         """Undo an activation that cannot be computed, and give up who sent it: another worker of its stage sends it anew."""
@@ -162,6 +163,7 @@ class Flow:
     def _count(self, state: RoundState, index: int, gradient: Payload | None) -> None:
         """Note that this worker holds the index's weight gradient, and return the input's gradient."""
         desk = self.desk
+        desk.pace.count()
         if index not in state.passed_on:
             state.counted.add(index)
         if gradient is not None:
@@ -175,29 +177,16 @@ class Flow:
             self.claim()
 
     def _forward(self, state: RoundState, index: int, *, dead: str | None = None) -> None:
-        """Send the output of `index` to whoever its route names at the next stage, or that worker's replacement."""
+        """Send the output of `index` to whoever serves it at the next stage."""
         desk = self.desk
         stage = desk.me.stage + 1
-        message = state.sent[index]
-        target = message.route[stage - 1]
-        if target not in {peer.name for peer in desk.roster.serving(stage, state.round)}:
-            peer = desk.roster.serve(stage=stage, round_=state.round, index=index)
-            if peer is None:
-                state.sent_to.pop(index, None)
-                desk.report("stalled", stage=stage, round=state.round)
-                return
-            target = peer.name
-            route = (*message.route[: stage - 1], target, *message.route[stage:])
-            message = state.sent[index] = Activation(message.round, index, route, message.item, message.payload)
+        peer = desk.roster.serve(stage=stage, round_=state.round, index=index)
+        if peer is None:
+            state.sent_to.pop(index, None)
+            desk.report("stalled", stage=stage, round=state.round)
+            return
+        target = peer.name
         state.sent_to[index] = target
         if dead is not None:
             desk.report("reroute", round=state.round, index=index, stage=stage, dead=dead, to=target)
-        desk.send(target, message)
-
-    def _route(self, round_: int, index: int) -> tuple[str, ...]:
-        """Name who serves `index` at each stage after this one, as far as this worker knows who is live."""
-        desk, route = self.desk, []
-        for stage in range(1, desk.spec.stages):
-            peer = desk.roster.serve(stage=stage, round_=round_, index=index)
-            route.append("" if peer is None else peer.name)
-        return tuple(route)
+        desk.send(target, state.sent[index])

@@ -1,6 +1,7 @@
 """The worker: one state machine for every stage and engine. `handle(event) -> effects`, and nothing else."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pluralis_lab.contributions.keys import HotKey
@@ -118,6 +119,7 @@ class Worker:
         if isinstance(event, Received):
             self._receive(event.source, event.message)
         elif isinstance(event, Computed):
+            self.desk.pace.take(event.task, event.seconds)
             self._on_result[type(event.task)](event.task, event.result)
         elif isinstance(event, Refused):
             self._refuse(event.task, event.reason)
@@ -141,6 +143,8 @@ class Worker:
         for peer in event.peers:
             desk.roster.add(peer)
         if event.founding:
+            mates = [peer for peer in desk.roster.stage(desk.me.stage) if peer.since is not None]
+            desk.roster.set_lanes(desk.me.stage, desk.round, tuple((peer.replica, 0, None) for peer in mates))
             desk.enter("active", round=desk.round)
             self.exchanges.restore(event.mark, is_own=True)
             self._begin_round()
@@ -252,6 +256,7 @@ class Worker:
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.round += 1
         self.membership.admit_all(state.applying.joiners, state.round)
+        state.applying = replace(state.applying, lanes=self.membership.deal_anew(state, state.applying))
         for neighbour in (stage - 1, stage, stage + 1):
             desk.broadcast(desk.roster.stage(neighbour), state.applying)
         self.membership.hand_out_state()

@@ -5,8 +5,9 @@ from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.exchange import Exchanges
+from pluralis_lab.worker.lanes import Table, next_table
 from pluralis_lab.worker.roster import Peer
-from pluralis_lab.worker.round_state import Joiners
+from pluralis_lab.worker.round_state import Joiners, RoundState
 
 
 class Membership:
@@ -87,11 +88,26 @@ class Membership:
         since = min(step + 1 + desk.spec.window, desk.spec.steps)
         for name, incarnation in joiners:
             self.commit.waiting_joiners.pop(name, None)
-            desk.roster.add_lane(*desk.seats[name], since)  # of a joiner that is dead by now too: the others may not know that
             peer = desk.roster.get(name)
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
                 desk.roster.promote(name, since)
                 self._admitted.add(name)
+
+    def deal_anew(self, state: RoundState, decision: wire.Committed) -> Table:
+        """Return the stage's lanes from the first round on that nobody has begun, after a step that all replicas make."""
+        desk, since = self.desk, self.desk.first_unclaimed
+        lanes = desk.roster.lanes(desk.me.stage)
+        table = next_table(
+            lanes.of(since),
+            state.round,
+            since=since,
+            paces={desk.seats[part[0]][1]: state.contributions[part].pace for part in decision.parts},
+            dealt=set(lanes.dealt(state.round)),
+            joined=[desk.seats[name][1] for name, _ in decision.joiners],
+            is_head=desk.is_head,
+        )
+        desk.roster.set_lanes(desk.me.stage, since, table)
+        return table
 
     def on_replica_lost(self) -> None:
         """Send the state to those who may have waited for it from the dead replica."""
@@ -121,7 +137,7 @@ class Membership:
 
     def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
         desk = self.desk
-        lanes = desk.roster.attached_lanes(desk.me.stage)
+        lanes = tuple(desk.roster.lanes(desk.me.stage).tables)
         for peer in self._snapshot_for.pop(task.version, []):
             desk.send(peer.name, wire.State(done.version, done.digest, lanes, done.state))
         if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
@@ -130,8 +146,7 @@ class Membership:
     def on_state(self, source: str, message: wire.State) -> None:
         if self.desk.state == "joining":
             self._donor = source
-            for slot, since in message.lanes:
-                self.desk.roster.add_lane(self.desk.me.stage, slot, since)
+            self.desk.roster.take_over_lanes(self.desk.me.stage, message.lanes)
             self.desk.enter("syncing", round=message.version)
             self.desk.compute(tasks.Restore(message.version, message.state, message.digest))
 

@@ -34,11 +34,10 @@ class Hello:
 
 @dataclass(frozen=True)
 class Activation:
-    """A stage's output for micro-batch `index`; `route` names who serves it at stages 1, 2, ... (with replacements)."""
+    """A stage's output for micro-batch `index`."""
 
     round: int
     index: int
-    route: tuple[str, ...]
     item: Item
     payload: Payload
 
@@ -63,11 +62,15 @@ class Counted:
 
 @dataclass(frozen=True)
 class Contribution:
-    """`worker`'s summed weight gradient over the item's indices, and on the tail their summed `loss`; relayed by `Fetch`."""
+    """`worker`'s summed weight gradient over the item's indices, and on the tail their summed `loss`; relayed by `Fetch`.
+
+    `pace` is the level of the worker's seconds a micro-batch (`lanes`), None while it does not know.
+    """
 
     round: int
     worker: str
     loss: float | None
+    pace: int | None
     item: Item
     payload: Payload
 
@@ -94,11 +97,15 @@ class Fetch:
 
 @dataclass(frozen=True)
 class Committed:
-    """My stage has made the step of `round` from `parts` and admitted `joiners`: what was kept for it may go."""
+    """My stage has made the step of `round` from `parts` and admitted `joiners`: what was kept for it may go.
+
+    `lanes`, for the stage before: how micro-batches are dealt out here from the first round on that nobody has begun.
+    """
 
     round: int
     parts: tuple[tuple[str, str], ...]
     joiners: tuple[tuple[str, int], ...] = ()
+    lanes: tuple[tuple[int, int, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,12 +157,12 @@ class Join:
 class State:
     """The stage's state after `version` rounds (a safetensors file in `state`), for an admitted joiner.
 
-    `lanes` are the slots of the stage beyond the spec's, with the round from which on each is one (`Roster.lanes`).
+    `lanes` is how the stage deals micro-batches out, by the first round of each change (`lanes.Table`).
     """
 
     version: int
     digest: str
-    lanes: tuple[tuple[int, int], ...]
+    lanes: tuple[tuple[int, tuple[tuple[int, int, int | None], ...]], ...]
     state: bytes
 
 

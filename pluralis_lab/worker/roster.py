@@ -1,7 +1,8 @@
 """Who takes part, as one worker sees it, and who serves which micro-batch."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+
+from pluralis_lab.worker.lanes import Lanes, Table
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,18 @@ class Peer:
 
 
 class Roster:
-    """The live workers, by stage, and the lanes of each: slots that micro-batches are dealt out to.
+    """The live workers, by stage, and the lanes that the stages deal micro-batches out in.
 
-    A slot of the spec is a lane from the beginning, one that was attached later from the round at which it was first admitted. A
-    lane stays when its worker dies; so the lanes of a round do not depend on who lives, and a death moves nobody else's work.
+    replicas : slots of each stage that the spec names
+    num_micro_batches : of a round
+    keep : changes of its lanes that a stage remembers
     """
 
-    def __init__(self, me: Peer, *, replicas: int) -> None:
-        self.me, self.replicas = me, replicas
+    def __init__(self, me: Peer, *, replicas: int, num_micro_batches: int, keep: int) -> None:
+        self.me, self._replicas, self._num_micro_batches, self._keep = me, replicas, num_micro_batches, keep
         self._peers: dict[str, Peer] = {me.name: me}
         self._lost: dict[str, int] = {}
-        self._attached: dict[tuple[int, int], int] = {}
-        self._note_lane(me)
+        self._lanes: dict[int, Lanes] = {}
 
     def get(self, name: str) -> Peer | None:
         return self._peers.get(name)
@@ -47,7 +48,8 @@ class Roster:
         if peer.incarnation <= self._lost.get(peer.name, -1) or (known is not None and known.incarnation > peer.incarnation):
             return False
         self._peers[peer.name] = peer
-        self._note_lane(peer)
+        if peer.stage != self.me.stage and peer.since is not None:
+            self._expect_lane(peer.stage, peer.replica, peer.since)
         return True
 
     def remove(self, name: str, incarnation: int) -> Peer | None:
@@ -68,47 +70,42 @@ class Roster:
     def promote(self, name: str, since: int | None) -> None:
         """Note that `name` takes work from round `since`, or with None that it is joining."""
         self._peers[name] = replace(self._peers[name], since=since)
-        self._note_lane(self._peers[name])
 
     def serving(self, stage: int, round_: int) -> list[Peer]:
         """Return the live workers of `stage` that take work of `round_`."""
         return [peer for peer in self.stage(stage) if peer.since is not None and peer.since <= round_]
 
-    def lanes(self, stage: int, round_: int) -> list[int]:
-        """Return the slots that micro-batches of `round_` are dealt out to at `stage`."""
-        attached = sorted(slot for (of, slot), since in self._attached.items() if of == stage and since <= round_)
-        return [*range(self.replicas), *attached]
+    def lanes(self, stage: int) -> Lanes:
+        """Return the lanes of `stage`: for the own one what its replicas agreed on, for others what was heard of them."""
+        if stage not in self._lanes:
+            slots = range(self._replicas)
+            self._lanes[stage] = Lanes(stage, self._num_micro_batches, [(0, tuple((slot, 0, None) for slot in slots))])
+        return self._lanes[stage]
 
-    def attached_lanes(self, stage: int) -> tuple[tuple[int, int], ...]:
-        """Return the lanes of `stage` that the spec does not name, with the round from which on each is one."""
-        return tuple(sorted((slot, since) for (of, slot), since in self._attached.items() if of == stage))
+    def set_lanes(self, stage: int, since: int, table: Table) -> None:
+        """Note the lanes of `stage` from round `since` on; older news than what is known changes nothing."""
+        lanes = self.lanes(stage)
+        if since >= lanes.tables[-1][0]:
+            lanes.change(since, table, keep=self._keep)
 
-    def add_lane(self, stage: int, slot: int, since: int) -> None:
-        """Note that `slot` is a lane of `stage` from round `since` on, whoever sits there."""
-        if slot >= self.replicas:
-            self._attached[stage, slot] = min(since, self._attached.get((stage, slot), since))
+    def take_over_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
+        """Deal in `stage` as whoever sent `tables` does."""
+        self._lanes[stage] = Lanes(stage, self._num_micro_batches, list(tables))
+
+    def _expect_lane(self, stage: int, slot: int, since: int) -> None:
+        """Deal to a worker of another stage that says it takes part, before that stage's next step tells of its lane."""
+        newest, table = self.lanes(stage).tables[-1]
+        if slot not in [known for known, *_ in table]:
+            self.set_lanes(stage, max(newest, since), tuple(sorted([*table, (slot, since, None)])))
 
     def serve(self, *, stage: int, round_: int, index: int) -> Peer | None:
-        """Return the live worker who serves micro-batch `index` of `round_` at `stage`, None when there is none."""
-        lanes = self.lanes(stage, round_)
-        return pick(self.serving(stage, round_), lanes=lanes, stage=stage, round_=round_, index=index)
+        """Return the live worker who serves micro-batch `index` of `round_` at `stage`, None when there is none.
 
-    def _note_lane(self, peer: Peer) -> None:
-        if peer.since is not None:
-            self.add_lane(peer.stage, peer.replica, peer.since)
-
-
-def pick(candidates: Iterable[Peer], *, lanes: Sequence[int], stage: int, round_: int, index: int) -> Peer | None:
-    """Return who serves micro-batch `index` of `round_` at `stage`: the slot of its lane, or the next live one after it.
-
-    Lanes shift by the stage's number every round, so that neighbours who counter-sign each other's work change. The rule
-    uses no state but the lanes and who is live, hence all workers that agree on those agree on the route.
-
-    lanes : slots, in order; `Roster.lanes`
-    """
-    by_slot = {peer.replica: peer for peer in candidates}
-    if not by_slot:
-        return None
-    first = index + stage * round_
-    turns = (lanes[(first + step) % len(lanes)] for step in range(len(lanes)))
-    return next((by_slot[slot] for slot in turns if slot in by_slot), None)
+        The worker of its lane, or who takes over from it. One who takes part but has no lane yet, as far as is known here, is
+        asked last.
+        """
+        by_slot = {peer.replica: peer for peer in self.serving(stage, round_)}
+        if not by_slot:
+            return None
+        turns = self.lanes(stage).turns(round_, index)
+        return next((by_slot[slot] for slot in turns if slot in by_slot), by_slot[min(by_slot)])

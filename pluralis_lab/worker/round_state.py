@@ -19,8 +19,8 @@ Joiners = tuple[tuple[str, int], ...]
 class RoundState:
     """One round at one worker.
 
-    Flow (one entry a micro-batch index): `route`; `senders` of its activation, the one whose bytes were used first; `sent` and
-    `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
+    Flow (one entry a micro-batch index): `begun` here; `senders` of its activation, the one whose bytes were used first; `sent`
+    and `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
     `accepted`, whose gradient has come back; `passed_on`, computed only for the stage before, after this one's step.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
@@ -32,7 +32,7 @@ class RoundState:
     """
 
     round: int
-    route: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
     senders: dict[int, list[str]] = field(default_factory=dict)
     sent: dict[int, Activation] = field(default_factory=dict)
     sent_to: dict[int, str] = field(default_factory=dict)

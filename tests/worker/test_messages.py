@@ -67,16 +67,17 @@ items = st.fixed_dictionaries(
     }
 )
 parts = st.lists(st.tuples(names, names), max_size=3).map(tuple)
-lanes = st.lists(st.tuples(numbers, numbers), max_size=3).map(tuple)
+tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).map(tuple)
+lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
 EXAMPLES = {
     Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
-    Activation: st.builds(Activation, numbers, numbers, st.lists(names, max_size=4).map(tuple), items, payloads),
+    Activation: st.builds(Activation, numbers, numbers, items, payloads),
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
     Counted: st.builds(Counted, numbers, indices),
-    Contribution: st.builds(Contribution, numbers, names, st.none() | floats, items, payloads),
+    Contribution: st.builds(Contribution, numbers, names, st.none() | floats, st.none() | numbers, items, payloads),
     Have: st.builds(Have, numbers, parts, st.lists(st.tuples(names, numbers), max_size=3).map(tuple)),
     Fetch: st.builds(Fetch, numbers, names),
-    Committed: st.builds(Committed, numbers, parts),
+    Committed: st.builds(Committed, numbers, parts, st.lists(st.tuples(names, numbers), max_size=3).map(tuple), tables),
     Displacement: st.builds(
         Displacement, numbers, names, numbers, st.lists(st.tuples(numbers, items), max_size=3).map(tuple), payloads
     ),
@@ -109,19 +110,19 @@ ITEM = {
 PAYLOAD = pack([("z", torch.arange(6.0).view(2, 3)), ("ids", torch.tensor([1, 2], dtype=torch.uint16))])
 ONE_OF_EACH = [
     Hello(1, 0, "0xAb", 0, None, True),
-    Activation(3, 1, ("worker-2", ""), ITEM, PAYLOAD),
+    Activation(3, 1, ITEM, PAYLOAD),
     Gradient(3, 1, ITEM, PAYLOAD),
     Counted(3, (0, 2)),
-    Contribution(3, "worker-1", 2.5, ITEM, PAYLOAD),
+    Contribution(3, "worker-1", 2.5, 40, ITEM, PAYLOAD),
     Have(3, (("worker-1", "d"),), (("worker-2", 1),)),
     Fetch(3, "worker-1"),
-    Committed(3, (("worker-1", "d"),)),
+    Committed(3, (("worker-1", "d"),), (("worker-2", 1),), ((0, 0, None), (1, 4, 8))),
     Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), PAYLOAD),
     Gathered(3, (("worker-1", "d"),)),
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),
     Join(2),
-    State(3, "d", ((2, 5),), b"\x00state\xff"),
+    State(3, "d", ((2, ((0, 0, None), (5, 2, 7))),), b"\x00state\xff"),
     Lost("worker-1", 1),
     EvalActivation(3, 1, "worker-0", PAYLOAD),
     EvalDone(3, 1, 2.5, 9),
@@ -328,5 +329,5 @@ def test_the_meter_books_activations_gradients_and_contributions_apart(message):
 def test_framing_adds_little_to_an_activation():
     payload = pack([("z", torch.zeros(4, 128, 16, dtype=torch.bfloat16)), ("ids", torch.zeros(4, 129, dtype=torch.uint16))])
     item = {**ITEM, "run": "a" * 64, "digest": "d" * 64, "signature": "0x" + "1" * 130}
-    size = len(encode(Activation(999, 7, ("worker-2", "worker-4"), item, payload)))
+    size = len(encode(Activation(999, 7, item, payload)))
     assert size < 1.05 * len(payload.data)

@@ -1,4 +1,4 @@
-"""The roster: who is live, and a rule of who serves what that everybody computes alike."""
+"""The roster: who is live, and who serves which micro-batch, which everybody computes alike."""
 
 from collections import Counter
 
@@ -7,11 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralis_lab.spec import worker_name
-from pluralis_lab.worker.roster import Peer, Roster, pick
+from pluralis_lab.worker.roster import Peer, Roster
 
 
 def peers(slots, stage=1):
     return [Peer(worker_name(stage * 16 + slot), stage, slot, f"0x{slot}") for slot in slots]
+
+
+def a_roster(replicas, live, *, each=1):
+    """Return what a worker of stage 99 knows when `live` take part."""
+    roster = Roster(Peer("me", 99, 0, "0x"), replicas=replicas, num_micro_batches=replicas * each, keep=8)
+    for peer in live:
+        roster.add(peer)
+    return roster
 
 
 replicas = st.integers(1, 16)
@@ -21,22 +29,20 @@ replicas = st.integers(1, 16)
 def test_somebody_live_serves_every_micro_batch_whatever_the_order(replicas, data, stage, round_, index):
     slots = data.draw(st.sets(st.integers(0, replicas - 1), min_size=1))
     live = peers(slots, stage)
-    chosen = pick(live, stage=stage, round_=round_, index=index, lanes=range(replicas))
+    chosen = a_roster(replicas, live).serve(stage=stage, round_=round_, index=index)
     assert chosen in live
     shuffled = data.draw(st.permutations(live))
-    assert pick(iter(shuffled), stage=stage, round_=round_, index=index, lanes=range(replicas)) == chosen
+    assert a_roster(replicas, shuffled).serve(stage=stage, round_=round_, index=index) == chosen
     lane = (index + stage * round_) % replicas
     distance = {slot: (slot - lane) % replicas for slot in slots}
     assert distance[chosen.replica] == min(distance.values())  # its lane, or the next live slot after it
 
 
-@given(replicas=replicas, data=st.data(), stage=st.integers(0, 9), round_=st.integers(0, 10**6), pieces=st.integers(1, 4))
-def test_with_everybody_live_the_lanes_are_balanced(replicas, data, stage, round_, pieces):
-    everybody = peers(range(replicas), stage)
-    served = Counter(
-        pick(everybody, stage=stage, round_=round_, index=index, lanes=range(replicas)).name for index in range(replicas * pieces)
-    )
-    assert set(served.values()) == {pieces}
+@given(replicas=replicas, stage=st.integers(0, 9), round_=st.integers(0, 10**6), each=st.integers(1, 4))
+def test_with_everybody_live_the_lanes_are_balanced(replicas, stage, round_, each):
+    roster = a_roster(replicas, peers(range(replicas), stage), each=each)
+    served = Counter(roster.serve(stage=stage, round_=round_, index=index).name for index in range(replicas * each))
+    assert set(served.values()) == {each}
     assert len(served) == replicas
 
 
@@ -44,10 +50,10 @@ def test_with_everybody_live_the_lanes_are_balanced(replicas, data, stage, round
 def test_a_death_moves_only_the_dead_ones_micro_batches(replicas, data, round_):
     everybody = peers(range(replicas))
     dead = data.draw(st.sampled_from(everybody))
-    alive = [peer for peer in everybody if peer != dead]
+    whole, left = a_roster(replicas, everybody, each=3), a_roster(replicas, [peer for peer in everybody if peer != dead], each=3)
     for index in range(3 * replicas):
-        before = pick(everybody, stage=1, round_=round_, index=index, lanes=range(replicas))
-        after = pick(alive, stage=1, round_=round_, index=index, lanes=range(replicas))
+        before = whole.serve(stage=1, round_=round_, index=index)
+        after = left.serve(stage=1, round_=round_, index=index)
         if before == dead:
             assert after.replica == (dead.replica + 1) % replicas
         else:
@@ -55,24 +61,35 @@ def test_a_death_moves_only_the_dead_ones_micro_batches(replicas, data, round_):
 
 
 def test_neighbours_change_from_round_to_round_and_heads_keep_their_indices():
-    heads, next_stage = peers(range(3), 0), peers(range(3), 1)
+    roster = a_roster(3, peers(range(3), 0) + peers(range(3), 1), each=2)
     pairs = set()
     for round_ in range(3):
-        head = pick(heads, stage=0, round_=round_, index=4, lanes=range(3))
+        head = roster.serve(stage=0, round_=round_, index=4)
         assert head.replica == 1
-        pairs.add((head.replica, pick(next_stage, stage=1, round_=round_, index=4, lanes=range(3)).replica))
+        pairs.add((head.replica, roster.serve(stage=1, round_=round_, index=4).replica))
     assert len(pairs) == 3
 
 
 def test_nobody_live_serves_nothing():
-    assert pick([], stage=1, round_=0, index=0, lanes=range(2)) is None
+    assert a_roster(2, []).serve(stage=1, round_=0, index=0) is None
 
 
-@pytest.mark.parametrize("slot", [-1, 2, 99])
-def test_a_peer_outside_the_runs_slots_is_never_picked_and_harms_nobody(slot):
-    stranger, honest = peers([slot]), peers([1])
-    assert pick(stranger, stage=1, round_=0, index=0, lanes=range(2)) is None
-    assert pick(stranger + honest, stage=1, round_=0, index=0, lanes=range(2)) == honest[0]
+def test_who_takes_part_but_has_no_lane_that_is_known_here_is_asked_last():
+    stranger, known = peers([7]), peers([1])
+    assert a_roster(2, stranger).serve(stage=1, round_=0, index=0) == stranger[0]
+    assert a_roster(2, stranger + known).serve(stage=1, round_=0, index=0) == known[0]
+
+
+def test_older_news_of_lanes_changes_nothing_and_a_joiner_deals_as_its_donor():
+    roster = a_roster(2, peers([0, 1]), each=3)
+    roster.add(Peer("worker-20", 1, 4, "0x4", since=5))  # it says so before its stage does
+    roster.set_lanes(1, 3, ((0, 0, None),))
+    assert [roster.serve(stage=1, round_=4, index=index).replica for index in range(6)] == [0, 1, 0, 1, 0, 1]
+    dealt = [roster.serve(stage=1, round_=5, index=index).replica for index in range(6)]
+    assert Counter(dealt) == {0: 2, 1: 2, 4: 2}
+    joiner = a_roster(2, peers([0, 1, 4]), each=3)
+    joiner.take_over_lanes(1, tuple(roster.lanes(1).tables))
+    assert [joiner.serve(stage=1, round_=5, index=index).replica for index in range(6)] == dealt
 
 
 # --- who is live -------------------------------------------------------------------------------------------------------
@@ -80,7 +97,7 @@ def test_a_peer_outside_the_runs_slots_is_never_picked_and_harms_nobody(slot):
 
 @pytest.fixture
 def roster():
-    return Roster(Peer("worker-0", 0, 0, "0x0"), replicas=2)
+    return Roster(Peer("worker-0", 0, 0, "0x0"), replicas=2, num_micro_batches=4, keep=8)
 
 
 def mate(incarnation=0, since=0):
@@ -129,40 +146,3 @@ def test_stages_are_kept_apart_in_slot_order_and_others_leaves_me_out(roster):
     assert [peer.name for peer in roster.stage(0)] == ["worker-0", "worker-1"]
     assert {peer.name for peer in roster.others()} == {"worker-1", "worker-2", "worker-3"}
     assert roster.stage(9) == []
-
-
-# --- lanes -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_slot_beyond_the_specs_is_a_lane_from_its_first_admission_on_whoever_dies(roster):
-    assert roster.lanes(0, 99) == [0, 1]
-    attached = Peer("worker-9", 0, 4, "0x9", since=None)
-    roster.add(attached)
-    assert roster.lanes(0, 99) == [0, 1]  # it joins still
-    roster.promote("worker-9", 7)
-    assert roster.lanes(0, 6) == [0, 1]
-    assert roster.lanes(0, 7) == [0, 1, 4]
-    assert roster.lanes(1, 7) == [0, 1]
-    roster.remove("worker-9", 0)
-    assert roster.lanes(0, 7) == [0, 1, 4]
-    roster.add(Peer("worker-9", 0, 4, "0x9", 1, since=12))
-    assert roster.attached_lanes(0) == ((4, 7),)
-
-
-def test_attached_lanes_share_the_micro_batches_and_a_dead_one_moves_only_its_own(roster):
-    roster.add(mate())
-    roster.add(Peer("worker-9", 0, 4, "0x9", since=3))
-    before = [roster.serve(stage=0, round_=3, index=index).name for index in range(12)]
-    assert Counter(before) == {"worker-0": 4, "worker-1": 4, "worker-9": 4}
-    assert {roster.serve(stage=0, round_=2, index=index).name for index in range(12)} == {"worker-0", "worker-1"}
-    roster.remove("worker-9", 0)
-    after = [roster.serve(stage=0, round_=3, index=index).name for index in range(12)]
-    assert [new for old, new in zip(before, after, strict=True) if old == new or old == "worker-9"] == after
-
-
-def test_lanes_handed_over_to_a_joiner_are_as_the_donor_has_them(roster):
-    roster.add(Peer("worker-9", 0, 4, "0x9", since=3))
-    joiner = Roster(Peer("worker-1", 0, 1, "0x1", 1, None), replicas=2)
-    for slot, since in roster.attached_lanes(0):
-        joiner.add_lane(0, slot, since)
-    assert [joiner.lanes(0, round_) for round_ in range(6)] == [roster.lanes(0, round_) for round_ in range(6)]

@@ -53,7 +53,8 @@ class ComputeThread:
             begin = time.perf_counter()
             event: Event
             try:
-                event = Computed(task, await loop.run_in_executor(self._pool, self._stage.run, task))
+                result = await loop.run_in_executor(self._pool, self._stage.run, task)
+                event = Computed(task, result, time.perf_counter() - begin)
             except WireError as error:  # what a peer sent cannot be computed with
                 event = Refused(task, str(error))
             self._busy_s += time.perf_counter() - begin

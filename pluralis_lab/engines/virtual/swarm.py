@@ -291,7 +291,7 @@ class VirtualSwarm:
                 return
             event: Event
             try:
-                event = Computed(task, seat.compute.run(task))
+                event = Computed(task, seat.compute.run(task), seconds)
             except WireError as error:
                 event = Refused(task, str(error))
             seat.is_busy = False

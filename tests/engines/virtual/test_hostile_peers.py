@@ -128,13 +128,12 @@ def lies(round_: int) -> dict[str, Message]:
         return sign_work(key, RUN_ID, round_, kind, 1, "worker-3", [1], 32, of.digest)
 
     return {
-        "a route too short": Activation(round_, 1, (), item("forward", payload), payload),
-        "an activation of another shape": Activation(round_, 1, ("worker-3", "worker-4"), item("forward", payload), payload),
+        "an activation of another shape": Activation(round_, 1, item("forward", payload), payload),
         "a gradient of another shape": Gradient(round_, 1, item("backward", gradient), gradient),
         "somebody else's index": Counted(round_, (0, 1, 2, 3)),
         "an index out of range": Counted(round_, (99,)),
-        "a contribution of another size": Contribution(round_, "worker-3", None, item("contribution", gradient), gradient),
-        "a contribution without signature": Contribution(round_, "worker-2", None, {}, gradient),
+        "a contribution of another size": Contribution(round_, "worker-3", None, None, item("contribution", gradient), gradient),
+        "a contribution without signature": Contribution(round_, "worker-2", None, None, {}, gradient),
         "a step of strangers": Committed(round_, (("worker-99", "d"),)),
         "a step that leaves indices out": Committed(round_, (("worker-3", "d"),)),
         "a Have of what nobody has": Have(round_, (("worker-3", "zz"),), ()),
@@ -145,7 +144,11 @@ def lies(round_: int) -> dict[str, Message]:
         "a loss that is none": EvalDone(round_, 0, math.nan, 32),
         "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
         "a wish to join of one who takes part": Join(0),
-        "a state of a round that never comes": State(10**9, "d", (), b""),
+        "a state of a round that never comes": State(10**9, "d", ((0, ((0, 0, None),)),), b""),
+        "a state without lanes": State(round_, "d", (), b""),
+        "a state with lanes of nobody": State(round_, "d", ((0, ((7, 0, None),)),), b""),
+        "lanes at no pace": Committed(round_, (), (), ((0, 0, 10**9),)),
+        "lanes twice the same": Committed(round_, (), (), ((0, 0, 1), (0, 0, 1))),
         "a round far ahead": Counted(10**6, (0,)),
     }
 

@@ -1,0 +1,136 @@
+"""How a stage's micro-batches are dealt out to its replicas: in lanes, as many to each as its measured pace allows.
+
+A lane is a replica's slot and its pace. What the lanes of a round are follows from steps that the replicas made together, so all
+heads deal alike without asking each other; and it does not depend on who lives, so a death moves nobody else's work.
+"""
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+
+Table = tuple[tuple[int, int, int | None], ...]
+"""The lanes of a round, in the order of their slots: (slot, first round, level of the pace or None while it is not known)."""
+
+LEVELS_PER_OCTAVE = 8
+"""Paces are told in steps of 9 %: a level is eight times the binary logarithm of what a micro-batch takes, in 2^-40 seconds."""
+ONE_SECOND = 40 * LEVELS_PER_OCTAVE
+MAX_LEVEL = 2 * ONE_SECOND
+
+_OCTAVE = (1024, 1117, 1218, 1328, 1448, 1579, 1722, 1878)
+"""1024 times 2 to the n/8. In integers, as all heads must come to the same result, whatever machine they are on."""
+_MOST_OCTAVES = 16
+
+
+@dataclass
+class Lanes:
+    """The lanes of one stage by round.
+
+    stage : micro-batches move on by so many turns every round, so that neighbours who counter-sign each other's work change
+    num_micro_batches : of a round
+    """
+
+    stage: int
+    num_micro_batches: int
+    tables: list[tuple[int, Table]]
+    """(first round, lanes), the oldest first."""
+    _dealt: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    def of(self, round_: int) -> Table:
+        """Return the lanes of `round_`, or of the earliest round that is remembered."""
+        return next((table for since, table in reversed(self.tables) if since <= round_), self.tables[0][1])
+
+    def change(self, since: int, table: Table, *, keep: int) -> None:
+        """Set the lanes from round `since` on, and remember those of `keep` changes."""
+        if not table or table == self.of(since):
+            return
+        self.tables = [*(entry for entry in self.tables if entry[0] < since), (since, table)][-keep:]
+        self._dealt.clear()
+
+    def dealt(self, round_: int) -> tuple[int, ...]:
+        """Return the slot of each micro-batch of `round_`, before the stage's turns."""
+        if round_ not in self._dealt:
+            if len(self._dealt) > 64:
+                self._dealt.clear()
+            self._dealt[round_] = deal(self.of(round_), self.num_micro_batches, round_)
+        return self._dealt[round_]
+
+    def turns(self, round_: int, index: int) -> list[int]:
+        """Return the slots that serve micro-batch `index` of `round_`: the one of its lane, then who takes over, in order."""
+        dealt = self.dealt(round_)
+        slots = [slot for slot, *_ in self.of(round_)]
+        place = slots.index(dealt[(index + self.stage * round_) % len(dealt)])
+        return [*slots[place:], *slots[:place]]
+
+
+def deal(table: Table, count: int, round_: int) -> tuple[int, ...]:
+    """Return the slot of each of `count` micro-batches.
+
+    Everybody gets as many, in turns, unless that takes a fifth longer than giving each to who would be done with it first: what
+    is measured on a busy machine is rough. Where not all get as many, the order of the slots moves on every round.
+    """
+    slots, paces = [slot for slot, *_ in table], _paces(table)
+    even = [1] * len(slots)
+    chosen = even
+    each = -(-count // len(slots))
+    if 5 * each * max(paces) > 6 * max(number * paces[place] for place, number in _counts(paces, count, 0).items()):
+        chosen = paces
+    counts = _counts(chosen, count, 0)
+    is_even = len(counts) == len(slots) and len(set(counts.values())) == 1
+    return tuple(slots[place] for place in _turns(chosen, count, 0 if is_even else round_ % len(slots)))
+
+
+def _paces(table: Table) -> list[int]:
+    """Return relative seconds a micro-batch; who is not measured is taken to be like the one in the middle."""
+    known = sorted(level for *_, level in table if level is not None)
+    if not known:
+        return [1] * len(table)
+    middle, most = known[len(known) // 2], LEVELS_PER_OCTAVE * _MOST_OCTAVES - 1
+    levels = [min((middle if level is None else level) - known[0], most) for *_, level in table]
+    return [_OCTAVE[level % LEVELS_PER_OCTAVE] << (level // LEVELS_PER_OCTAVE) for level in levels]
+
+
+def _turns(paces: list[int], count: int, first: int) -> list[int]:
+    """Return whose turn it is, `count` times: who would be done first with one more, of several the next one from `first` on."""
+    order = [*range(first, len(paces)), *range(first)]
+    line = [(paces[place], number, place) for number, place in enumerate(order)]
+    heapq.heapify(line)
+    turns = []
+    for _ in range(count):
+        done_at, number, place = line[0]
+        heapq.heapreplace(line, (done_at + paces[place], number, place))
+        turns.append(place)
+    return turns
+
+
+def _counts(paces: list[int], count: int, first: int) -> Counter[int]:
+    return Counter(_turns(paces, count, first))
+
+
+def next_table(
+    table: Table, round_: int, *, since: int, paces: dict[int, int | None], dealt: set[int], joined: list[int], is_head: bool
+) -> Table:
+    """Return the lanes after the step of `round_` that the stage's replicas made together.
+
+    A slot that was dealt no micro-batch drifts to the pace of the others, so that it is tried again. One that was dealt some and
+    is not in the step has lost its worker, among heads, who claim what they are dealt: it is no lane any more. (To later stages
+    it is sent, by somebody who may not have heard of the lane yet.)
+
+    table : the newest lanes
+    since : first round of the new ones
+    paces : level by slot, of those whose work is in the step
+    dealt : slots that had micro-batches in `round_`
+    joined : slots that are admitted with the step
+    """
+    told = sorted(level for level in paces.values() if level is not None)
+    middle = told[len(told) // 2] if told else None
+    lanes: dict[int, tuple[int, int | None]] = {}
+    for slot, first, level in table:
+        if slot in paces:
+            lanes[slot] = (first, paces[slot])
+        elif slot not in dealt and level is not None and middle is not None:
+            lanes[slot] = (first, level + (middle > level) - (middle < level))
+        elif slot not in dealt or first > round_ or not is_head:
+            lanes[slot] = (first, level)
+    for slot in joined:
+        lanes[slot] = (since, lanes[slot][1] if slot in lanes else None)
+    return tuple((slot, first, level) for slot, (first, level) in sorted(lanes.items()))
