@@ -87,7 +87,8 @@ class Membership:
         desk = self.desk
         since = min(step + 1 + desk.spec.window, desk.spec.steps)
         for name, incarnation in joiners:
-            self.commit.waiting_joiners.pop(name, None)
+            if self.commit.waiting_joiners.get(name) == incarnation:  # a later one has still to be let in
+                del self.commit.waiting_joiners[name]
             peer = desk.roster.get(name)
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
                 desk.roster.promote(name, since)
