@@ -98,6 +98,7 @@ class Commit:
         """Tell a worker that has just joined what it has missed of the round: it may have been no member when this was sent."""
         desk, state = self.desk, self.desk.current()
         if peer.since is None or peer.since > state.round:
+            self.advance(state)  # it may have been the joiner that a replica knew before
             return
         if peer.stage == desk.me.stage:
             for ahead in sorted(number for number in desk.rounds if number >= state.round):
@@ -151,11 +152,14 @@ class Commit:
         if parts is None or not self._inspected(state, parts):
             return
         if state.decided is not None and state.decided.parts == parts:
-            self._apply(state, state.decided)
+            if self._have_met(state.decided.joiners):
+                self._apply(state, state.decided)
             return
         if not self._may_step(state):
             return
         joiners = self._next_joiners(state)
+        if not self._have_met(joiners):
+            return
         if state.have is None or (state.have.parts, state.have.joiners) != (parts, joiners):
             sign_neighbours(desk, state)
             state.have = Have(state.round, parts, joiners)
@@ -211,6 +215,10 @@ class Commit:
         """Return everybody whom a replica that takes part would admit: nobody is taken back once announced."""
         announced = [have.joiners for have in (*state.haves.values(), state.have) if have is not None]
         return tuple(sorted({*self.waiting_joiners.items(), *(joiner for joiners in announced for joiner in joiners)}))
+
+    def _have_met(self, joiners: Joiners) -> bool:
+        """Whether all of them have said hello here: who is admitted is waited for from then on, so it must be known."""
+        return all(self.desk.roster.has_met(name, incarnation) for name, incarnation in joiners)
 
     def _own_parts(self, state: RoundState) -> Parts | None:
         """Return the live replicas' contributions when they cover the round; asks for the own sum when it is due."""

@@ -28,7 +28,9 @@ class Flow:
         Oldest first, and never more than may be under way, so that what the others have to keep is bounded.
         """
         desk = self.desk
-        free = desk.spec.max_in_flight - sum(len(state.claimed - state.counted) for state in desk.rounds.values())
+        # What was taken over from a dead head whose own sum came to be used is never counted: with the step nobody waits for it.
+        open_rounds = [state for state in desk.rounds.values() if not desk.is_past(state.round)]
+        free = desk.spec.max_in_flight - sum(len(state.claimed - state.counted) for state in open_rounds)
         for round_ in range(desk.round, min(desk.round + desk.spec.window + 1, desk.spec.steps)):
             if desk.is_past(round_):
                 continue  # the step is being made: what a head that died since had claimed is in it

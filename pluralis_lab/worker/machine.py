@@ -283,7 +283,11 @@ class Worker:
     def _lose(self, name: str, incarnation: int) -> None:
         """Forget a dead worker, tell everybody once, and take up what it leaves."""
         desk = self.desk
-        if name == desk.me.name or (lost := desk.roster.remove(name, incarnation)) is None:
+        if name == desk.me.name:
+            return
+        if (lost := desk.roster.remove(name, incarnation)) is None:
+            if desk.state == "active":
+                self.commit.advance(desk.current())  # a replica may want to admit this one, who will never say hello here
             return
         self.membership.forget(name)
         desk.broadcast(desk.roster.others(), wire.Lost(name, incarnation))

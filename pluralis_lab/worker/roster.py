@@ -42,6 +42,11 @@ class Roster:
     def is_live(self, name: str) -> bool:
         return name in self._peers
 
+    def has_met(self, name: str, incarnation: int) -> bool:
+        """Whether that incarnation has said hello, or is known to be gone."""
+        peer = self._peers.get(name)
+        return (peer is not None and peer.incarnation >= incarnation) or self._lost.get(name, -1) >= incarnation
+
     def add(self, peer: Peer) -> bool:
         """Add or update `peer`; False for an incarnation that is known to be lost or older than the present one."""
         known = self._peers.get(peer.name)
