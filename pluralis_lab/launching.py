@@ -86,7 +86,8 @@ def simulate(
 ) -> Run:
     """Start `spec` in one process with virtual links and a virtual clock, with the interface of a launched run; return at once.
 
-    The same arguments give the same run, to the bit. With ``schedule="sync"`` and `FullSync` its losses depend on the spec alone.
+    The same arguments give the same run, to the bit. With ``schedule="sync"`` and `FullSync` its losses
+    depend on the spec alone, up to rounding where `speeds` differ.
     Without a `chain` its accounts follow from the seed, so such a run cannot be tokenized. By nature the one process holds all
     stages.
 

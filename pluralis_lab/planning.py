@@ -13,7 +13,7 @@ from pluralis_lab.markup import facts
 from pluralis_lab.spec import RunSpec, worker_name
 
 ROUNDS = 12
-"""Rounds of a plan at least; the first third, in which a pipeline fills, is not counted."""
+"""Rounds of a plan at least; the first half, in which a pipeline fills and replicas learn each other's pace, is not counted."""
 RUN_ID = "00" * 32
 
 
@@ -89,12 +89,17 @@ def plan(
         raise RunSpecError(f"device_flops={device_flops!r}, vocab={vocab!r}; give a number above 0 and at least two tokens")
     names = [worker_name(number) for number in range(spec.num_workers)]
     check_circumstances(names, links, speeds, churn)
-    rounds = max(ROUNDS, 3 * (spec.sync_every or 0), 3 * spec.window)
+    rounds = num_rounds(spec)
     changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
     short = RunSpec.model_validate({**spec.model_dump(), **changes})
     return _measured(
         short, names, links or Links(), {"speeds": speeds, "churn": churn, "device_flops": device_flops, "vocab": vocab}
     )
+
+
+def num_rounds(spec: RunSpec) -> int:
+    """Return how many rounds a plan of `spec` takes: enough for two exchanges in the half that counts, and a full pipeline."""
+    return max(ROUNDS, 4 * (spec.sync_every or 0), 6 * spec.window)
 
 
 def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict[str, Any]) -> Plan:
@@ -122,7 +127,7 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
         raise RunSpecError(
             f"the run ends after {len(ended)} of {spec.steps} rounds: a stage has no live worker left; less churn helps"
         )
-    skipped = spec.steps // 3
+    skipped = spec.steps // 2
     seconds = ended[spec.steps - 1] - ended[skipped - 1]
     counted = [(worker, body) for worker, body in work if body["round"] >= skipped]
     busy = [0.0] * spec.stages

@@ -9,6 +9,8 @@ import pluralis_lab as pl
 from pluralis_lab.churn import Absence, Churn
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.links import Links
+from pluralis_lab.parts import Boundary, Dense, Subspace
+from pluralis_lab.spec import worker_name
 from tests.engines.conftest import Observed, run_virtual, tiny_spec
 
 
@@ -26,6 +28,41 @@ def test_half_the_speed_takes_twice_as_long_for_the_same_work(text: Corpus) -> N
     before, after = busy_seconds(plain), busy_seconds(slow)
     assert after["worker-1"] == pytest.approx(2 * before["worker-1"])
     assert after["worker-0"] == pytest.approx(before["worker-0"])
+
+
+UNEQUAL = (1.0, 1.0, 0.5, 0.25)
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_unequal_replicas_reach_nine_tenths_of_the_sum_of_their_speeds_with_the_same_losses(text: Corpus, stages: int) -> None:
+    boundary: Boundary = Dense() if stages == 1 else Subspace(4, "same")
+    spec = tiny_spec(
+        text,
+        stages=stages,
+        replicas=4,
+        steps=15,
+        batch_size=8,
+        micro_batches=8,
+        boundary=boundary,
+        eval_every=0,
+        checkpoint_every=15,
+    )
+
+    def trained(speeds: tuple[float, ...]) -> tuple[Observed, float]:
+        machines = {worker_name(n): 1e-3 * speeds[n % 4] for n in range(spec.num_workers)}
+        seen = run_virtual(spec, text, speeds=machines)
+        ended = {body["round"]: at for _, at, kind, body in seen.reports if kind == "round"}
+        return seen, ended[14] - ended[6]
+
+    (equal, equal_s), (unequal, unequal_s) = trained((1.0,) * 4), trained(UNEQUAL)
+    assert equal_s * 4 / unequal_s >= 0.9 * sum(UNEQUAL)
+    for number, loss in equal.losses.items():
+        assert unequal.losses[number] == pytest.approx(loss, abs=1e-12, rel=0)
+    done = {worker: body["tokens"] for worker, body in unequal.of_kind("work") if body["round"] == 14}
+    last = [done[worker_name(spec.num_workers - 4 + n)] / spec.tokens_per_micro_batch for n in range(4)]
+    assert sum(last) == spec.num_micro_batches
+    assert last[0] > 1.5 * last[2] > 2 * last[3] > 0, last
+    assert len({digest for digests in unequal.digests().values() for digest in digests}) == stages
 
 
 def test_a_slow_pair_slows_what_crosses_it_alone(text: Corpus) -> None:

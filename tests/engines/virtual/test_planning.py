@@ -7,7 +7,7 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.corpus import Corpus, open_corpus
-from pluralis_lab.planning import ROUNDS
+from pluralis_lab.planning import ROUNDS, num_rounds
 from pluralis_lab.spec import RunSpec
 from tests.engines.conftest import Observed, run_virtual, tiny_spec
 
@@ -30,7 +30,7 @@ def speed_of(seen: Observed, spec: RunSpec) -> float:
     for _, at, kind, body in seen.reports:
         if kind == "round":
             ends.setdefault(body["round"], at)
-    skipped = spec.steps // 3
+    skipped = spec.steps // 2
     tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (spec.steps - skipped)
     return tokens / (ends[spec.steps - 1] - ends[skipped - 1])
 
@@ -42,12 +42,12 @@ def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> No
     if spec.stages == 1:
         circumstances = {"links": pl.Links("2mbit", 7), "speeds": {"worker-1": 0.01}}
     planned = pl.plan(spec, vocab=text.info().vocab, **circumstances)
-    rounds = max(ROUNDS, 3 * (spec.sync_every or 0), 3 * spec.window)
+    rounds = num_rounds(spec)
     changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
     whole = RunSpec.model_validate({**spec.model_dump(), **changes})
     computed = run_virtual(whole, text, **circumstances)
     assert planned.tokens_per_s == pytest.approx(speed_of(computed, whole), rel=1e-9)
-    sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if body["round"] >= rounds // 3) / (rounds - rounds // 3)
+    sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if body["round"] >= rounds // 2) / (rounds - rounds // 2)
     assert sum(planned.bytes_per_round.values()) == pytest.approx(sent, rel=1e-9)
 
 
