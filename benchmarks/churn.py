@@ -1,9 +1,9 @@
 """Workers that die and come back all the time: does the run stall, does it learn the same, how much of its speed is left?
 
-Four stages of three replicas, 300 rounds, 28 deaths, each worker back as an empty joiner. With real processes (killed with SIGKILL)
-two more workers are attached, which makes thirty joins: the longest pause between two rounds while every stage has a worker, and
-the final loss beside the same run without any of that. In virtual time: tokens a second over what the live workers could give:
-the speed without deaths times the share of replicas that are live in the thinnest stage, averaged over time.
+Four stages of three replicas, 300 rounds, 28 deaths, each worker back as an empty joiner. With real processes (killed with
+SIGKILL) two more workers are attached, which makes thirty joins: the longest pause between two rounds while every stage has a
+worker, and the final loss beside the same run without any of that. In virtual time: tokens a second over what the live workers
+could give: the speed without deaths times the share of replicas that are live in the thinnest stage, averaged over time.
 
 The right answer comes first: both runs must begin with the same loss, and every death must be in the record.
 """

@@ -7,14 +7,20 @@ from typing import Any
 
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.utils import P2PDaemonError
 from hivemind.utils.multiaddr import Multiaddr
 
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines.swarm.dht_roster import REPLY_TIMEOUT_S, DHTRoster, Record
 from pluralis_lab.engines.swarm.peering import dial
+from pluralis_lab.errors import PluralisError
 from pluralis_lab.worker import Peer
 
 log = logging.getLogger(__name__)
+
+
+class UnreachableError(PluralisError):
+    """Nobody whom this worker was to meet can be reached."""
 
 
 class SwarmNode:
@@ -48,13 +54,26 @@ class SwarmNode:
             raise
 
     async def join(self, addresses: list[str], run_id: str, keys: dict[str, str]) -> None:
-        """Enter the DHT through the nodes at `addresses`, or begin it where there are none, and publish the own record."""
-        for address in addresses:
-            await dial(self.p2p, PeerID.from_base58(Multiaddr(address)["p2p"]), [address])
-        self._dht = await DHTNode.create(p2p=self.p2p, initial_peers=addresses or None, wait_timeout=REPLY_TIMEOUT_S)
+        """Enter the DHT through the nodes at `addresses`, or begin it where there are none, and publish the own record.
+
+        Raises UnreachableError when none of the nodes answers: who was there when `addresses` were told can have died since.
+        """
+        reachable = [address for address in addresses if await self._can_reach(address)]
+        if addresses and not reachable:
+            raise UnreachableError(f"none of {len(addresses)} addresses of the others answers")
+        self._dht = await DHTNode.create(p2p=self.p2p, initial_peers=reachable or None, wait_timeout=REPLY_TIMEOUT_S)
         self._roster = DHTRoster(self._dht, run_id, keys)
         await self._roster.publish_first(self._record, self._key)
         log.info("in the DHT")
+
+    async def _can_reach(self, address: str) -> bool:
+        """Connect to the node at `address`; False when it does not answer."""
+        try:
+            await dial(self.p2p, PeerID.from_base58(Multiaddr(address)["p2p"]), [address])
+        except P2PDaemonError as error:
+            log.warning("%s does not answer: %s", address, error)
+            return False
+        return True
 
     async def renew_forever(self) -> None:
         """Keep the own record in the DHT until cancelled."""

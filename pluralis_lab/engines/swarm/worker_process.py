@@ -15,7 +15,7 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.meter import with_bytes
 from pluralis_lab.engines.swarm.compute_thread import ComputeThread
-from pluralis_lab.engines.swarm.node import SwarmNode
+from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
 from pluralis_lab.engines.swarm.peering import Peering
 from pluralis_lab.engines.swarm.supervisor_line import SupervisorLine
 from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
@@ -60,7 +60,7 @@ def main(arguments: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     try:
         asyncio.run(WorkerProcess(arguments).run())
-    except Expelled as error:
+    except (Expelled, UnreachableError) as error:
         log.warning("%s", error)
         return EXIT_EXPELLED
     except Exception:
@@ -123,7 +123,7 @@ class WorkerProcess:
                     self._raise_failure(),
                 )
         except Exception as error:
-            if not isinstance(error, Expelled):  # where the disk is full, the log of this process is empty
+            if not isinstance(error, Expelled | UnreachableError):  # where the disk is full, the log of this process is empty
                 self.line.tell(op="failed", message=f"{type(error).__name__}: {error}")
             raise
         finally:
