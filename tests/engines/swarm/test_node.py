@@ -35,7 +35,7 @@ async def test_a_worker_enters_through_those_who_live_and_says_so_when_nobody_do
         async with node(1) as dead:
             gone = dead.addresses
         async with node(2) as late:
-            with pytest.raises(UnreachableError, match="none of [0-9]+ addresses"):
+            with pytest.raises(UnreachableError, match=r"none of [0-9]+ addresses"):
                 await late.join(gone, RUN_ID, ADDRESSES)
             await late.join([*gone, *alive.addresses], RUN_ID, ADDRESSES)
             (met,) = await late.meet({"worker-0": {"incarnation": 0, "since": 4}})
