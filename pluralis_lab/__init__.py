@@ -13,6 +13,7 @@ _PUBLIC = {
     "RunSpec": "spec",
     "GPT": "parts",
     "MLP": "parts",
+    "Blocks": "parts",
     "Dense": "parts",
     "Subspace": "parts",
     "Int8": "parts",
@@ -54,7 +55,22 @@ if TYPE_CHECKING:
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
-    from pluralis_lab.parts import GPT, MLP, SGD, AdamW, Dense, DiLoCo, FullSync, Int8, Muon, NAdam, SliceSync, Subspace, TopK
+    from pluralis_lab.parts import (
+        GPT,
+        MLP,
+        SGD,
+        AdamW,
+        Blocks,
+        Dense,
+        DiLoCo,
+        FullSync,
+        Int8,
+        Muon,
+        NAdam,
+        SliceSync,
+        Subspace,
+        TopK,
+    )
     from pluralis_lab.planning import Plan, plan
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
@@ -66,6 +82,7 @@ __all__ = [
     "Absence",
     "AdamW",
     "AttachedWorker",
+    "Blocks",
     "Chain",
     "Churn",
     "Dense",

@@ -19,7 +19,7 @@ from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
 from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
-from pluralis_lab.parts import GPT, Muon
+from pluralis_lab.parts import Blocks, Muon
 from pluralis_lab.run import Run
 from pluralis_lab.session import Lifetime, chosen_lifetime
 from pluralis_lab.spec import RunSpec, worker_name
@@ -190,8 +190,8 @@ def _granted(chain: Chain, signer: Signer, spec: RunSpec, owners: list[str], run
 
 def _corpus_facts(spec: RunSpec, home: Path) -> dict[str, Any]:
     """Open (and on first use read and cache) the corpus, so that a missing or short one is refused here."""
-    context = spec.model.context if isinstance(spec.model, GPT) else None
-    info = open_corpus(spec.data, context=context, home=home).info()
+    scores = spec.model.blocks[-1].shape[-1] if isinstance(spec.model, Blocks) else None
+    info = open_corpus(spec.data, context=spec.context, home=home, vocab=scores).info()
     names = ("name", "kind", "hash", "vocab", "train_tokens", "validation_tokens", "unigram_nats")
     return {name: getattr(info, name) for name in names}
 

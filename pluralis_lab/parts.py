@@ -4,10 +4,14 @@ Only descriptions live here, as frozen pydantic models that travel in the spec. 
 `contributions/`, which need torch; importing this file does not.
 """
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+import hashlib
+import importlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from pluralis_lab.errors import RunSpecError
 from pluralis_lab.markup import paragraph, table
@@ -102,6 +106,95 @@ class MLP(Part):
 
     kind: Literal["mlp"] = "mlp"
     widths: tuple[int, ...] = Field(description="number of features before, between and after the layers, e.g. (64, 96, 10)")
+
+
+class BlockFacts(BaseModel):
+    """What one block of a model of the user's own was found to be, when the spec was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="its class")
+    shape: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="of its output for one sample")
+    parameters: int = Field(ge=0, description="numbers that are trained")
+    flops: int = Field(ge=0, description="of its forward pass for one sample, as torch counts them")
+
+
+class Blocks(Part):
+    """Any PyTorch model, as a function that returns or yields its blocks: modules that map one tensor, batch first, to one.
+
+    The first block gets token ids ``[batch, context]`` (or ``[batch, features]``), the last gives scores
+    ``[batch, context, vocab]`` (or ``[batch, classes]``); the loss is their cross-entropy. Every worker runs the function and
+    keeps the blocks of its stage; of one that yields, it never holds them all. Making this description runs the model once, on
+    three samples, to see what its blocks are: what cannot be trained in pieces is refused, naming the layer.
+
+    Example
+    -------
+    >>> Blocks("package.module:factory", context=64)  # doctest: +SKIP
+    """
+
+    kind: Literal["blocks"] = "blocks"
+    factory: str = Field(
+        min_length=1, max_length=200, description='"package.module:function", or the function\'s name in `source`'
+    )
+    context: int | None = Field(None, ge=2, le=65536, description="tokens a sequence; None where it reads vectors")
+    features: int | None = Field(None, ge=1, description="length of an input vector; None where it reads tokens")
+    options: SkipJsonSchema[dict[str, JsonValue]] = Field(
+        default_factory=dict, description="what the function is called with, by name"
+    )
+    source: str | None = Field(None, max_length=200_000, description="text that defines the function; None: it is imported")
+    blocks: SkipJsonSchema[tuple[BlockFacts, ...]] = Field((), description="what each was found to be; measured when left out")
+    """This and the options are in no form: they come from where the code is."""
+
+    @classmethod
+    def from_source(
+        cls,
+        factory: Callable[..., Any],
+        *,
+        context: int | None = None,
+        features: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> "Blocks":
+        """Describe a model by a function of this notebook: its text goes into the spec, with all of the notebook that it needs.
+
+        Raises RunSpecError for a function that captures values, or needs objects that have no text.
+        """
+        text = importlib.import_module("pluralis_lab.models.source_text").source_of(factory)
+        return cls(factory=factory.__name__, context=context, features=features, options=options or {}, source=text)
+
+    @property
+    def source_hash(self) -> str | None:
+        """SHA-256 of the source text, 64 hexadecimal characters: what whoever runs it can compare. None: it is imported."""
+        return None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _measure(self) -> Self:
+        if (self.context is None) == (self.features is None):
+            raise ValueError(
+                f"context={self.context}, features={self.features}: give one, context=64 for a model of tokens, features=64 for "
+                "one of vectors"
+            )
+        if self.source is None and not re.fullmatch(r"[\w.]+:\w+", self.factory):
+            raise ValueError(f"factory={self.factory!r} is not of the form 'package.module:function'")
+        if self.source is None and self.factory.startswith("__main__:"):
+            raise ValueError(
+                f"factory={self.factory!r} is of this notebook, which no worker can import; use pl.Blocks.from_source(factory)"
+            )
+        if not self.blocks:
+            # Needs torch, and runs the user's code: only where somebody writes `pl.Blocks(...)`, never where a spec is read.
+            object.__setattr__(self, "blocks", importlib.import_module("pluralis_lab.models.measuring").measure(self))
+        return self
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Leave out what is measured, and what is not given."""
+        return ((name, value) for name, value in super().__repr_args__() if name != "blocks" and value not in (None, {}))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (str(index), block.name, " × ".join(map(str, block.shape)), f"{block.parameters:,}", f"{block.flops:,}")
+            for index, block in enumerate(self.blocks)
+        ]
+        about = f"{self.factory}, " + ("imported" if self.source is None else f"source text {self.source_hash}")
+        return table("Blocks", ("block", "class", "output", "parameters", "FLOPs a sample"), rows) + paragraph(about)
 
 
 class Dense(Part):
@@ -236,10 +329,10 @@ class Mean(Part):
     kind: Literal["mean"] = "mean"
 
 
-_TAGS = ("gpt", "mlp", "dense", "subspace", "int8", "topk", "adamw", "nadam", "sgd", "muon", "full", "diloco", "slice")
+_TAGS = ("gpt", "mlp", "blocks", "dense", "subspace", "int8", "topk", "adamw", "nadam", "sgd", "muon", "full", "diloco", "slice")
 """Kinds: pydantic names the chosen one in a fault's place."""
 
-Model = Annotated[GPT | MLP, Field(discriminator="kind")]
+Model = Annotated[GPT | MLP | Blocks, Field(discriminator="kind")]
 Boundary = Annotated[Subspace | Dense | Int8 | TopK, Field(discriminator="kind")]
 Sync = Annotated[FullSync | DiLoCo | SliceSync, Field(discriminator="kind")]
 Optimizer = Annotated[AdamW | NAdam | SGD | Muon, Field(discriminator="kind")]

@@ -17,6 +17,7 @@ from pluralis_lab.parts import (
     SGD,
     AdamW,
     Aggregator,
+    Blocks,
     Boundary,
     Dense,
     DiLoCo,
@@ -68,7 +69,7 @@ class RunSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     version: Literal[1] = Field(SPEC_VERSION, description="version of this format")
-    model: Model = Field(default_factory=GPT, description="the model: pl.GPT(...) or pl.MLP(...)")
+    model: Model = Field(default_factory=GPT, description="the model: pl.GPT(...), pl.MLP(...) or pl.Blocks(...)")
     data: str = Field("stdlib", description='"stdlib", "digits", "path:FILE_OR_FOLDER" or "hf:NAME"')
     stages: int = Field(1, ge=1, le=1024, description="slices the model's blocks are cut into; 1 is plain data parallelism")
     replicas: int = Field(1, ge=1, le=16, description="workers that hold the same stage (gather sync: at most 16)")
@@ -112,13 +113,13 @@ class RunSpec(BaseModel):
         """Choose the default boundary here, so that the canonical form always names it."""
         if isinstance(fields, dict) and fields.get("boundary") is None:
             model = fields.get("model")
-            is_mlp = isinstance(model, MLP) or (isinstance(model, dict) and model.get("kind") == "mlp")
+            is_other = isinstance(model, MLP | Blocks) or (isinstance(model, dict) and model.get("kind") in ("mlp", "blocks"))
             width = model.get("d_model", 128) if isinstance(model, dict) else getattr(model, "d_model", 128)
             if not isinstance(width, int) or width < 1:
                 width = 128  # a wrong width is named when the model is checked
             one_stage = fields.get("stages", 1) == 1
             fields = dict(fields)
-            fields["boundary"] = Dense() if is_mlp or one_stage else Subspace(rank=min(16, width))
+            fields["boundary"] = Dense() if is_other or one_stage else Subspace(rank=min(16, width))
         return fields
 
     @model_validator(mode="before")
@@ -162,6 +163,10 @@ class RunSpec(BaseModel):
             raise RunSpecError(f"the spec is not JSON ({error}); write one with spec.to_json()") from None
         if not isinstance(fields, dict):
             raise RunSpecError(f"the spec is a JSON {type(fields).__name__}, not an object; write one with spec.to_json()")
+        model = fields.get("model")
+        if isinstance(model, dict) and model.get("kind") == "blocks" and not model.get("blocks"):
+            # Measuring runs the factory's code: reading a text must not.
+            raise RunSpecError("the spec's model has no measured blocks; make the spec where its code is, with pl.Blocks(...)")
         return cls(**fields)
 
     def replace(self, **fields: Any) -> "RunSpec":
@@ -186,7 +191,14 @@ class RunSpec(BaseModel):
     @property
     def num_blocks(self) -> int:
         """Blocks of the model: what stages are cut from."""
+        if isinstance(self.model, Blocks):
+            return len(self.model.blocks)
         return self.model.n_layer if isinstance(self.model, GPT) else len(self.model.widths) - 1
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of a sequence; None for a model that reads vectors."""
+        return None if isinstance(self.model, MLP) else self.model.context
 
     @property
     def num_workers(self) -> int:
@@ -204,8 +216,8 @@ class RunSpec(BaseModel):
 
     @property
     def tokens_per_micro_batch(self) -> int:
-        """Tokens (GPT) or samples (MLP) of one micro-batch."""
-        return self.micro_batch_size * (self.model.context if isinstance(self.model, GPT) else 1)
+        """Tokens of one micro-batch, or samples where the model reads vectors."""
+        return self.micro_batch_size * (self.context or 1)
 
     @property
     def is_async(self) -> bool:
@@ -248,6 +260,8 @@ def _check_model(spec: RunSpec) -> str | None:
         if len(model.widths) < 2 or any(width < 1 for width in model.widths):
             return f"MLP widths={list(model.widths)}: give at least an input and an output width, all >= 1, e.g. [64, 96, 10]"
         return None
+    if isinstance(model, Blocks):
+        return None
     if model.d_model % model.n_head:
         return f"d_model={model.d_model} is not divisible by n_head={model.n_head}; choose n_head from its divisors"
     if (model.d_model // model.n_head) % 2:
@@ -258,6 +272,16 @@ def _check_model(spec: RunSpec) -> str | None:
 def _check_stages(spec: RunSpec) -> str | None:
     if spec.stages > spec.num_blocks:
         return f"stages={spec.stages}, but the model has {spec.num_blocks} blocks; use stages <= {spec.num_blocks}"
+    if isinstance(spec.model, Blocks):
+        from pluralis_lab.models.cost import stage_blocks  # which needs this module
+
+        for stage in range(spec.stages):
+            numbers = stage_blocks(spec, stage)
+            if not any(spec.model.blocks[index].parameters for index in numbers):
+                return (
+                    f"stages={spec.stages}: stage {stage} would be blocks {numbers[0]} to {numbers[-1]} of {spec.model.factory}, "
+                    "which have no weights; use fewer stages, or put them into a block that has some"
+                )
     return None
 
 
@@ -269,6 +293,11 @@ def _check_boundary(spec: RunSpec) -> str | None:
         return None
     if isinstance(model, MLP):
         return "boundary=Subspace, but an MLP has no residual stream to confine; use boundary=pl.Dense()"
+    if isinstance(model, Blocks):
+        return (
+            f"layer 'blocks.0' ({model.blocks[0].name}) of {model.factory} writes outside of any subspace, so boundary=Subspace "
+            "would lose information; use boundary=pl.Dense() or pl.Int8()"
+        )
     if boundary.rank > model.d_model:
         return f"rank={boundary.rank} is above the width d_model={model.d_model}; use rank <= {model.d_model}"
     if model.positions == "learned":
@@ -286,7 +315,10 @@ def _check_boundary(spec: RunSpec) -> str | None:
 
 def _check_places(spec: RunSpec, count: int) -> str | None:
     """Say why `count` numbers of a row cannot be sent with 16-bit places."""
-    widths = (spec.model.d_model,) if isinstance(spec.model, GPT) else spec.model.widths[1:-1]
+    if isinstance(spec.model, Blocks):
+        widths = tuple(block.shape[-1] for block in spec.model.blocks[:-1])
+    else:
+        widths = (spec.model.d_model,) if isinstance(spec.model, GPT) else spec.model.widths[1:-1]
     if widths and count > min(widths):
         return f"boundary=TopK({count}) sends more numbers than a boundary of width {min(widths)} has; use count <= {min(widths)}"
     if widths and max(widths) > MAX_PLACES:
@@ -325,10 +357,19 @@ def _check_data(spec: RunSpec) -> str | None:
         kind = check_source(spec.data).holds
     except CorpusError as error:
         return str(error)
-    wanted = "tokens" if isinstance(spec.model, GPT) else "vectors"
+    wanted = "vectors" if spec.context is None else "tokens"
     if kind != wanted:
         other = "pl.MLP(widths=[64, 96, 10])" if kind == "vectors" else "pl.GPT(...)"
+        if isinstance(spec.model, Blocks):
+            other = "pl.Blocks(..., features=64)" if kind == "vectors" else "pl.Blocks(..., context=64)"
         return f"data={spec.data!r} holds {kind}, but the model {type(spec.model).__name__} takes {wanted}; use model={other}"
     if kind == "vectors" and isinstance(spec.model, MLP) and (spec.model.widths[0], spec.model.widths[-1]) != (64, 10):
         return f"data='digits' has 64 features and 10 classes, but widths={list(spec.model.widths)}; use widths=[64, ..., 10]"
+    if kind == "vectors" and isinstance(spec.model, Blocks):
+        features, classes = spec.model.features, spec.model.blocks[-1].shape[-1]
+        if features != 64 or classes < 10:
+            return (
+                f"data='digits' has 64 features and 10 classes, but {spec.model.factory} was given features={features} and gives "
+                f"scores for {classes} classes; use features=64 and 10 classes"
+            )
     return None

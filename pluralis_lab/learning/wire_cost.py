@@ -2,8 +2,8 @@
 
 import math
 
-from pluralis_lab.models.cost import stage_blocks
-from pluralis_lab.parts import GPT, Int8, SliceSync, Subspace, TopK
+from pluralis_lab.models.cost import entry_shape
+from pluralis_lab.parts import MLP, Blocks, Int8, SliceSync, Subspace, TopK
 from pluralis_lab.spec import RunSpec
 
 SCALE_BYTES = 4
@@ -15,17 +15,22 @@ ENTRY_BYTES = 4
 
 
 def codec_bytes_per_token(spec: RunSpec, vocab: int) -> tuple[float, float]:
-    """Return (forward, backward) bytes a token (GPT) or sample (MLP) without framing; the widest boundary of an MLP.
+    """Return (forward, backward) bytes a token, or sample of vectors, without framing; where widths differ, the widest boundary.
 
     Subspace in bfloat16: forward ``2 k + 2`` (``2 k + 4`` above 65,536 tokens) and one target id a sequence; backward ``2 k``.
     Int8: ``d + 4`` in place of ``2 k``; TopK: ``4 count``.
     """
-    if isinstance(spec.model, GPT):
+    if isinstance(spec.model, MLP):
+        row = float(_row_bytes(spec, max(spec.model.widths[1:-1], default=0)))
+    elif isinstance(spec.model, Blocks):
+        row = max((_sample_bytes(spec, entry_shape(spec, stage)) for stage in range(1, spec.stages)), default=0) / (
+            spec.context or 1
+        )
+    else:
         row = float(_row_bytes(spec, spec.model.d_model))
-        id_bytes = (2 if vocab <= 65536 else 4) * (spec.model.context + 1) / spec.model.context
-        return row + id_bytes, row
-    row = float(_row_bytes(spec, max(spec.model.widths[1:-1], default=0)))
-    return row + 8.0, row
+    if spec.context is None:
+        return row + 8.0, row
+    return row + (2 if vocab <= 65536 else 4) * (spec.context + 1) / spec.context, row
 
 
 def sync_bytes_per_weight(spec: RunSpec) -> float:
@@ -34,6 +39,10 @@ def sync_bytes_per_weight(spec: RunSpec) -> float:
     number = {"same": same, "bfloat16": 2.0, "int8": 1.0 + SCALE_BYTES / BLOCK}[spec.sync.payload]
     share = 1 / math.ceil(1 / spec.sync.fraction) if isinstance(spec.sync, SliceSync) else 1.0
     return number * share / (spec.sync_every or 1)
+
+
+def _sample_bytes(spec: RunSpec, shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1]) * _row_bytes(spec, shape[-1])
 
 
 def _row_bytes(spec: RunSpec, width: int) -> int:
@@ -51,6 +60,5 @@ def _row_bytes(spec: RunSpec, width: int) -> int:
 def entry_shapes(spec: RunSpec, stage: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shapes (ids or classes, activation before encoding) of a micro-batch that comes in at `stage` > 0."""
     size = spec.micro_batch_size
-    if isinstance(spec.model, GPT):
-        return (size, spec.model.context + 1), (size, spec.model.context, spec.model.d_model)
-    return (size,), (size, spec.model.widths[stage_blocks(spec, stage).start])
+    labels = (size,) if spec.context is None else (size, spec.context + 1)
+    return labels, (size, *entry_shape(spec, stage))

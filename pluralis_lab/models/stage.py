@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from pluralis_lab.models.cost import stage_blocks
 from pluralis_lab.models.gpt import Block, Embedding, Head, Seen, StreamBasis
+from pluralis_lab.models.measuring import built
 from pluralis_lab.models.mlp import Layer
-from pluralis_lab.parts import GPT, MLP, Subspace
+from pluralis_lab.parts import GPT, MLP, Blocks, Subspace
 from pluralis_lab.spec import RunSpec
 
 
@@ -39,9 +40,11 @@ class Stage(nn.Module):
         super().__init__()
         dtype, model = torch_dtype(spec), spec.model
         self.is_first, self.is_last = stage == 0, stage == spec.stages - 1
-        self.takes_tokens = isinstance(model, GPT)
+        self.takes_tokens = spec.context is not None
         self.embedding: Embedding | None = None
         self.head: Head | None = None
+        self.entry: nn.Module | None = None
+        self.exit: nn.Module | None = None
         if isinstance(model, GPT):
             if self.is_first:
                 self.embedding = Embedding(model, vocab, spec.seed, stream, dtype)
@@ -52,6 +55,12 @@ class Stage(nn.Module):
             )
             if self.is_last:
                 self.head = Head(model, vocab, spec.seed, dtype)
+        elif isinstance(model, Blocks):
+            own = list(built(model, spec.seed, stage_blocks(spec, stage), dtype))
+            # A model's first and last block are apart: their matrices are a table and a projection, which Muon leaves to AdamW.
+            self.entry = own.pop(0) if self.is_first else None
+            self.exit = own.pop() if self.is_last and own else None
+            self.blocks = nn.ModuleList(own)
         else:
             assert isinstance(model, MLP)
             self.blocks = nn.ModuleList(Layer(model.widths, index, spec.seed, dtype) for index in stage_blocks(spec, stage))
@@ -59,12 +68,12 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map the stage's input to its output before the loss: `[batch, time, d_model]` or `[samples, features]`.
 
-        A GPT's first stage takes token ids `[batch, time]`.
+        The first stage of a model that reads tokens takes ids `[batch, time]`.
         """
         if self.embedding is not None:
             x = self.embedding(x)
-        for block in self.blocks:
-            x = block(x)
+        for block in (self.entry, *self.blocks, self.exit):
+            x = x if block is None else block(x)
         return x
 
     def unseen(self) -> list[Seen]:
@@ -89,7 +98,7 @@ class Stage(nn.Module):
         """Return the summed cross-entropy in nats of this last stage's output `x` (see `forward`)."""
         if self.head is not None:
             return self.head.loss_sum(x, targets)
-        return F.cross_entropy(x, targets, reduction="sum")
+        return F.cross_entropy(x.flatten(0, -2), targets.flatten(), reduction="sum")
 
 
 def build_stage(spec: RunSpec, stage: int, vocab: int) -> Stage:

@@ -64,8 +64,12 @@ class Inference:
 
     def _why_not(self, prompt: Prompted) -> str | None:
         desk = self.desk
-        if not isinstance(desk.spec.model, GPT):
+        if desk.spec.context is None:
             return "this model reads vectors and writes no text"
+        if not isinstance(desk.spec.model, GPT):
+            return (
+                "its blocks keep no keys and values of a text, so it writes none; a pl.GPT does (run.evaluate() works for both)"
+            )
         if not desk.is_head or desk.state not in ("active", "serving"):
             return f"{desk.me.name} (stage {desk.me.stage}, {desk.state}) cannot begin a text; a live worker of stage 0 can"
         if len(self._texts) >= MAX_QUESTIONS:

@@ -40,6 +40,7 @@ def _generation(home: Path) -> pl.Generation:
 EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.GPT: lambda home: pl.GPT(n_layer=3),
     pl.MLP: lambda home: pl.MLP([64, 96, 10]),
+    pl.Blocks: lambda home: pl.Blocks("tests.models.own_blocks:mixed", context=8),
     pl.Dense: lambda home: pl.Dense(),
     pl.Subspace: lambda home: pl.Subspace(8),
     pl.Int8: lambda home: pl.Int8(),

@@ -22,7 +22,7 @@ from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
-from pluralis_lab.parts import GPT
+from pluralis_lab.models.cost import widest_entry
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
 from pluralis_lab.worker import (
@@ -186,9 +186,10 @@ class WorkerProcess:
         """Build the stage, with the checkpoint's weights if there is one to start from; a head also opens the corpus."""
         corpus = None
         if self.me.stage == 0:
-            context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
             facts = self.info["corpus"]
-            corpus = open_corpus(self.spec.data, context=context, home=Path(self.arguments["home"]), expected_hash=facts["hash"])
+            corpus = open_corpus(
+                self.spec.data, context=self.spec.context, home=Path(self.arguments["home"]), expected_hash=facts["hash"]
+            )
         device = next(worker for worker in self.info["workers"] if worker["name"] == self.name).get("device", "cpu")
         compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"], device=device)
         if self.founding and self.version:
@@ -202,8 +203,8 @@ class WorkerProcess:
         """Return the largest message that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
         copies = 4 if self.spec.sync_every is None else 7  # weights and moments; anchor, velocity and snapshot of an exchange
         largest: int = max(self.info["stage_parameters"])
-        width = self.spec.model.d_model if isinstance(self.spec.model, GPT) else max(self.spec.model.widths)
-        return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.tokens_per_micro_batch * width
+        sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
+        return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
 
     def _on_message(self, source: str, message: Message) -> None:
         if isinstance(message, Lost) and message.worker == self.name and message.incarnation >= self.incarnation:

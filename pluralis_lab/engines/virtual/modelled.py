@@ -16,7 +16,7 @@ from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.gpt import StreamBasis
 from pluralis_lab.models.stage import torch_dtype
-from pluralis_lab.parts import GPT, Subspace
+from pluralis_lab.parts import Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker.messages import COMMITMENT_LAYOUT, Message
 
@@ -111,7 +111,7 @@ class ModelledCompute:
 
     def _output(self, tag: str) -> SizedPayload:
         labels, entry = entry_shapes(self.spec, self.index + 1)
-        ids = ("u2" if self.vocab <= 65536 else "i4") if isinstance(self.spec.model, GPT) else "i8"
+        ids = ("u2" if self.vocab <= 65536 else "i4") if self.spec.context is not None else "i8"
         return SizedPayload((self._row("z", entry), ("ids", ids, labels)), b"", tag)
 
     def _gradient(self, round_: int, index: int) -> SizedPayload:

@@ -17,7 +17,6 @@ from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.virtual.swarm import VirtualSwarm
 from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.links import Links
-from pluralis_lab.parts import GPT
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
 
@@ -34,8 +33,7 @@ class Simulation:
         home = run.path.parent.parent
         signer = signer_for(self.info["chain"], seed=self.spec.seed, home=home, granted=granted)
         self.recorder = Recorder(run, sign_epoch=signer.sign, clock=lambda: self.now)
-        context = self.spec.model.context if isinstance(self.spec.model, GPT) else None
-        self.corpus = open_corpus(self.spec.data, context=context, home=home, expected_hash=self.info["corpus"]["hash"])
+        self.corpus = open_corpus(self.spec.data, context=self.spec.context, home=home, expected_hash=self.info["corpus"]["hash"])
         self.folders = {worker["name"]: CheckpointFolder(run.worker_folder(worker["name"])) for worker in self.info["workers"]}
 
     def main(self) -> int:
