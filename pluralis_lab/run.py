@@ -70,7 +70,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """ "starting", "running", "serving" (trained, workers still up), "stopped" or "failed"."""
+        """ "starting", "running", "paused" (a stage has nobody), "serving" (trained, workers still up), "stopped" or "failed"."""
         processes.is_running(self._directory)
         return str(self.info["state"])
 
@@ -91,7 +91,7 @@ class Run:
         end = None if timeout_s is None else time.monotonic() + timeout_s
         wanted = self.spec.steps if round is None else min(round, self.spec.steps)
         with ProgressLine(self._directory, headless=not is_interactive(), final=round is None) as progress:
-            while (state := self.state) in ("starting", "running"):
+            while (state := self.state) in ("starting", "running", "paused"):
                 if progress.update().rounds_done >= wanted and round is not None:
                     return self
                 if end is not None and time.monotonic() > end:

@@ -13,7 +13,14 @@ from pluralis_lab.store import RunDirectory
 from pluralis_lab.views.fold import RunPicture
 
 REFRESH_S = 0.5
-STATE_STYLES = {"active": "green", "serving": "green", "running": "green", "dead": "bold red", "failed": "bold red"}
+STATE_STYLES = {
+    "active": "green",
+    "serving": "green",
+    "running": "green",
+    "paused": "yellow",
+    "dead": "bold red",
+    "failed": "bold red",
+}
 _BARS = "▁▂▃▄▅▆▇█"
 
 

@@ -44,7 +44,7 @@ def remove_control(run: RunDirectory) -> None:
     (run.path / "control.json").unlink(missing_ok=True)
 
 
-LIVE_STATES = ("starting", "running", "serving")
+LIVE_STATES = ("starting", "running", "paused", "serving")
 
 LOCK_VARIABLE = "PLURALIS_LAB_LOCK"
 """Tells a run's process which inherited descriptor holds the run's lock."""

@@ -1,8 +1,11 @@
 """What the extension counts about itself, for Prometheus; one registry a server, so that two in a process do not mix."""
 
 from collections.abc import Iterable
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+from pluralis_lab.server.shapes.runs import RunState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -27,7 +30,7 @@ class Meters:
 
     def text(self, states: Iterable[str]) -> bytes:
         """Return the exposition; `states` are those of all runs now."""
-        counts: dict[str, int] = {"starting": 0, "running": 0, "serving": 0, "stopped": 0, "failed": 0, "damaged": 0}
+        counts: dict[str, int] = dict.fromkeys(get_args(RunState), 0)
         for state in states:
             counts[state] = counts.get(state, 0) + 1
         for state, count in counts.items():

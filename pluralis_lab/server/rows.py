@@ -13,7 +13,7 @@ from pluralis_lab.views.picture_parts import LIVE_STATES, finite
 
 SPEED_ROUNDS = 20
 _SIGNS = ("run.json", "spec.json", "control.json", "events.db", "events.db-wal")
-_LIVE = ("starting", "running", "serving")
+_LIVE = ("starting", "running", "paused", "serving")
 LOST = "its process is gone; resume goes on from the last checkpoint"
 
 

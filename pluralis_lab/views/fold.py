@@ -164,6 +164,8 @@ class RunPicture:
         if self.state == "starting" and self.round is None:
             count = len(self.workers) or self.stages * self.replicas
             return f"starting {count_word(count)} worker{'' if count == 1 else 's'}…"
+        if self.state in ("starting", "paused") and self.reason:
+            return f"{self.state}: {self.reason}"
         if self.state == "running" and self.round is None:
             return "waiting for the first round"
         if self.state == "serving":

@@ -84,6 +84,11 @@ class Questions:
                 question.head = ""
         self._ask_waiting()
 
+    def end_all(self, error: str) -> None:
+        """Tell everybody who waits for an answer that there will be none."""
+        for question in self._open.values():
+            question.answers.put_nowait({"error": error, "is_last": True})
+
     def _ask_waiting(self) -> None:
         """Give each question that waits to the live head that has the fewest, while one has room."""
         heads = [seat.name for seat in self._seats if seat.stage == 0 and seat.holds_state]

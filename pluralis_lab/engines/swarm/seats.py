@@ -77,10 +77,14 @@ class Seats:
     """All seats of a run, by worker name.
 
     workers : as `run.json` lists them
+    before : the seats of the start before, where the same supervisor starts all workers anew; what sits here then is later
     """
 
-    def __init__(self, workers: list[dict[str, Any]]) -> None:
+    def __init__(self, workers: list[dict[str, Any]], before: "Seats | None" = None) -> None:
         self._seats = {worker["name"]: Seat(worker["name"], worker["stage"], worker["replica"]) for worker in workers}
+        for seat in before or ():
+            self._seats[seat.name].incarnation = seat.incarnation + 1
+            self._seats[seat.name].deaths_in_a_row = seat.deaths_in_a_row
         self._attached: list[dict[str, Any]] = []
         self._lost_told: set[tuple[str, int]] = set()
 
@@ -128,7 +132,7 @@ class Seats:
 
     def let_go(self) -> bool:
         """Let workers begin, the founders when all of them are up, a later one at once; say whether the founders may."""
-        if not all(seat.is_up for seat in self if seat.founding and seat.incarnation == 0):
+        if not all(seat.is_up for seat in self if seat.founding):
             return False
         up = [seat for seat in self if seat.is_up]
         known = {seat.name: {"incarnation": seat.incarnation, "since": seat.since} for seat in up}

@@ -10,10 +10,12 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from typing import Any
 
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
+from pluralis_lab.engines.resuming import resume_version
 from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.swarm import commands
 from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
@@ -30,6 +32,9 @@ from pluralis_lab.store.checkpoints import CheckpointFolder
 
 log = logging.getLogger(__name__)
 
+MAX_TIMES_BACK = 5
+"""Going back to the same checkpoint more often helps nobody: what ends a stage's workers each time is no accident."""
+
 STOP_TIMEOUT_S = 5.0
 """A worker that has not ended so long after it was asked to is killed: nothing of it is lost, its checkpoints are on disk."""
 
@@ -38,18 +43,23 @@ class Supervisor:
     """Runs one run from `version` rounds on (0: from the seed) until it is stopped."""
 
     def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
-        self.run, self.version = run, version
-        self.spec, self.info = run.spec, run.info
-        signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
-        self.recorder = Recorder(run, sign_epoch=signer.sign, clock=time.time)
-        self.closer = EpochCloser(self.recorder, self._on_epochs_closed, self._fail)
-        self.seats = Seats(self.info["workers"])
-        self.questions = Questions(self.seats, vocab=self.info["corpus"]["vocab"])
-        self.enrolment = Enrolment(self.recorder, self.seats, self._spawn_attached)
-        self.door = Door(self._serve_worker, self._obey, self.questions.serve)
+        self.run, self.spec, self.info = run, run.spec, run.info
+        self._signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
+        self._prepare(version, Seats(self.info["workers"]))
+        self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked))
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
+        self._going_back: asyncio.Task[None] | None = None
+        self._times_back: Counter[int] = Counter()
+
+    def _prepare(self, version: int, seats: Seats) -> None:
+        """Get ready to start all workers from `version` rounds on."""
+        self.version, self.seats = version, seats
+        self.recorder = Recorder(self.run, sign_epoch=self._signer.sign, clock=time.time)
+        self.closer = EpochCloser(self.recorder, self._on_epochs_closed, self._fail)
+        self.questions = Questions(seats, vocab=self.info["corpus"]["vocab"])
+        self.enrolment = Enrolment(self.recorder, seats, self._spawn_attached)
         self._are_founders_started = False
 
     async def main(self) -> int:
@@ -71,6 +81,8 @@ class Supervisor:
             log.exception("the supervisor failed")
             self.end("failed", f"the supervisor failed: {error}")
         finally:
+            if self._going_back is not None:
+                await self._going_back
             await self._stop_workers()
             await self.forks.stop()
             await self.closer.finish()
@@ -90,6 +102,8 @@ class Supervisor:
         """Execute a command of the run's owner and return the answer."""
         if self._ending.is_set() and request["op"] in ("reserve", "enrol"):
             return {"ok": False, "error": "it is ending, and takes nobody in"}
+        if self._going_back is not None and request["op"] in ("reserve", "enrol"):
+            return {"ok": False, "error": "it is going back to a checkpoint; try again when it runs"}
         try:
             return commands.execute(request, self.seats, self.enrolment, self.end)
         except (PluralisError, OSError) as error:
@@ -107,6 +121,10 @@ class Supervisor:
             starting.cancel()
             return
         starting.result()
+        self._spawn_all()
+
+    def _spawn_all(self) -> None:
+        """Start all workers, from `version`."""
         for seat in self.seats:
             # A resumed run begins with the workers that have the checkpoint; the others join them.
             folder = CheckpointFolder(self.run.worker_folder(seat.name))
@@ -170,13 +188,16 @@ class Supervisor:
 
     async def _serve_worker(self, hello: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Listen to a worker until its connection ends; one that was replaced meanwhile is not heard."""
-        seat = self.seats[hello["worker"]]
+        seats = self.seats
+        seat = seats[hello["worker"]]
         if hello["incarnation"] != seat.incarnation:
             return
         seat.writer = writer
-        if self._ending.is_set():
+        if self._ending.is_set() or self._going_back is not None:
             seat.say(op="stop")
         while (message := await read_json(reader, limit_bytes=1 << 28)) is not None:
+            if seats is not self.seats:
+                continue  # all have started anew, from a round before what this one speaks of
             if self._is_record_broken:
                 continue  # what follows a gap must not be kept: `resuming` takes the last report for the end of a whole record
             try:
@@ -251,7 +272,7 @@ class Supervisor:
         self.door.sweep(name, seat.incarnation)
         self.questions.on_head_gone(name)
         self.enrolment.on_gone(seat)
-        ending = self._ending.is_set()
+        ending = self._ending.is_set() or self._going_back is not None
         self.recorder.worker_state(
             name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=describe_end(status)
         )
@@ -279,11 +300,40 @@ class Supervisor:
             seat.kill()
 
     def _check_stage(self, stage: int) -> bool:
-        """Fail the run when nobody is left who holds `stage`: its weights are only in checkpoints now."""
+        """Have all go back to a checkpoint when nobody is left who holds `stage`: its weights are only there now."""
         if self.seats.hold(stage):
             return True
-        self._fail(f"stage {stage} has no live replica left; run.resume() goes on from the last checkpoint")
+        if self._going_back is None and not self._ending.is_set():
+            self._going_back = asyncio.create_task(self._go_back(stage))
         return False
+
+    async def _go_back(self, stage: int) -> None:
+        """Start all workers anew, from the newest checkpoint that every stage has, as `run.resume()` would."""
+        try:
+            lost = f"stage {stage} had no live replica left"
+            self.recorder.run_state("paused", f"{lost}; all go back to the last checkpoint")
+            self.questions.end_all(f"{lost}, and all go back to the last checkpoint; ask again when the run is on")
+            await self._stop_workers()
+            await self.closer.finish()
+            if self._ending.is_set():
+                return
+            self.recorder.close()
+            # From here to the next start nothing that an earlier process said is heard: nothing is awaited in between.
+            version = resume_version(self.run)
+            self._times_back[version] += 1
+            self._prepare(version, Seats(self.run.info["workers"], before=self.seats))
+            if self._times_back[version] > MAX_TIMES_BACK:
+                self._fail(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
+                return
+            self.run.update_info(started_from=version)
+            self.recorder.forget_after(version)
+            self.recorder.run_state("starting", f"{lost}; all go on from round {version}", pid=os.getpid())
+            self._spawn_all()
+        except (PluralisError, OSError) as error:
+            self._is_record_broken = True
+            self._fail(f"{lost}, and going back to the last checkpoint failed: {error}")
+        finally:
+            self._going_back = None
 
     def _fail(self, message: str, *, worker: str | None = None) -> None:
         if not self._ending.is_set():

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from pluralis_lab.server.shapes.base import EXACT, Body, Spec
 
-RunState = Literal["starting", "running", "serving", "stopped", "failed", "damaged"]
+RunState = Literal["starting", "running", "paused", "serving", "stopped", "failed", "damaged"]
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 """An account's name, as the keystore has it."""
 

@@ -255,16 +255,6 @@ def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home:
     assert run.state == "failed"
 
 
-def test_a_stage_without_a_replica_fails_the_run_with_the_remedy(home: Path) -> None:
-    run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a")
-    run.wait(round=12, timeout_s=60)
-    run.kill("worker-1")
-    with pytest.raises(RunError, match=r"stage 1 has no live replica left; run\.resume"):
-        run.wait(timeout_s=30)
-    run.resume().wait(round=15, timeout_s=60)
-    run.stop()
-
-
 def test_commands_without_the_token_do_nothing(home: Path) -> None:
     import json
     import socket

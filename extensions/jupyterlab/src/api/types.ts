@@ -3,7 +3,7 @@
  * Losses are nats a token, times seconds, rates bytes or tokens a second; wei are decimal texts (they exceed 2^53).
  */
 
-export type RunState = 'starting' | 'running' | 'serving' | 'stopped' | 'failed' | 'damaged';
+export type RunState = 'starting' | 'running' | 'paused' | 'serving' | 'stopped' | 'failed' | 'damaged';
 
 /** One line of the list of runs: `GET runs`. */
 export interface RunRow {

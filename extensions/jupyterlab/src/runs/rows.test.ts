@@ -42,7 +42,7 @@ describe('a line of the list', () => {
   });
 
   it('has a mark of its own for each state', () => {
-    const states = ['starting', 'running', 'serving', 'stopped', 'failed', 'damaged'] as const;
+    const states = ['starting', 'running', 'paused', 'serving', 'stopped', 'failed', 'damaged'] as const;
     expect(new Set(states.map(stateMark)).size).toBe(states.length);
   });
 

@@ -9,6 +9,7 @@ import type { RunRow, RunState } from '../api/types';
 const MARKS: Record<RunState, string> = {
   starting: '◐',
   running: '●',
+  paused: '‖',
   serving: '◆',
   stopped: '■',
   failed: '✕',
@@ -20,7 +21,7 @@ export function stateMark(state: RunState): string {
 }
 
 export function isLive(row: Pick<RunRow, 'state'>): boolean {
-  return row.state === 'starting' || row.state === 'running' || row.state === 'serving';
+  return ['starting', 'running', 'paused', 'serving'].includes(row.state);
 }
 
 export function isFinished(row: Pick<RunRow, 'state' | 'rounds_done' | 'steps'>): boolean {
@@ -39,6 +40,8 @@ export function stateText(row: RunRow, trans: TranslationBundle): string {
       return trans.__('starting');
     case 'running':
       return trans.__('running');
+    case 'paused':
+      return trans.__('paused');
     case 'serving':
       return trans.__('serving');
     case 'stopped':

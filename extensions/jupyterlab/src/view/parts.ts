@@ -39,6 +39,8 @@ export function stateWord(state: string, trans: TranslationBundle): string {
       return trans.__('serving');
     case 'running':
       return trans.__('running');
+    case 'paused':
+      return trans.__('paused');
     case 'stopped':
       return trans.__('stopped');
     case 'dead':
