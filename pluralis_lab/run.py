@@ -185,6 +185,21 @@ class Run:
 
         return attach(self._directory, device, stage=stage, account=account)
 
+    def detach(self, worker: str) -> "Run":
+        """Ask a worker of this machine to leave for good; return at once, while it finishes what it has begun.
+
+        It is dealt no more work, goes when nobody needs anything of it, and does not come back with `resume`. Nothing is computed
+        twice, as it would be after a death. What it did stays its participant's.
+
+        Raises RunError for an unknown worker, for the only one that has its stage, and for a run that is not running.
+
+        Example
+        -------
+        >>> run.detach(run.attach().name)
+        """
+        processes.command(self._directory, "leave", worker=worker)
+        return self
+
     def kill(self, worker: str) -> "Run":
         """Kill a local worker with SIGKILL, as a power cut would; its slot is started again and joins.
 

@@ -14,7 +14,7 @@ from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
 from pluralis_lab.cli.printing import fail
-from pluralis_lab.cli.starting import attach, launch, simulate
+from pluralis_lab.cli.starting import attach, detach, launch, simulate
 from pluralis_lab.errors import PluralisError
 
 __all__ = ["app", "build_spec", "main"]
@@ -29,6 +29,7 @@ for command in (
     launch,
     simulate,
     attach,
+    detach,
     runs,
     watch,
     stop,

@@ -1,4 +1,4 @@
-"""`launch`, `simulate`: a run from a spec; `attach`: one more worker for it."""
+"""`launch`, `simulate`: a run from a spec; `attach`, `detach`: one more worker for it, one less."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,3 +70,11 @@ def attach(
 
     worker = pl.open_run(find_directory(run).id).attach(device, stage=stage, account=account)
     typer.echo(json.dumps(dataclasses.asdict(worker)) if as_json else str(worker))
+
+
+def detach(run: RunArgument, worker: Annotated[str, typer.Argument(help="Its name, e.g. worker-3.")]) -> None:
+    """Ask a worker to leave a live run for good, when nobody needs it any more; what it did stays its participant's."""
+    import pluralis_lab as pl
+
+    pl.open_run(find_directory(run).id).detach(worker)
+    typer.echo(f"{worker} leaves as soon as it has finished what it has begun")

@@ -97,6 +97,12 @@ class Recorder:
         self.info, self.shape = info, shape
         self._seats[worker["name"]] = worker
 
+    def depart(self, worker: str) -> None:
+        """Write down that a worker has left the run for good."""
+        rows = [{**row, "left": True} if row["name"] == worker else row for row in self.info["workers"]]
+        self.run.update_info(workers=rows)
+        self.info = {**self.info, "workers": rows}
+
     def worker_state(self, worker: str, state: str, *, at: float, round_: int | None = None, **facts: Any) -> None:
         """Write a worker's new state."""
         seat = self._seats[worker]

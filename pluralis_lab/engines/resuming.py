@@ -12,6 +12,8 @@ def resume_version(run: RunDirectory) -> int:
     """Return the number of rounds that `run` goes on from, 0 for its seed."""
     folders: list[list[CheckpointFolder]] = [[] for _ in range(run.spec.stages)]
     for worker in run.info["workers"]:
+        if worker.get("left"):
+            continue  # nobody will load what it has
         folders[worker["stage"]].append(CheckpointFolder(run.worker_folder(worker["name"])))
     reached = recorded_rounds(run)
     return max((version for version in common_versions(folders) if version <= reached), default=0)
@@ -22,9 +24,10 @@ def recorded_rounds(run: RunDirectory) -> int:
     events = run.events(kinds=["run.state", "worker.state", "worker.round"])
     starts = [number for number, event in enumerate(events) if event.kind == "run.state" and event.body["state"] == "starting"]
     reached: dict[str, int] = {}
+    left = {worker["name"] for worker in run.info["workers"] if worker.get("left")}
     # Of the last start alone: reports of rounds that it has trained again are older than what they speak of.
     for event in events[starts[-1] if starts else 0 :]:
-        if event.worker is None or (event.kind == "worker.state" and event.body["state"] == "stopped"):
+        if event.worker is None or event.worker in left or (event.kind == "worker.state" and event.body["state"] == "stopped"):
             continue
         if event.kind == "worker.round" and event.round is not None:
             reached[event.worker] = event.round + 1

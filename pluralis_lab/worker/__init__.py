@@ -4,11 +4,12 @@ Both engines drive the same `Worker`: what is proven in virtual time is the code
 """
 
 from pluralis_lab.spec import worker_name
-from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, Store
 from pluralis_lab.worker.events import (
     Computed,
     Enrolled,
     Event,
+    Leave,
     PeerLost,
     Probed,
     Prompted,
@@ -28,6 +29,8 @@ __all__ = [
     "Enrolled",
     "Event",
     "Expel",
+    "Leave",
+    "Left",
     "Peer",
     "PeerLost",
     "Probed",

@@ -17,7 +17,7 @@ from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
-from pluralis_lab.worker.lanes import MAX_LEVEL, Table
+from pluralis_lab.worker.lanes import LEAVING, Table
 from pluralis_lab.worker.messages import Item
 
 LOOKAHEAD_ROUNDS = 8
@@ -279,4 +279,4 @@ class Checks:
 
 
 def _is_pace(level: int | None) -> bool:
-    return level is None or 0 <= level <= MAX_LEVEL
+    return level is None or 0 <= level <= LEAVING

@@ -21,6 +21,7 @@ from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.learning import tasks
 from pluralis_lab.worker.countersigning import sign_contributions, sign_neighbours
 from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.lanes import LEAVING
 from pluralis_lab.worker.messages import Committed, Contribution, Counted, Fetch, Have
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import Joiners, Parts, RoundState
@@ -126,7 +127,9 @@ class Commit:
         kind: ItemKind = "local_step" if desk.is_local else "contribution"
         item = desk.sign(kind, task.round, list(task.indices), done.gradient)
         loss = sum(state.loss[index] for index in task.indices) if desk.is_tail else None
-        message = Contribution(task.round, desk.me.name, loss, desk.pace.level(), item, done.gradient)
+        message = Contribution(
+            task.round, desk.me.name, loss, LEAVING if desk.is_leaving else desk.pace.level(), item, done.gradient
+        )
         state.contributions[desk.me.name, done.gradient.digest] = message
         state.delay, state.norm = done.delay, done.norm
         self._tell(message)

@@ -9,7 +9,7 @@ from pluralis_lab.contributions.receipts import ItemKind, sign_work
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
-from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Report, Send, Store
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, Store
 from pluralis_lab.worker.messages import Item, Message
 from pluralis_lab.worker.pace import Pace
 from pluralis_lab.worker.roster import Peer, Roster
@@ -51,6 +51,7 @@ class Desk:
         self.seats = dict(seats or {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)})
         self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 4)
         self.pace = Pace()
+        self.is_leaving = False
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
         self._outbox: list[Effect] = []
@@ -111,6 +112,10 @@ class Desk:
 
     def store(self, version: int, state: bytes, digest: str) -> None:
         self._outbox.append(Store(version, state, digest))
+
+    def leave(self) -> None:
+        """Ask the engine to end this worker, of whom nobody needs anything any more."""
+        self._outbox.append(Left())
 
     def expel(self, worker: str, incarnation: int, reason: str) -> None:
         """Have the engine give up a peer that broke the protocol."""

@@ -63,4 +63,9 @@ class Expel:
     reason: str
 
 
-Effect = Send | Compute | Store | Report | Answer | Expel
+@dataclass(frozen=True)
+class Left:
+    """End this worker: it was asked to leave, and nobody waits for anything from it."""
+
+
+Effect = Send | Compute | Store | Report | Answer | Expel | Left

@@ -93,4 +93,9 @@ class Enrolled:
     key: str
 
 
-Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn | Enrolled
+@dataclass(frozen=True)
+class Leave:
+    """The owner wants this worker to leave, as soon as nobody needs it."""
+
+
+Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn | Enrolled | Leave

@@ -15,6 +15,8 @@ LEVELS_PER_OCTAVE = 8
 """Paces are told in steps of 9 %: a level is eight times the binary logarithm of what a micro-batch takes, in 2^-40 seconds."""
 ONE_SECOND = 40 * LEVELS_PER_OCTAVE
 MAX_LEVEL = 2 * ONE_SECOND
+LEAVING = MAX_LEVEL + 1
+"""In place of a level: who is about to leave, and is dealt nothing from the next lanes on."""
 
 _OCTAVE = (1024, 1117, 1218, 1328, 1448, 1579, 1722, 1878)
 """1024 times 2 to the n/8. In integers, as all heads must come to the same result, whatever machine they are on."""
@@ -68,6 +70,7 @@ def deal(table: Table, count: int, round_: int) -> tuple[int, ...]:
     Everybody gets as many, in turns, unless that takes a fifth longer than giving each to who would be done with it first: what
     is measured on a busy machine is rough. Where not all get as many, the order of the slots moves on every round.
     """
+    table = tuple(lane for lane in table if lane[2] != LEAVING) or table
     slots, paces = [slot for slot, *_ in table], _paces(table)
     even = [1] * len(slots)
     chosen = even
@@ -121,16 +124,17 @@ def next_table(
     dealt : slots that had micro-batches in `round_`
     joined : slots that are admitted with the step
     """
-    told = sorted(level for level in paces.values() if level is not None)
+    told = sorted(level for level in paces.values() if level is not None and level != LEAVING)
     middle = told[len(told) // 2] if told else None
     lanes: dict[int, tuple[int, int | None]] = {}
     for slot, first, level in table:
         if slot in paces:
             lanes[slot] = (first, paces[slot])
-        elif slot not in dealt and level is not None and middle is not None:
+        elif slot not in dealt and level is not None and level != LEAVING and middle is not None:
             lanes[slot] = (first, level + (middle > level) - (middle < level))
         elif slot not in dealt or first > round_ or not is_head:
             lanes[slot] = (first, level)
     for slot in joined:
-        lanes[slot] = (since, lanes[slot][1] if slot in lanes else None)
+        known = lanes[slot][1] if slot in lanes else None
+        lanes[slot] = (since, None if known == LEAVING else known)
     return tuple((slot, first, level) for slot, (first, level) in sorted(lanes.items()))

@@ -15,10 +15,11 @@ from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
-from pluralis_lab.worker.events import Computed, Enrolled, Event, PeerLost, Probed, Prompted, Received, Refused, Started
+from pluralis_lab.worker.events import Computed, Enrolled, Event, Leave, PeerLost, Probed, Prompted, Received, Refused, Started
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.flow import Flow
 from pluralis_lab.worker.inference import Inference
+from pluralis_lab.worker.leaving import Leaving
 from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.probing import Probing
 from pluralis_lab.worker.roster import Peer
@@ -66,6 +67,7 @@ class Worker:
         on_applied = self.exchanges.on_local_step if self.desk.is_local else self._on_step
         self.commit = Commit(self.desk, on_applied, may_step=lambda state: self.evaluation.may_step(state))
         self.membership = Membership(self.desk, self.commit, self.exchanges)
+        self.leaving = Leaving(self.desk, self.membership, self.exchanges)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self.inference, self.probing = Inference(self.desk), Probing(self.desk)
@@ -133,9 +135,13 @@ class Worker:
             self.probing.on_probed(event)
         elif isinstance(event, Enrolled):
             self.desk.enrol(event.worker, event.stage, event.replica, event.key)
+        elif isinstance(event, Leave):
+            self.desk.is_leaving = True
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)
+        if self.desk.is_leaving:
+            self.leaving.leave_if_free()
         return self.desk.take_outbox()
 
     def _start(self, event: Started) -> None:
@@ -255,6 +261,7 @@ class Worker:
             loss = sum(value for value in losses if value is not None) / targets
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.round += 1
+        self.leaving.on_step(state)
         self.membership.admit_all(state.applying.joiners, state.round)
         state.applying = replace(state.applying, lanes=self.membership.deal_anew(state, state.applying))
         for neighbour in (stage - 1, stage, stage + 1):

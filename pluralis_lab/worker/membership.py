@@ -19,6 +19,14 @@ class Membership:
         self._donor = ""
         self._snapshot_for: dict[int, list[Peer]] = {}
 
+    @property
+    def has_successor(self) -> bool:
+        """Whether another replica has the stage's state, and nobody waits for it from this one."""
+        desk = self.desk
+        mates = desk.roster.serving(desk.me.stage, desk.round)
+        others = [peer for peer in mates if peer.name != desk.me.name and peer.name not in self._admitted]
+        return bool(others) and not self._snapshot_for
+
     def forget(self, name: str) -> None:
         """Note that this incarnation of `name` is gone."""
         self._admitted.discard(name)

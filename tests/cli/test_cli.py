@@ -19,6 +19,7 @@ COMMANDS = (
         "launch",
         "simulate",
         "attach",
+        "detach",
         "runs",
         "watch",
         "stop",

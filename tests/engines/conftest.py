@@ -13,7 +13,7 @@ import torch
 from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import Corpus, open_corpus
-from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Departure, Kill, VirtualSwarm
 from pluralis_lab.learning import tasks
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, Dense, Subspace
@@ -93,6 +93,7 @@ def run_virtual(
     *,
     kills: tuple[Kill, ...] = (),
     attachments: tuple[Attachment, ...] = (),
+    departures: tuple[Departure, ...] = (),
     links: Links | None = None,
     start: Any = None,
     asks: tuple[tuple[float, str, Prompted | Probed | Withdrawn], ...] = (),
@@ -137,6 +138,7 @@ def run_virtual(
         on_store=on_store,
         kills=kills,
         attachments=attachments,
+        departures=departures,
         start=start,
         speeds=speeds,
         churn=churn,

@@ -1,4 +1,4 @@
-"""What the owner of a run can tell its supervisor: stop, kill a worker, take one in, say how the workers are."""
+"""What the owner of a run can tell its supervisor: stop, kill a worker, take one in, let one go, say how the workers are."""
 
 import os
 import signal
@@ -25,6 +25,9 @@ def execute(request: dict[str, Any], seats: Seats, enrolment: Enrolment, end: Ca
             return {"ok": False, "error": f"{seat.name} is not running"}
         os.kill(seat.pid, signal.SIGKILL)
         return {"ok": True, "pid": seat.pid}
+    if request["op"] == "leave":
+        why = seats.ask_to_leave(str(request.get("worker")))
+        return {"ok": True} if why is None else {"ok": False, "error": why}
     if request["op"] == "reserve":
         return enrolment.reserve(request.get("stage"))
     if request["op"] == "enrol":

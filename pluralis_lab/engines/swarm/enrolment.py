@@ -44,14 +44,16 @@ class Enrolment:
         if type(stage) is not int or stage not in stages:
             return {"ok": False, "error": f"stage={stage!r}; the run has the stages 0 to {self._spec.stages - 1}"}
         taken = [replica for of, replica in self._all() if of == stage]
-        if len(taken) >= MAX_REPLICAS:
-            return {"ok": False, "error": f"stage {stage} has {len(taken)} workers already; choose another stage"}
+        count = len(taken) - sum(row["stage"] == stage and row.get("left", False) for row in self._recorder.info["workers"])
+        if count >= MAX_REPLICAS:
+            return {"ok": False, "error": f"stage {stage} has {count} workers already; choose another stage"}
         name = worker_name(len(self._all()))
         self._reserved[name] = (stage, max(taken) + 1)
         return {"ok": True, "worker": name, "stage": stage, "replica": self._reserved[name][1]}
 
     def _all(self) -> list[tuple[int, int]]:
-        return [*((seat.stage, seat.replica) for seat in self._seats), *self._reserved.values()]
+        """Return (stage, replica) of every worker that the run has or had: a name is given once."""
+        return [*((row["stage"], row["replica"]) for row in self._recorder.info["workers"]), *self._reserved.values()]
 
     def enrol(self, request: dict[str, Any]) -> Answer:
         """Take in the worker of a reserved seat.

@@ -27,6 +27,8 @@ class Seat:
     addresses: list[str] = field(default_factory=list)
     is_up: bool = False
     is_told_to_go: bool = False
+    is_leaving: bool = False
+    has_said_bye: bool = False
     since: int | None = None
     state: str = "starting"
     deaths_in_a_row: int = 0
@@ -76,15 +78,17 @@ class Seat:
 class Seats:
     """All seats of a run, by worker name.
 
-    workers : as `run.json` lists them
+    workers : as `run.json` lists them; who has left has no seat
     before : the seats of the start before, where the same supervisor starts all workers anew; what sits here then is later
     """
 
     def __init__(self, workers: list[dict[str, Any]], before: "Seats | None" = None) -> None:
-        self._seats = {worker["name"]: Seat(worker["name"], worker["stage"], worker["replica"]) for worker in workers}
-        for seat in before or ():
-            self._seats[seat.name].incarnation = seat.incarnation + 1
-            self._seats[seat.name].deaths_in_a_row = seat.deaths_in_a_row
+        staying = [worker for worker in workers if not worker.get("left")]
+        self._seats = {worker["name"]: Seat(worker["name"], worker["stage"], worker["replica"]) for worker in staying}
+        for seat in self:
+            if before is not None:
+                seat.incarnation = before[seat.name].incarnation + 1
+                seat.deaths_in_a_row = before[seat.name].deaths_in_a_row
         self._attached: list[dict[str, Any]] = []
         self._lost_told: set[tuple[str, int]] = set()
 
@@ -115,6 +119,25 @@ class Seats:
             if seat.is_told_to_go:
                 seat.say(op="enrol", worker=worker)
         self._seats[worker["name"]] = Seat(worker["name"], worker["stage"], worker["replica"], founding=False)
+
+    def ask_to_leave(self, name: str) -> str | None:
+        """Ask the worker `name` to leave for good; return why not."""
+        seat = self._seats.get(name)
+        if seat is None:
+            return f"no worker {name!r}; there are {', '.join(self.names)}"
+        if seat.pid is None or not seat.is_told_to_go:
+            return f"{name} is not up yet; try again when it is"
+        if not any(
+            other.holds_state and not other.is_leaving for other in self if other.stage == seat.stage and other is not seat
+        ):
+            return f"{name} is the only one that has stage {seat.stage}; attach another there first, or run.stop() the run"
+        seat.is_leaving = True
+        seat.say(op="leave")
+        return None
+
+    def vacate(self, seat: Seat) -> None:
+        """Take away the seat of a worker that has left."""
+        del self._seats[seat.name]
 
     def hold(self, stage: int) -> bool:
         """Say whether anybody has the weights of `stage`."""

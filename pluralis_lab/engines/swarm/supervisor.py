@@ -26,6 +26,7 @@ from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
 from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
+from pluralis_lab.engines.swarm.worker_exit import EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
@@ -228,6 +229,10 @@ class Supervisor:
             self.recorder.error(message["message"], worker=seat.name)
         elif op == "failed":
             seat.last_words = message["message"]
+        elif op == "left":
+            seat.has_said_bye = True
+            if seat.pid is None:
+                self._fill(seat, EXIT_LEFT)
 
     def _record(self, seat: Seat, message: dict[str, Any]) -> None:
         kind, body = message["kind"], message["body"]
@@ -260,6 +265,8 @@ class Supervisor:
         seat = self.seats[name]
         if seat.pid == pid:
             seat.pid, seat.state = None, "dead"
+            if status == EXIT_LEFT and not seat.has_said_bye:
+                return  # its last reports have still to be read
             try:
                 self._fill(seat, status)
             except (PluralisError, OSError) as error:
@@ -273,10 +280,22 @@ class Supervisor:
         self.questions.on_head_gone(name)
         self.enrolment.on_gone(seat)
         ending = self._ending.is_set() or self._going_back is not None
+        has_left = status == EXIT_LEFT
         self.recorder.worker_state(
-            name, "stopped" if ending else "dead", at=time.time(), incarnation=seat.incarnation, reason=describe_end(status)
+            name,
+            "stopped" if ending or has_left else "dead",
+            at=time.time(),
+            incarnation=seat.incarnation,
+            reason="left the run" if has_left else describe_end(status),
         )
+        if seat.is_leaving and not self._ending.is_set():  # also when it died before it could go: it shall not come back
+            self.recorder.depart(name)
         if ending:
+            return
+        if seat.is_leaving:
+            self.seats.tell_lost(seat)
+            self.seats.vacate(seat)
+            self._check_stage(seat.stage)
             return
         seat.deaths_in_a_row += 1
         if (why := why_fatal(seat, status)) is not None:
@@ -295,7 +314,9 @@ class Supervisor:
     def _check_suspect(self, name: str, incarnation: int) -> None:
         """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
         seat = self.seats.get(name)
-        if seat is not None and seat.incarnation == incarnation and seat.is_alive and not self._ending.is_set():
+        if seat is None or seat.incarnation != incarnation or seat.is_leaving:
+            return  # of one that leaves they know that it closes its streams
+        if seat.is_alive and not self._ending.is_set():
             log.warning("%s is given up by the others; killing it", name)
             seat.kill()
 

@@ -2,3 +2,6 @@
 
 EXIT_EXPELLED = 75
 """The others gave this worker up while it lived (a broken link, say): its supervisor starts a new incarnation."""
+
+EXIT_LEFT = 76
+"""It was asked to leave, and has left: its slot stays empty."""

@@ -18,7 +18,7 @@ from pluralis_lab.engines.swarm.compute_thread import ComputeThread
 from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
 from pluralis_lab.engines.swarm.peering import Peering
 from pluralis_lab.engines.swarm.supervisor_line import SupervisorLine
-from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
+from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED, EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -32,6 +32,8 @@ from pluralis_lab.worker import (
     Enrolled,
     Event,
     Expel,
+    Leave,
+    Left,
     Peer,
     PeerLost,
     Probed,
@@ -59,14 +61,13 @@ def main(arguments: dict[str, Any]) -> int:
     )
     torch.set_num_threads(1)
     try:
-        asyncio.run(WorkerProcess(arguments).run())
+        return asyncio.run(WorkerProcess(arguments).run())
     except (Expelled, UnreachableError) as error:
         log.warning("%s", error)
         return EXIT_EXPELLED
     except Exception:
         log.exception("worker %s failed", arguments["name"])
         return 1
-    return 0
 
 
 class WorkerProcess:
@@ -96,9 +97,10 @@ class WorkerProcess:
         self.machine = Worker(self.spec, info["id"], self.me, self.key, keys=self.keys, vocab=vocab, seats=seats)
         self._early: list[Event] | None = []
         self._failed: asyncio.Future[None]
+        self._left = asyncio.Event()
 
-    async def run(self) -> None:
-        """Start up, serve until the supervisor says stop or goes away, and leave nothing behind."""
+    async def run(self) -> int:
+        """Start up, serve until the supervisor says stop or goes away, leave nothing behind, and return the exit status."""
         self._failed = asyncio.get_running_loop().create_future()
         self.line = await SupervisorLine.open(self.arguments["socket"])
         self.line.tell(op="hello", token=self.arguments["token"], worker=self.name, incarnation=self.incarnation)
@@ -121,7 +123,9 @@ class WorkerProcess:
                     self.thread.run_forever(self._dispatch),
                     self.node.renew_forever(),
                     self._raise_failure(),
+                    self._until_left(),
                 )
+            return EXIT_LEFT if self._left.is_set() else 0
         except Exception as error:
             if not isinstance(error, Expelled | UnreachableError):  # where the disk is full, the log of this process is empty
                 self.line.tell(op="failed", message=f"{type(error).__name__}: {error}")
@@ -166,6 +170,7 @@ class WorkerProcess:
                 )
             ),
             "probe": lambda said: self._dispatch(Probed(said["request"], said["batches"])),
+            "leave": lambda said: self._dispatch(Leave()),
             "withdraw": lambda said: self._dispatch(Withdrawn(said["request"])),
         }
 
@@ -255,6 +260,10 @@ class WorkerProcess:
             self.line.tell(op="answer", **asdict(effect))
         elif isinstance(effect, Expel):
             self._give_up(effect.worker, effect.incarnation, effect.reason)
+        elif isinstance(effect, Left):
+            log.info("left in round %d", self.machine.desk.round)
+            self.line.tell(op="left")  # behind its last reports, which the supervisor waits for
+            self._left.set()
         else:
             size = self.checkpoints.save(effect.version, effect.state, effect.digest)
             self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
@@ -270,6 +279,9 @@ class WorkerProcess:
                 "device": str(self.compute.device),
             }
         self.line.tell(op="report", kind=kind, time=time.time(), body=body)
+
+    async def _until_left(self) -> None:
+        await self._left.wait()
 
     async def _raise_failure(self) -> None:
         await self._failed

@@ -1,6 +1,6 @@
 """The virtual engine: all workers of a run in one process, over virtual links, deterministic to the bit from the seed."""
 
-from pluralis_lab.engines.virtual.swarm import Attachment, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual.swarm import Attachment, Departure, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 
-__all__ = ["Attachment", "Kill", "Links", "VirtualSwarm"]
+__all__ = ["Attachment", "Departure", "Kill", "Links", "VirtualSwarm"]

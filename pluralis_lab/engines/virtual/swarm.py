@@ -26,6 +26,8 @@ from pluralis_lab.worker import (
     Effect,
     Enrolled,
     Expel,
+    Leave,
+    Left,
     Peer,
     PeerLost,
     Probed,
@@ -74,6 +76,14 @@ class Attachment:
     after_events: int
 
 
+@dataclass(frozen=True)
+class Departure:
+    """`worker` is asked to leave when the simulation has processed `after_events` events."""
+
+    worker: str
+    after_events: int
+
+
 @dataclass
 class _Seat:
     """One worker slot: its present incarnation's machine and arithmetic, and its queue of tasks."""
@@ -99,7 +109,7 @@ class VirtualSwarm:
     links : the link between every two workers
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
-    kills, attachments : workers to kill, and to attach, on the way, by events
+    kills, attachments, departures : workers to kill, to attach, and to ask to leave on the way, by events
     speeds : of some workers, relative to `device_flops`
     churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
@@ -118,6 +128,7 @@ class VirtualSwarm:
         on_report: OnReport,
         kills: Sequence[Kill] = (),
         attachments: Sequence[Attachment] = (),
+        departures: Sequence[Departure] = (),
         vocab: int | None = None,
         device_flops: float = DEVICE_FLOPS,
         speeds: Mapping[str, float] | None = None,
@@ -131,6 +142,7 @@ class VirtualSwarm:
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
         self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
+        self.departures = sorted(departures, key=lambda departure: departure.after_events)
         self.speeds, self.device_flops = speeds or {}, device_flops
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
@@ -165,6 +177,8 @@ class VirtualSwarm:
                 self._kill(self.kills.pop(0))
             while self.attachments and self.attachments[0].after_events <= self.num_events:
                 self._attach(self.attachments.pop(0))
+            while self.departures and self.departures[0].after_events <= self.num_events:
+                self._ask_to_leave(self.departures.pop(0).worker)
 
     def ask(self, at_s: float, head: str, question: Prompted | Probed | Withdrawn) -> None:
         """Hand `question` to whoever sits at `head` at that virtual time; what comes back goes to `on_answer`."""
@@ -225,6 +239,9 @@ class VirtualSwarm:
                 self.on_answer(name, self.now, effect)
             elif isinstance(effect, Expel):
                 self._expel(name, seat, effect)
+            elif isinstance(effect, Left):
+                self._leave(name, seat)
+                return
             elif self.on_store is not None:
                 self.on_store(name, effect.version, effect.state, effect.digest)
         self._work(name, seat)
@@ -331,6 +348,19 @@ class VirtualSwarm:
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
             self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, seat.incarnation + 1))
+
+    def _ask_to_leave(self, name: str) -> None:
+        seat = self.seats.get(name)
+        if seat is not None:
+            self._at(0.0, name, seat.incarnation, Leave())
+
+    def _leave(self, name: str, seat: _Seat) -> None:
+        """End a worker in order: the others hear of it behind the last that it sent them."""
+        del self.seats[name]
+        self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
+        for other, other_seat in self.seats.items():
+            gone_s = max(self._wire_free.get((name, other), 0.0) - self.now, 0.0) + self._link(name, other).latency_s
+            self._at(gone_s, other, other_seat.incarnation, PeerLost(name, seat.incarnation))
 
     def _attach(self, attachment: Attachment) -> None:
         name, stage = attachment.worker, attachment.stage

@@ -20,7 +20,7 @@ def test_the_swarm_trains_a_notebooks_model_as_the_simulation_does(home) -> None
         assert swarm.tolist() == pytest.approx(virtual.tolist(), rel=1e-4)
         assert run.evaluate().loss == pytest.approx(run.metrics()["validation_loss"].dropna().iloc[-1], rel=1e-4)
         with pytest.raises(RunError, match="its blocks keep no keys and values of a text"):
-            run.generate("def ", tokens=3)
+            list(run.generate("def ", tokens=3))
         run.stop()
         assert run.audit().ok
     finally:
