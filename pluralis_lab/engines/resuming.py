@@ -1,11 +1,11 @@
-"""Where a stopped run goes on: at the newest checkpoint that every stage has, and that the record has reached.
+"""Where a stopped run goes on: at the newest checkpoint that every stage has undamaged, and that the record has reached.
 
 A worker reports a round before it saves the checkpoint after it, but the report can be lost when the supervisor is killed or
 finds the disk full. Such a round has to be trained again: otherwise its receipts, and its epoch, would be missing for ever.
 """
 
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
+from pluralis_lab.store.checkpoints import CheckpointFolder, newest_common
 
 
 def resume_version(run: RunDirectory) -> int:
@@ -15,8 +15,7 @@ def resume_version(run: RunDirectory) -> int:
         if worker.get("left"):
             continue  # nobody will load what it has
         folders[worker["stage"]].append(CheckpointFolder(run.worker_folder(worker["name"])))
-    reached = recorded_rounds(run)
-    return max((version for version in common_versions(folders) if version <= reached), default=0)
+    return newest_common(folders, up_to=recorded_rounds(run))
 
 
 def recorded_rounds(run: RunDirectory) -> int:

@@ -1,4 +1,7 @@
-"""A worker's own checkpoints: one safetensors file for each version, with its digest, readable by its owner alone."""
+"""A worker's own checkpoints: one safetensors file for each version, named by its content, readable by its owner alone.
+
+Replicas of a stage that are in step write the same bytes, so each is there as often as there are replicas.
+"""
 
 import contextlib
 import hashlib
@@ -45,9 +48,25 @@ class CheckpointFolder:
             raise StoreError(f"{file.name} is damaged: its content has another digest; resume from an earlier checkpoint")
         return state, match[2]
 
+    def is_intact(self, version: int) -> bool:
+        """Say whether the checkpoint of `version` is here and holds what its name says."""
+        try:
+            self.load(version)
+        except (StoreError, OSError):
+            return False
+        return True
+
     def _files(self, version: int) -> list[Path]:
         """Return the files of `version`, the latest written last."""
         return sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+
+
+def newest_common(folders: list[list[CheckpointFolder]], *, up_to: int) -> int:
+    """Return the newest version, not above `up_to`, that every stage has at least once undamaged (`folders` by stage); else 0."""
+    for version in reversed(common_versions(folders)):
+        if version <= up_to and all(any(folder.is_intact(version) for folder in stage) for stage in folders):
+            return version
+    return 0
 
 
 def common_versions(folders: list[list[CheckpointFolder]]) -> list[int]:

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from pluralis_lab.errors import StoreError
-from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
+from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions, newest_common
 
 
 def save(folder, version, state=None):
@@ -86,3 +86,28 @@ def test_common_versions_are_those_that_every_stage_has_once(tmp_path):
     assert common_versions([ahead, behind, stage((75, 100))]) == []
     assert common_versions([ahead, stage((), ())]) == []
     assert common_versions([ahead]) == [50, 75]
+
+
+def test_one_goes_on_from_the_newest_version_that_every_stage_has_undamaged(tmp_path):
+    stages = [[CheckpointFolder(tmp_path / f"{stage}{replica}") for replica in (0, 1)] for stage in (0, 1)]
+    for stage in stages:
+        for folder in stage:
+            folder.path.mkdir()
+            for version in (25, 50):
+                save(folder, version)
+    assert newest_common(stages, up_to=100) == 50
+    assert newest_common(stages, up_to=49) == 25
+
+    def damage(folder, version):
+        file = next(folder.path.glob(f"checkpoint-{version}-*"))
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+    damage(stages[1][0], 50)
+    assert not stages[1][0].is_intact(50)
+    assert newest_common(stages, up_to=100) == 50  # the other replica has it
+    damage(stages[1][1], 50)
+    assert newest_common(stages, up_to=100) == 25
+    damage(stages[0][0], 25)
+    damage(stages[0][1], 25)
+    assert newest_common(stages, up_to=100) == 0
+    assert not stages[0][0].is_intact(75)

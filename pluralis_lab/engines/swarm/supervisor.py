@@ -127,9 +127,9 @@ class Supervisor:
     def _spawn_all(self) -> None:
         """Start all workers, from `version`."""
         for seat in self.seats:
-            # A resumed run begins with the workers that have the checkpoint; the others join them.
+            # A resumed run begins with the workers that have the checkpoint; the others, and whose is damaged, join them.
             folder = CheckpointFolder(self.run.worker_folder(seat.name))
-            seat.founding = self.version == 0 or self.version in folder.versions()
+            seat.founding = self.version == 0 or folder.is_intact(self.version)
         for seat in self.seats:
             self._spawn(seat)
         self._are_founders_started = True

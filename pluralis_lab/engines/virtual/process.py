@@ -83,7 +83,7 @@ class Simulation:
         by_stage: dict[int, tuple[bytes, str]] = {}
         for worker in self.info["workers"]:
             folder = self.folders[worker["name"]]
-            if self.version in folder.versions():
+            if folder.is_intact(self.version):
                 states[worker["name"]] = by_stage[worker["stage"]] = folder.load(self.version)
         for worker in self.info["workers"]:
             states.setdefault(worker["name"], by_stage[worker["stage"]])

@@ -14,6 +14,7 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.engines import processes
+from pluralis_lab.engines.resuming import resume_version
 from pluralis_lab.errors import RunError
 from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
 from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
@@ -92,6 +93,24 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     report = reopened.audit()
     assert report.ok, str(report)
     reopened.stop()
+
+
+def test_a_worker_whose_checkpoint_is_damaged_takes_its_replicas(home: Path) -> None:
+    run = pl.launch(small_spec(steps=40, epoch_rounds=20), account="lab-a")
+    run.wait(round=25, timeout_s=60)
+    run.stop()
+    version = resume_version(run._directory)
+    assert version >= 20
+    for file in run._directory.worker_folder("worker-2").glob("checkpoint-*"):
+        file.write_bytes(b"\0" * file.stat().st_size)
+    run.resume().wait(timeout_s=90)
+    assert run.info["started_from"] == version
+    simulated = pl.simulate(run.spec)
+    simulated.wait(timeout_s=60)
+    losses, expected = (one.metrics()["loss"].dropna().tolist() for one in (run, simulated))
+    assert losses == pytest.approx(expected, rel=1e-3)
+    run.stop()
+    assert run.audit().ok
 
 
 def test_a_launch_cleans_up_after_runs_whose_supervisor_was_killed(home: Path) -> None:

@@ -82,6 +82,7 @@ def test_a_run_that_is_stopped_while_all_go_back_ends_in_order_and_resumes(home:
     run.stop()
 
 
+@pytest.mark.deep
 def test_what_kills_a_stage_each_time_fails_the_run_in_the_end(home: Path) -> None:
     run = pl.launch(small_spec(steps=100_000, checkpoint_every=100_000), account="lab-a")
     for time_ in range(1, 7):
