@@ -37,6 +37,7 @@ _PUBLIC = {
     "launch": "launching",
     "simulate": "launching",
     "Plan": "planning",
+    "Replay": "replaying",
     "plan": "planning",
     "open_run": "listing",
     "runs": "listing",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         TopK,
     )
     from pluralis_lab.planning import Plan, plan
+    from pluralis_lab.replaying import Replay
     from pluralis_lab.run import Run
     from pluralis_lab.spec import RunSpec
 
@@ -96,6 +98,7 @@ __all__ = [
     "NAdam",
     "Plan",
     "PluralisError",
+    "Replay",
     "Run",
     "RunSpec",
     "SliceSync",

@@ -35,6 +35,7 @@ def launch(
     account: str = "default",
     participants: Sequence[str] | None = None,
     lifetime: Lifetime | None = None,
+    recorded: bool = False,
     home: str | Path | None = None,
 ) -> Run:
     """Start `spec` with real processes on this machine and return at once.
@@ -47,6 +48,7 @@ def launch(
     participants : account names that own the workers, dealt out in turn; None: the founder owns all
     lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached
         where somebody is in front, kernel under papermill, in scripts and in CI
+    recorded : have each worker write down every event (about 100 bytes each, in its own folder), for `run.replay`
     home : where runs, corpora and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
 
     Raises
@@ -69,6 +71,8 @@ def launch(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
+    if recorded:
+        run.update_info(recorded=True)
     processes.start_supervisor(run, version=0, granted=granted)
     return Run(run)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.contributions.report import AuditReport
     from pluralis_lab.generation import Generation, HeldOutLoss
+    from pluralis_lab.replaying import Replay
     from pluralis_lab.views.widget import RunWidget
 
 POLL_S = 0.2
@@ -199,6 +200,23 @@ class Run:
         """
         processes.command(self._directory, "leave", worker=worker)
         return self
+
+    def replay(self) -> "Replay":
+        """Go through a run of `launch(spec, recorded=True)` once more, in this process: the same workers, given the same events.
+
+        Without network, clock and processes, as often as one likes, also when the run failed: the same happens at the same place.
+        It takes as long as the arithmetic does. Like a simulation, this one process holds all stages.
+
+        Raises RunError when the run was not recorded, or went on from a checkpoint that was not.
+
+        Example
+        -------
+        >>> run.replay().ok  # the same members, micro-batches, routes and counts
+        True
+        """
+        from pluralis_lab.replaying import replay
+
+        return replay(self._directory)
 
     def kill(self, worker: str) -> "Run":
         """Kill a local worker with SIGKILL, as a power cut would; its slot is started again and joins.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pluralis_lab.cli.asking import evaluate, generate
-from pluralis_lab.cli.checking import doctor
+from pluralis_lab.cli.checking import doctor, replay
 from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
@@ -38,6 +38,7 @@ for command in (
     generate,
     evaluate,
     audit,
+    replay,
     tokenize,
     pay,
     claim,

@@ -1,11 +1,11 @@
-"""`doctor`: is this machine fit for runs?"""
+"""`doctor`: is this machine fit for runs? `replay`: does a recorded run come out as it did?"""
 
 import json
 
 import typer
 
-from pluralis_lab.cli.options import JsonOption
-from pluralis_lab.cli.printing import make_console
+from pluralis_lab.cli.options import JsonOption, RunArgument
+from pluralis_lab.cli.printing import find_directory, make_console
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -28,4 +28,16 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps({"ok": not failed, "checks": rows}, indent=1))
     if failed:
+        raise typer.Exit(1)
+
+
+def replay(run: RunArgument, as_json: JsonOption = False) -> None:
+    """Go through a run of `launch --recorded` once more, without its network; status 1 if anything comes out otherwise."""
+    import dataclasses
+
+    import pluralis_lab as pl
+
+    found = pl.open_run(find_directory(run).id).replay()
+    typer.echo(json.dumps({"ok": found.ok, **dataclasses.asdict(found)}) if as_json else str(found))
+    if not found.ok:
         raise typer.Exit(1)

@@ -28,6 +28,7 @@ COMMANDS = (
         "generate",
         "evaluate",
         "audit",
+        "replay",
         "tokenize",
         "pay",
         "claim",

@@ -59,6 +59,7 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.Absence: lambda home: pl.Absence(HOSTILE, 12, 5),
     pl.Churn: lambda home: pl.Churn([pl.Absence(HOSTILE, 12)]),
     pl.Plan: lambda home: pl.Plan(4, 1000.0, 2.0, (0.5, 0.9), {"forward": 1e6}, (HOSTILE, "worker-1", 0.4)),
+    pl.Replay: lambda home: pl.Replay(10, 2, (HOSTILE,), 0.0),
     pl.Links: lambda home: pl.Links("80mbit", latency_ms=20),
     pl.PluralisError: lambda home: pl.PluralisError(HOSTILE),
     pl.Run: lambda home: pl.Run(make_run(home, corpus={"name": HOSTILE, "unigram_nats": 3.0})),

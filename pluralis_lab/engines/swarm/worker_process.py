@@ -14,6 +14,7 @@ import torch
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.meter import with_bytes
+from pluralis_lab.engines.scenario import ScenarioLog, sender_of
 from pluralis_lab.engines.swarm.compute_thread import ComputeThread
 from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
 from pluralis_lab.engines.swarm.peering import Peering
@@ -95,6 +96,10 @@ class WorkerProcess:
         self.me = Peer(self.name, *seats[self.name], self.key.address, self.incarnation, self.version if self.founding else None)
         vocab = info["corpus"]["vocab"]
         self.machine = Worker(self.spec, info["id"], self.me, self.key, keys=self.keys, vocab=vocab, seats=seats)
+        self.scenario: ScenarioLog | None = None
+        if info.get("recorded"):
+            facts = {"founding": self.founding, "version": self.version, "seats": list(seats)}
+            self.scenario = ScenarioLog(folder, self.incarnation, **facts)
         self._early: list[Event] | None = []
         self._failed: asyncio.Future[None]
         self._left = asyncio.Event()
@@ -135,6 +140,8 @@ class WorkerProcess:
             await self.node.close()
             self.thread.close()
             self.line.close()
+            if self.scenario is not None:
+                self.scenario.close()
 
     async def _come_in(self) -> tuple[Peer, ...] | None:
         """Enter the DHT, finish the stage and meet the others; None when the supervisor wants this worker to end before that."""
@@ -177,7 +184,9 @@ class WorkerProcess:
     def _enrol(self, worker: dict[str, Any]) -> None:
         """Know `worker` from now on, who was attached to the run after this process began, and say so."""
         self.keys[worker["name"]] = worker["key"]  # whose record in the DHT counts
-        self.machine.handle(Enrolled(worker["name"], worker["stage"], worker["replica"], worker["key"]))
+        enrolled = Enrolled(worker["name"], worker["stage"], worker["replica"], worker["key"])
+        self._note(enrolled)
+        self.machine.handle(enrolled)
         self.line.tell(op="enrolled", worker=worker["name"])
 
     def _begin(self, peers: tuple[Peer, ...]) -> None:
@@ -243,11 +252,20 @@ class WorkerProcess:
         if self._early is not None:
             self._early.append(event)
             return
+        self._note(event)
         try:
             for effect in self.machine.handle(event):
                 self._perform(effect)
         except Exception as error:  # hivemind, whose handlers end here too, would log it and go on
             self._fail(error)
+
+    def _note(self, event: Event) -> None:
+        """Record `event`, where the run is recorded, and unless it is a message that will be dropped."""
+        if self.scenario is None:
+            return
+        sender = sender_of(event, self.machine.desk.roster.get(event.source)) if isinstance(event, Received) else 0
+        if sender is not None:
+            self.scenario.note(event, sender=sender)
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):

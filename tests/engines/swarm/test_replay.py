@@ -1,0 +1,84 @@
+"""What real processes went through is gone through once more in this process, to the same members, routes and counts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.cli import main
+from pluralis_lab.errors import RunError
+from tests.engines.swarm.conftest import small_spec
+from tests.engines.swarm.test_going_back import wait_for
+
+ASYNC: dict[str, Any] = {"schedule": "async", "sync": pl.SliceSync(fraction=0.25, every=4), "boundary": pl.Dense()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    """As many threads as a worker has: the arithmetic is then the same to the bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("fields", [{}, ASYNC], ids=["sync", "async, slices"])
+def test_a_run_with_deaths_an_attached_worker_and_one_that_leaves(
+    home: Path, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = pl.launch(small_spec(steps=100, epoch_rounds=20, **fields), account="lab-a", recorded=True)
+    run.wait(round=8, timeout_s=60)
+    run.kill("worker-3")
+    run.attach(stage=0)
+    run.wait(round=20, timeout_s=60)
+    run.kill("worker-0")
+    wait_for(lambda: run.workers().set_index("worker")["state"].get("worker-4") in ("active", "serving"))
+    run.detach("worker-4")
+    run.wait(timeout_s=120)
+    run.evaluate()
+    run.stop()
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert replayed.num_rounds == 100
+    assert replayed.largest_loss_difference == 0.0
+    assert replayed.num_events > 100 * 4 * 10
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(["replay", run.id[:12], "--json"])
+    assert not ended.value.code
+    assert json.loads(capsys.readouterr().out)["num_rounds"] == 100
+
+
+def test_a_run_that_went_back_to_a_checkpoint(home: Path) -> None:
+    run = pl.launch(small_spec(steps=30, replicas=1, epoch_rounds=15), account="lab-a", recorded=True)
+    run.wait(round=13, timeout_s=60)
+    run.kill("worker-1")
+    run.wait(timeout_s=90)
+    run.stop()
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert (replayed.num_rounds, replayed.largest_loss_difference) == (30, 0.0)
+
+
+def test_where_code_and_record_disagree_is_named(home: Path) -> None:
+    run = pl.launch(small_spec(steps=10, epoch_rounds=10), account="lab-a", recorded=True)
+    run.wait(timeout_s=60)
+    run.stop()
+    file = run.path / "workers" / "worker-2" / "events-0.jsonl"
+    assert file.stat().st_mode & 0o077 == 0
+    lines = file.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if json.loads(line).get("what", [""])[0] == "Activation")
+    file.write_text("\n".join([*lines[:at], *lines[at + 1 :]]))
+    replayed = run.replay()
+    assert not replayed.ok
+    assert "which does not come about here" in replayed.differences[0]
+    assert any("reported round of round" in difference for difference in replayed.differences)
+    plain = pl.launch(small_spec(steps=2), account="lab-a")
+    plain.wait(timeout_s=60)
+    plain.stop()
+    with pytest.raises(RunError, match=r"was not recorded; launch it with pl\.launch\(spec, recorded=True\)"):
+        plain.replay()
