@@ -9,7 +9,10 @@ from pluralis_lab.server.shapes.ownership import Claims, Ownership, Paid
 from pluralis_lab.server.shapes.picture import PictureReply
 from pluralis_lab.server.shapes.runs import (
     AccountBody,
+    AttachBody,
+    Attached,
     CheckBody,
+    DeviceList,
     EmptyBody,
     EventPage,
     KillBody,
@@ -40,6 +43,7 @@ _BEFORE = Parameter("before", "only epochs before this one", minimum=0, maximum=
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "status", looking.status, "What this server is and allows", ServerStatus),
+    Route("GET", "devices", looking.list_devices, "What a worker can run on here", DeviceList),
     Route("GET", "runs", looking.list_runs, "All runs, newest first", RunList),
     Route(
         "POST",
@@ -81,6 +85,17 @@ ROUTES: tuple[Route, ...] = (
         "Go on from the last checkpoint",
         StateReply,
         body=EmptyBody,
+        refusals=(409, 503),
+        changes=True,
+    ),
+    Route(
+        "POST",
+        "runs/{id}/attach",
+        commanding.attach_worker,
+        "Add a worker",
+        Attached,
+        status=201,
+        body=AttachBody,
         refusals=(409, 503),
         changes=True,
     ),

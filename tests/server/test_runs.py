@@ -83,14 +83,39 @@ async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., A
     assert receipts["total"] > 3
     assert receipts["receipts"][0]["signer_participant"] in ("lab-a", "lab-b")
 
+    # A worker is added, where it is asked to be and for whom.
+    for wrong, status, says in (
+        ({"stage": 2}, 400, "stage=2; the run has the stages 0 to 1"),
+        ({"stage": True}, 400, "stage=True"),
+        ({"device": "gpu"}, 400, "device='gpu'"),
+        ({"device": "cuda:93"}, 409, "CUDA devices on this machine; use 'cpu'"),
+        ({"account": "nobody"}, 400, "account='nobody' is not in this home; it has lab-a, lab-b"),
+    ):
+        refused, reply = await api.post(f"runs/{run}/attach", wrong)
+        assert (refused, says in reply["message"]) == (status, True), reply
+    assert len(pl.open_run(run).info["workers"]) == 4
+    status, added = await api.post(f"runs/{run}/attach", {"stage": 1, "account": "lab-b"})
+    assert (status, added) == (201, {"worker": "worker-4", "stage": 1, "replica": 2, "participant": "lab-b"})
+    states: list[str] = []
+    while not states or states[-1] != "active":
+        picture = (await viewer.picture(60))["picture"]
+        states += [worker["state"] for worker in picture["workers"] if worker["name"] == "worker-4"]
+    while picture["live_workers"] < 5:
+        picture = (await viewer.picture(60))["picture"]
+    assert (picture["workers"][4]["stage"], picture["workers"][4]["participant"]) == (1, "lab-b")
+    assert {"starting", "joining", "syncing", "warming", "active"} >= set(states)
+    assert [mark["worker"] for mark in picture["marks"] if mark["kind"] == "joined"] == ["worker-4"]
+
     # Stopped, and gone on with.
     assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
     assert (await api.post(f"runs/{run}/stop"))[0] == 409
+    refused, reply = await api.post(f"runs/{run}/attach")
+    assert (refused, "resume it, then add a worker" in reply["message"]) == (409, True)
     while not (picture := (await viewer.picture(60))["picture"])["over"]:
         pass
     status, reply = await api.post(f"runs/{run}/resume")
     assert status == 200, reply
-    while (picture := (await viewer.picture(60))["picture"])["state"] != "running" or picture["live_workers"] < 4:
+    while (picture := (await viewer.picture(60))["picture"])["state"] != "running" or picture["live_workers"] < 5:
         pass
     assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
 
