@@ -64,7 +64,12 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         if more.get_attribute("open") is None:
             more.locator("summary").click()
 
+    def attach() -> None:
+        lab.command("pluralis-lab:attach-worker", run=other)
+        page.locator(".plab-attach option", has_text="lab-c").wait_for(state="attached")
+
     def question() -> None:
+        lab.answer("Cancel")  # no worker is added
         pane("Ownership")()
         lab.run_view(run).get_by_role("button", name="Claim…").click()
         page.locator(".plab-confirm").wait_for()
@@ -79,6 +84,7 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         ".plab-compare": compare,
         f"#pluralis-lab-run-{run} .plab-run-header": lambda: lab.open_run(run),
         **{f'#pluralis-lab-run-{run} .plab-pane[data-pane="{title.lower()}"]': pane(title) for title in PANES},
+        ".plab-attach": attach,
         ".plab-confirm": question,
     }
 

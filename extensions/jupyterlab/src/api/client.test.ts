@@ -50,6 +50,12 @@ describe('the client', () => {
     expect(refusal).toMatchObject({ status: 0, reason: 'unreachable' });
   });
 
+  it('leaves out of a new worker what the run shall choose', async () => {
+    const { api, asked } = apiThat(() => json({ worker: 'worker-4', stage: 0, replica: 2, participant: 'lab-a' }, 201));
+    await expect(api.attach('id', { device: 'cpu', stage: 0, account: undefined })).resolves.toMatchObject({ worker: 'worker-4' });
+    expect(asked[0]).toMatchObject(['runs/id/attach', { method: 'POST', body: '{"device":"cpu","stage":0}' }]);
+  });
+
   it('takes an empty answer for done', async () => {
     const { api, asked } = apiThat(() => new Response(null, { status: 204 }));
     await expect(api.remove('id')).resolves.toBeUndefined();

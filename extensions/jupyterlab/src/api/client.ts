@@ -4,7 +4,9 @@ import type { ServerConnection } from '@jupyterlab/services';
 
 import { jupyterTransport, type Transport } from './transport';
 import type {
+  Attached,
   AuditReply,
+  Device,
   Ownership,
   PictureReply,
   Receipt,
@@ -35,6 +37,13 @@ export interface NewRun {
   account?: string;
   participants?: string[];
   chain?: 'embedded';
+}
+
+/** What `POST runs/{id}/attach` takes. Without a stage it is the thinnest, without an account the founder owns it. */
+export interface NewWorker {
+  device?: string;
+  stage?: number;
+  account?: string;
 }
 
 export interface SpecSchema {
@@ -84,6 +93,14 @@ export class Api {
 
   resume(id: string): Promise<{ state: RunState }> {
     return this.post(`runs/${part(id)}/resume`);
+  }
+
+  async devices(): Promise<Device[]> {
+    return (await this.get<{ devices: Device[] }>('devices')).devices;
+  }
+
+  attach(id: string, worker: NewWorker = {}): Promise<Attached> {
+    return this.post(`runs/${part(id)}/attach`, worker);
   }
 
   kill(id: string, worker: string): Promise<{ state: RunState }> {

@@ -31,6 +31,22 @@ export interface RunRow {
   chain: string;
 }
 
+/** What a worker can run on: `GET devices`. */
+export interface Device {
+  /** "cpu", "cuda:0", ... */
+  device: string;
+  name: string;
+  memory_bytes: number | null;
+}
+
+/** `POST runs/{id}/attach`. */
+export interface Attached {
+  worker: string;
+  stage: number;
+  replica: number;
+  participant: string;
+}
+
 /** What a run takes on the disk, in bytes. */
 export interface DiskUse {
   events: number;
@@ -110,7 +126,7 @@ export interface EpochPicture {
 }
 
 export interface Mark {
-  /** "death", "return", "reroute"; a newer server may have more. */
+  /** "death", "return", "joined", "reroute"; a newer server may have more. */
   kind: string;
   round: number;
   worker: string;
