@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pluralis_lab.server.operations import commanding, describing, looking, owning
-from pluralis_lab.server.route import Parameter, Route
+from pluralis_lab.server.operations import asking, commanding, describing, looking, owning
+from pluralis_lab.server.route import LINES, Parameter, Route
+from pluralis_lab.server.shapes.asking import PromptBody, Written
 from pluralis_lab.server.shapes.evidence import AuditReply, ReceiptPage
 from pluralis_lab.server.shapes.ownership import Claims, Ownership, Paid
 from pluralis_lab.server.shapes.picture import PictureReply
@@ -108,6 +109,17 @@ ROUTES: tuple[Route, ...] = (
         body=KillBody,
         refusals=(409,),
         changes=True,
+    ),
+    Route(
+        "POST",
+        "runs/{id}/generate",
+        asking.generate_text,
+        "Go on with a text",
+        Written,
+        body=PromptBody,
+        refusals=(409,),
+        changes=True,
+        media=LINES,
     ),
     Route("GET", "runs/{id}/log/{process}", looking.run_log, "The end of a log", LogTail, query=(_LINES,)),
     Route(

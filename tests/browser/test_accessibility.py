@@ -14,7 +14,7 @@ from tests.views.made_up_run import event_rows, make_run, write_rows
 pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(180)]
 
 AXE = ROOT / "extensions" / "jupyterlab" / "node_modules" / "axe-core" / "axe.min.js"
-PANES = ("Overview", "Contributions", "Ownership", "Evidence", "Workers", "Topology")
+PANES = ("Overview", "Contributions", "Ownership", "Evidence", "Ask", "Workers", "Topology")
 
 # JupyterLab's own nodes are around ours, not inside: what is asked for is inside ours.
 RUN_AXE = """async selector => {

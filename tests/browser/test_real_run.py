@@ -107,6 +107,8 @@ def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., 
         (added,) = [worker for worker in run.info["workers"] if worker["name"] == ADDED]
         assert (added["stage"], added["participant"]) == (1, "lab-b")
 
+        ask_the_model(page, view)
+
         # Of a run that has ended the command says why not.
         run.stop()
         page.done("pluralis-lab:refresh")
@@ -118,9 +120,32 @@ def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., 
             arg=run.id,
         )
         button.wait_for(state="hidden")
+        asked = page.pane(view, "Ask")
+        asked.get_by_text("The run has no live workers; resume it to ask its model.").wait_for()
+        assert asked.get_by_role("button", name="Write").get_attribute("aria-disabled") == "true"
         assert page.ours(network=False) == []  # the console names every answer that is a refusal
     finally:
         run.stop()
+
+
+def ask_the_model(lab: LabPage, view: Any) -> None:
+    pane = lab.pane(view, "Ask")
+    pane.get_by_label("Text to go on from").fill("import ")
+    pane.get_by_label("Tokens").fill("0")
+    pane.get_by_role("button", name="Write").press("Enter")
+    pane.get_by_role("alert").filter(has_text="Tokens: a whole number from 1").wait_for()
+    pane.get_by_label("Tokens").fill("24")
+    pane.get_by_label("Text to go on from").press("Control+Enter")
+    pane.get_by_text("24 tokens in ").wait_for()
+    answer = pane.locator(".plab-answer")
+    assert answer.inner_text().startswith("import ")
+    assert len(str(answer.text_content())) > len("import ")
+    pane.get_by_label("Tokens").fill("100000")
+    pane.get_by_role("button", name="Write").press("Enter")
+    lab.page.wait_for_function("node => node.textContent.length > 60", arg=answer.element_handle())
+    pane.get_by_role("button", name="Stop writing").press("Enter")
+    pane.get_by_text("stopped after ").wait_for()
+    pane.get_by_role("button", name="Write").wait_for()
 
 
 def empty_notebook(server: LabServer) -> str:

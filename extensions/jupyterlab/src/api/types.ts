@@ -47,6 +47,13 @@ export interface Attached {
   participant: string;
 }
 
+/** A line of what `POST runs/{id}/generate` answers; `error` says why no more comes. */
+export interface Written {
+  text: string;
+  is_last: boolean;
+  error: string;
+}
+
 /** What a run takes on the disk, in bytes. */
 export interface DiskUse {
   events: number;
@@ -155,6 +162,8 @@ export interface RunPicture {
   round_s: number | null;
   remaining_s: number | null;
   unigram_nats: number | null;
+  /** Whether the model can be asked to go on with a text; absent in records of older versions. */
+  writes_text?: boolean;
   model_parameters: number | null;
   stage_parameters: number[];
   loss: Curve;
