@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluralis_lab.engines import processes
+from pluralis_lab.engines.question_checks import check_prompt
 from pluralis_lab.errors import RunError
 from pluralis_lab.markup import facts
 from pluralis_lab.session import is_interactive
@@ -116,6 +117,18 @@ class Generation:
             sys.stdout.write("\n")
         finally:
             self.close()  # an interrupted cell is no longer waited for
+
+
+def connect_prompt(
+    run: RunDirectory, corpus: dict[str, Any], prompt: str, tokens: int, *, temperature: float, seed: int
+) -> socket.socket:
+    """Ask a run's workers to go on with `prompt`; return the connection that the tokens come on. See `Run.generate`.
+
+    corpus : as `run.json` describes it
+    """
+    ids = prompt_ids(prompt, corpus["kind"])
+    check_prompt(ids, tokens, temperature, seed, vocab=corpus["vocab"])
+    return processes.connect(run, "prompt", ids=ids, tokens=tokens, temperature=temperature, seed=seed)
 
 
 def prompt_ids(prompt: str, kind: str) -> list[int]:

@@ -305,13 +305,10 @@ class Run:
         >>> run.generate("def main(", tokens=80)                    # appears in the cell as it is written
         >>> text = str(run.generate("import ", temperature=0))      # waits for all of it
         """
-        from pluralis_lab.engines.question_checks import check_prompt
-        from pluralis_lab.generation import Generation, prompt_ids
+        from pluralis_lab.generation import Generation, connect_prompt
 
         corpus = self.info["corpus"]
-        ids = prompt_ids(prompt, corpus["kind"])
-        check_prompt(ids, tokens, temperature, seed, vocab=corpus["vocab"])
-        connection = processes.connect(self._directory, "prompt", ids=ids, tokens=tokens, temperature=temperature, seed=seed)
+        connection = connect_prompt(self._directory, corpus, prompt, tokens, temperature=temperature, seed=seed)
         return Generation(self._directory, prompt, tokens, connection)
 
     def evaluate(self, batches: int | None = None) -> "HeldOutLoss":

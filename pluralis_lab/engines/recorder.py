@@ -81,7 +81,7 @@ class Recorder:
         self.events.append("run.state", body={"state": state, "reason": reason}, time=self._clock())
 
     def enrol(self, worker: dict[str, Any], authorisation: Authorisation) -> None:
-        """Write down one more worker and who authorised its key; a participant who is new becomes one.
+        """Write down one more worker and who authorised its key, and tell those who follow; a new participant becomes one.
 
         worker : as `run.json` lists it
         Raises EvidenceError, and writes nothing, when the authorisation is not for that seat of this run by that account.
@@ -96,6 +96,9 @@ class Recorder:
         self.run.update_info(workers=info["workers"], participants=participants)
         self.info, self.shape = info, shape
         self._seats[worker["name"]] = worker
+        # Who reads the run already read `run.json` before this worker was in it.
+        told = {key: worker[key] for key in ("stage", "replica", "participant", "device")}
+        self.events.append("enrolled", worker["name"], None, {**told, "address": authorisation.address}, time=self._clock())
 
     def depart(self, worker: str) -> None:
         """Write down that a worker has left the run for good."""

@@ -39,6 +39,13 @@ def resume(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def attach(request: dict[str, Any]) -> dict[str, Any]:
+    """Add a worker to a live run."""
+    run = _run(request)
+    worker = run.attach(request["device"], stage=request["stage"], account=_account(run, request["account"]))
+    return {"worker": worker.name, "stage": worker.stage, "replica": worker.replica, "participant": worker.participant}
+
+
 def tokenize(request: dict[str, Any]) -> dict[str, Any]:
     """Put a run's ownership on its chain."""
     run = _run(request)
@@ -112,7 +119,7 @@ def _account(run: Any, name: str | None) -> str | None:
 
 
 OPERATIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    operation.__name__: operation for operation in (launch, resume, tokenize, pay, claim, audit)
+    operation.__name__: operation for operation in (launch, resume, attach, tokenize, pay, claim, audit)
 }
 
 if __name__ == "__main__":

@@ -4,18 +4,20 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado import web
+from tornado.iostream import StreamClosedError
 
 from pluralis_lab.errors import PluralisError, StoreError
 from pluralis_lab.server.bodies import read_body
 from pluralis_lab.server.encoding import to_json
 from pluralis_lab.server.lab import Lab
 from pluralis_lab.server.refusals import WORDS, Refusal, no_such_run
-from pluralis_lab.server.route import Call, Route, Text
+from pluralis_lab.server.route import LINES, Call, Route, Stream, Text
 from pluralis_lab.store import RUN_ID
 
 PREFIX = "pluralis-lab/api"
@@ -37,6 +39,7 @@ class ApiHandler(APIHandler):
         self.lab = lab
         self._pieces: list[bytes] = []
         self._num_bytes = 0
+        self._stream: Stream | None = None
 
     @property
     def _track_activity(self) -> bool:  # type: ignore[override]
@@ -68,20 +71,45 @@ class ApiHandler(APIHandler):
         body = None if route.body is None else read_body(b"".join(self._pieces), route.body)
         data = await self._run(route, Call(self.lab, path, query, body))
         self.set_status(route.status)
-        if isinstance(data, Text):
+        if isinstance(data, Stream):
+            await self._send_lines(data)
+        elif isinstance(data, Text):
             self.finish(data.data, set_content_type=data.content_type)
         elif route.status == 204:
             self.finish()
         else:
             self.finish(data)
 
-    async def _run(self, route: Route, call: Call) -> bytes | Text | None:
+    async def _send_lines(self, stream: Stream) -> None:
+        """Send each line when it comes, until there is none to come or the client has gone."""
+        self._stream = stream
+        self.set_header("Content-Type", LINES)
+        self.set_header("X-Accel-Buffering", "no")  # a proxy that waits for the whole would show nothing until then
+        try:
+            await self.flush()
+            async with aclosing(stream.lines) as lines:
+                async for line in lines:
+                    self.write(to_json(line) + b"\n")
+                    await self.flush()
+            self.finish(set_content_type=LINES)
+        except StreamClosedError:
+            return  # nobody reads any more
+        finally:
+            stream.close()
+
+    def on_connection_close(self) -> None:
+        """The client has gone in the middle of a reply."""
+        super().on_connection_close()
+        if self._stream is not None:
+            self._stream.close()
+
+    async def _run(self, route: Route, call: Call) -> bytes | Text | Stream | None:
         """Return the encoded reply. Reading and encoding happen in a thread: the loop serves kernels, too."""
         operation: Callable[[Call], Any] = route.operation
         try:
             if inspect.iscoroutinefunction(operation):
                 found = await operation(call)
-                return found if found is None or isinstance(found, Text) else await asyncio.to_thread(to_json, found)
+                return found if found is None or isinstance(found, Text | Stream) else await asyncio.to_thread(to_json, found)
             return await asyncio.to_thread(_called, operation, call)
         except StoreError as error:
             raise Refusal(409, f"the run is damaged: {error}", "damaged") from None

@@ -1,7 +1,7 @@
 """What a route is: one entry of the table that makes both the handlers and the OpenAPI document."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,6 +11,8 @@ from pluralis_lab.server.shapes.base import Body
 if TYPE_CHECKING:
     from pluralis_lab.server.lab import Lab
 
+LINES = "application/x-ndjson"
+"""JSON objects, one a line, as they come."""
 Method = Literal["GET", "POST", "DELETE"]
 
 
@@ -67,6 +69,18 @@ class Text:
     content_type: str
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A reply that comes line by line, each of them JSON.
+
+    lines : its items; read to the end unless the client goes away
+    close : called when the client has gone away; `lines` then ends soon
+    """
+
+    lines: AsyncGenerator[Any, None]
+    close: Callable[[], None]
+
+
 Operation = Callable[[Call], Any] | Callable[[Call], Awaitable[Any]]
 
 
@@ -76,7 +90,7 @@ class Route:
 
     path : below ``pluralis-lab/api/``, with {id} and {process} in braces
     operation : a plain function runs in a thread, a coroutine on the loop; what it returns is the reply
-    reply : the reply's shape; None: nothing (204), or text of `media`
+    reply : the reply's shape, of each line where `media` is LINES; None: nothing (204), or text of `media`
     refusals : the statuses it may refuse with, besides those that every route has
     changes : refused in read-only mode
     """

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from pluralis_lab.server.operations import commanding, describing, looking, owning
-from pluralis_lab.server.route import Parameter, Route
+from pluralis_lab.server.operations import asking, commanding, describing, looking, owning
+from pluralis_lab.server.route import LINES, Parameter, Route
+from pluralis_lab.server.shapes.asking import PromptBody, Written
 from pluralis_lab.server.shapes.evidence import AuditReply, ReceiptPage
 from pluralis_lab.server.shapes.ownership import Claims, Ownership, Paid
 from pluralis_lab.server.shapes.picture import PictureReply
 from pluralis_lab.server.shapes.runs import (
     AccountBody,
+    AttachBody,
+    Attached,
     CheckBody,
+    DeviceList,
     EmptyBody,
     EventPage,
     KillBody,
@@ -40,6 +44,7 @@ _BEFORE = Parameter("before", "only epochs before this one", minimum=0, maximum=
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "status", looking.status, "What this server is and allows", ServerStatus),
+    Route("GET", "devices", looking.list_devices, "What a worker can run on here", DeviceList),
     Route("GET", "runs", looking.list_runs, "All runs, newest first", RunList),
     Route(
         "POST",
@@ -86,6 +91,17 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST",
+        "runs/{id}/attach",
+        commanding.attach_worker,
+        "Add a worker",
+        Attached,
+        status=201,
+        body=AttachBody,
+        refusals=(409, 503),
+        changes=True,
+    ),
+    Route(
+        "POST",
         "runs/{id}/kill",
         commanding.kill_worker,
         "Kill a worker",
@@ -93,6 +109,17 @@ ROUTES: tuple[Route, ...] = (
         body=KillBody,
         refusals=(409,),
         changes=True,
+    ),
+    Route(
+        "POST",
+        "runs/{id}/generate",
+        asking.generate_text,
+        "Go on with a text",
+        Written,
+        body=PromptBody,
+        refusals=(409,),
+        changes=True,
+        media=LINES,
     ),
     Route("GET", "runs/{id}/log/{process}", looking.run_log, "The end of a log", LogTail, query=(_LINES,)),
     Route(

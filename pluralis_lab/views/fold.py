@@ -37,6 +37,7 @@ class RunPicture:
     steps: int
     epoch_rounds: int
     unigram_nats: float | None = None
+    writes_text: bool = False
     model_parameters: int | None = None
     stage_parameters: tuple[int, ...] = ()
     accounts: dict[str, str] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class RunPicture:
             steps=spec.steps,
             epoch_rounds=spec.epoch_rounds,
             unigram_nats=finite((info.get("corpus") or {}).get("unigram_nats")),
+            writes_text=spec.model.kind == "gpt" and (info.get("corpus") or {}).get("kind") == "tokens",
             model_parameters=info.get("model_parameters"),
             stage_parameters=tuple(info.get("stage_parameters") or ()),
             accounts={str(p.get("address", "")).lower(): p["name"] for p in info.get("participants") or ()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.views.picture_parts import LIVE_STATES, Epoch, Mark, finite
 from pluralis_lab.views.units import format_duration
@@ -11,6 +11,7 @@ from pluralis_lab.views.units import format_duration
 if TYPE_CHECKING:
     from pluralis_lab.store import Event
     from pluralis_lab.views.fold import RunPicture
+    from pluralis_lab.views.picture_parts import WorkerPicture
 
 
 def _run_state(picture: RunPicture, event: Event) -> None:
@@ -21,11 +22,20 @@ def _run_state(picture: RunPicture, event: Event) -> None:
         picture.running_since = event.time
 
 
-def _worker_state(picture: RunPicture, event: Event) -> None:
-    worker, body = picture.worker(event.worker or ""), event.body
+def _enrolled(picture: RunPicture, event: Event) -> None:
+    """Take in a worker that was attached: `run.json` may have been read before it was in there."""
+    worker = picture.worker(event.worker or "")
+    worker.is_awaited = True
+    _seat(picture, worker, event.body)
+    if 0 <= worker.stage < len(picture.stage_parameters):
+        worker.parameters = picture.stage_parameters[worker.stage]
+    if event.body.get("address"):
+        picture.accounts[str(event.body["address"]).lower()] = worker.participant
+
+
+def _seat(picture: RunPicture, worker: WorkerPicture, body: dict[str, Any]) -> None:
+    """Note where a worker sits, and for whom."""
     worker.changes += 1
-    before, worker.state = worker.state, str(body.get("state", worker.state))
-    worker.reason = str(body.get("reason") or "")
     for key in ("stage", "replica", "pid", "incarnation", "parameters"):
         if body.get(key) is not None:
             setattr(worker, key, int(body[key]))
@@ -34,10 +44,21 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
             setattr(worker, key, str(body[key]))
     if worker.participant and worker.participant not in picture.participants:
         picture.participants.append(worker.participant)
+
+
+def _worker_state(picture: RunPicture, event: Event) -> None:
+    worker, body = picture.worker(event.worker or ""), event.body
+    before, worker.state = worker.state, str(body.get("state", worker.state))
+    worker.reason = str(body.get("reason") or "")
+    _seat(picture, worker, body)
     at = event.round if event.round is not None else picture.round or 0
     if worker.is_dead and before != "dead":
         worker.deaths += 1
         picture.marks.append(Mark("death", at, worker.name, f"{worker.name} died in round {at}"))
+    elif worker.state == "active" and worker.is_awaited:
+        worker.is_awaited = False
+        text = f"{worker.name} of {worker.participant} joined stage {worker.stage} in round {at}"
+        picture.marks.append(Mark("joined", at, worker.name, text))
     elif worker.state == "active" and worker.deaths and before not in LIVE_STATES:
         picture.marks.append(Mark("return", at, worker.name, f"{worker.name} is back in round {at}"))
     worker.heard_at = event.time
@@ -156,6 +177,7 @@ def _error(picture: RunPicture, event: Event) -> None:
 
 FOLDS: dict[str, Callable[[RunPicture, Event], None]] = {
     "run.state": _run_state,
+    "enrolled": _enrolled,
     "worker.state": _worker_state,
     "round": _round,
     "validation": _validation,

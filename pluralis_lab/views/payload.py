@@ -124,6 +124,7 @@ def run_payload(picture: RunPicture, *, num_points: int = 240) -> dict[str, Any]
         "round_s": _short(picture.seconds.mean(20)),
         "remaining_s": _short(picture.remaining_s),
         "unigram_nats": _short(picture.unigram_nats),
+        "writes_text": picture.writes_text,
         "model_parameters": picture.model_parameters,
         "stage_parameters": list(picture.stage_parameters),
         "loss": _curve(picture.loss, num_points),

@@ -15,7 +15,7 @@ RECENT_ROUNDS = 20
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened once and belongs on the time axis: a death, a return, a re-routed micro-batch."""
+    """Something that happened once and belongs on the time axis: a death, a return, a newcomer, a re-routed micro-batch."""
 
     kind: str
     round: int
@@ -51,6 +51,8 @@ class WorkerPicture:
     incarnation: int = 0
     parameters: int | None = None
     deaths: int = 0
+    is_awaited: bool = False
+    """It was attached, and has not taken part yet."""
     tokens: Series = field(default_factory=Series)
     work_flops: Series = field(default_factory=Series)
     grad_norm: Series = field(default_factory=Series)

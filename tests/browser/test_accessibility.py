@@ -14,7 +14,7 @@ from tests.views.made_up_run import event_rows, make_run, write_rows
 pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(180)]
 
 AXE = ROOT / "extensions" / "jupyterlab" / "node_modules" / "axe-core" / "axe.min.js"
-PANES = ("Overview", "Contributions", "Ownership", "Evidence", "Workers", "Topology")
+PANES = ("Overview", "Contributions", "Ownership", "Evidence", "Ask", "Workers", "Topology")
 
 # JupyterLab's own nodes are around ours, not inside: what is asked for is inside ours.
 RUN_AXE = """async selector => {
@@ -64,7 +64,12 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         if more.get_attribute("open") is None:
             more.locator("summary").click()
 
+    def attach() -> None:
+        lab.command("pluralis-lab:attach-worker", run=other)
+        page.locator(".plab-attach option", has_text="lab-c").wait_for(state="attached")
+
     def question() -> None:
+        lab.answer("Cancel")  # no worker is added
         pane("Ownership")()
         lab.run_view(run).get_by_role("button", name="Claim…").click()
         page.locator(".plab-confirm").wait_for()
@@ -79,6 +84,7 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         ".plab-compare": compare,
         f"#pluralis-lab-run-{run} .plab-run-header": lambda: lab.open_run(run),
         **{f'#pluralis-lab-run-{run} .plab-pane[data-pane="{title.lower()}"]': pane(title) for title in PANES},
+        ".plab-attach": attach,
         ".plab-confirm": question,
     }
 

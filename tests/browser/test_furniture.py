@@ -115,9 +115,9 @@ def test_a_shared_hub_in_read_only_mode_shows_and_commands_nothing(
         view = page.open_run(going.id)
         page.pane(view, "Workers").locator(".plab-grid-row[data-worker]").first.click()
         page.pane(view, "Ownership")
-        for name in ("Stop…", "Kill this worker…", "Pay…", "Claim…", "Tokenize…"):
+        for name in ("Add a worker…", "Stop…", "Kill this worker…", "Pay…", "Claim…", "Tokenize…"):
             assert view.get_by_role("button", name=name).filter(visible=True).count() == 0, name
-        for command in ("stop-run", "delete-run", "new-run", "kill-worker"):
+        for command in ("attach-worker", "stop-run", "delete-run", "new-run", "kill-worker"):
             assert not page.page.evaluate("id => window.jupyterapp.commands.isEnabled(id)", f"pluralis-lab:{command}"), command
         assert page.ours() == []
     finally:

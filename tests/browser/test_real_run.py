@@ -10,6 +10,7 @@ import pluralis_lab as pl
 from tests.browser.executing import executed_by_papermill
 from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
+from tests.engines.swarm.conftest import small_spec
 
 pytestmark = [pytest.mark.system("chromium"), pytest.mark.timeout(240)]
 
@@ -28,8 +29,18 @@ FIELDS = {
     "checkpoint_every": "50",
 }
 VICTIM = "worker-3"
+ADDED = "worker-2"
 VIEW = ".plab-run-view"
 CHANGED = "([node, first]) => /\\d/.test(node.textContent) && node.textContent !== first"
+SHOWN_STATES = """([pane, worker]) => {
+    const shown = window.plabStates = [];
+    const look = () => {
+        const state = pane.querySelector(`[data-worker="${worker}"]`)?.dataset.state;
+        if (state && state !== shown.at(-1)) shown.push(state);
+    };
+    new MutationObserver(look).observe(pane, { subtree: true, childList: true, attributeFilter: ["data-state"] });
+}"""
+"""Notes every state that a worker is shown in, however short."""
 OUTPUT = ".jp-OutputArea .plab-output .plab[data-seq]"
 
 
@@ -56,6 +67,85 @@ def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
         assert page.ours(network=False) == []
     finally:
         second.stop()
+
+
+def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., LabPage]) -> None:
+    run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a", participants=["lab-a", "lab-b"], lifetime="detached")
+    try:
+        page = lab()
+        desk, view = page.page, page.open_run(run.id)
+        run.wait(round=1, timeout_s=60)  # who comes earlier is one of those who begin it
+        workers = page.pane(view, "Workers")
+        desk.evaluate(SHOWN_STATES, [workers.element_handle(), ADDED])
+        button = view.get_by_role("button", name="Add a worker…")
+        button.press("Enter")
+        desk.wait_for_function("document.activeElement.matches('.plab-attach select')")
+        desk.keyboard.press("Escape")
+        desk.locator(".plab-attach").wait_for(state="detached")
+        desk.wait_for_function("node => node === document.activeElement", arg=button.element_handle())
+
+        # One is refused, in the words of the server; with what it says to do it works.
+        page.command("pluralis-lab:attach-worker", run=run.id, stage=1, account="nobody")
+        form = desk.locator(".plab-attach")
+        form.locator("option", has_text="stage 0: ").wait_for(state="attached")
+        desk.locator(".jp-Dialog-button.jp-mod-accept").press("Enter")
+        refusal = form.get_by_role("alert").filter(has_text="account='nobody' is not in this home; it has lab-a, lab-b")
+        refusal.wait_for()
+        form.get_by_label("Account").select_option("lab-b")
+        desk.locator(".jp-Dialog-button.jp-mod-accept").press("Enter")
+        form.wait_for(state="detached")
+        row = workers.locator(f'.plab-grid-row[data-worker="{ADDED}"]')
+        row.and_(desk.locator('[data-state="active"]')).wait_for()
+        assert "lab-b" in row.inner_text()
+        shown = desk.evaluate("window.plabStates")
+        assert shown[-1] == "active"
+        assert len(shown) > 1
+        assert set(shown[:-1]) <= {"starting", "joining", "syncing", "warming"}
+        page.pane(view, "Overview").locator(".plab-notes", has_text=f"{ADDED} of lab-b joined stage 1").wait_for()
+        node = page.pane(view, "Topology").locator(f'.plab-node[data-worker="{ADDED}"]')
+        node.and_(desk.locator('[data-state="active"]')).wait_for()
+        (added,) = [worker for worker in run.info["workers"] if worker["name"] == ADDED]
+        assert (added["stage"], added["participant"]) == (1, "lab-b")
+
+        ask_the_model(page, view)
+
+        # Of a run that has ended the command says why not.
+        run.stop()
+        page.done("pluralis-lab:refresh")
+        desk.wait_for_function(
+            """run => {
+                const [commands, id] = [window.jupyterapp.commands, "pluralis-lab:attach-worker"];
+                return !commands.isEnabled(id, { run }) && commands.caption(id, { run }).includes("resume it first");
+            }""",
+            arg=run.id,
+        )
+        button.wait_for(state="hidden")
+        asked = page.pane(view, "Ask")
+        asked.get_by_text("The run has no live workers; resume it to ask its model.").wait_for()
+        assert asked.get_by_role("button", name="Write").get_attribute("aria-disabled") == "true"
+        assert page.ours(network=False) == []  # the console names every answer that is a refusal
+    finally:
+        run.stop()
+
+
+def ask_the_model(lab: LabPage, view: Any) -> None:
+    pane = lab.pane(view, "Ask")
+    pane.get_by_label("Text to go on from").fill("import ")
+    pane.get_by_label("Tokens").fill("0")
+    pane.get_by_role("button", name="Write").press("Enter")
+    pane.get_by_role("alert").filter(has_text="Tokens: a whole number from 1").wait_for()
+    pane.get_by_label("Tokens").fill("24")
+    pane.get_by_label("Text to go on from").press("Control+Enter")
+    pane.get_by_text("24 tokens in ").wait_for()
+    answer = pane.locator(".plab-answer")
+    assert answer.inner_text().startswith("import ")
+    assert len(str(answer.text_content())) > len("import ")
+    pane.get_by_label("Tokens").fill("100000")
+    pane.get_by_role("button", name="Write").press("Enter")
+    lab.page.wait_for_function("node => node.textContent.length > 60", arg=answer.element_handle())
+    pane.get_by_role("button", name="Stop writing").press("Enter")
+    pane.get_by_text("stopped after ").wait_for()
+    pane.get_by_role("button", name="Write").wait_for()
 
 
 def empty_notebook(server: LabServer) -> str:

@@ -15,6 +15,8 @@ from tests.server.asking import API, RUN, Api
 from tests.views.made_up_run import make_run
 
 OTHER = "ab" * 32
+BODIES = {"kill": {"worker": "worker-0"}, "generate": {"prompt": "a"}, "pay": {"amount_eth": "1"}}
+"""Of the routes that take more than an empty body."""
 
 
 def concrete(path: str) -> str:
@@ -136,7 +138,7 @@ async def test_another_users_run_is_not_there(
     assert (await api.get("runs"))[1] == {"runs": []}
     for route in ROUTES:
         if "{id}" in route.path:
-            body = {"worker": "worker-0"} if route.path.endswith("kill") else {"amount_eth": "1"} if "pay" in route.path else None
+            body = BODIES.get(route.path.rsplit("/", 1)[1])
             params = {"worker": "worker-0"} if "receipts" in route.path else {}
             status, _ = await api.ask(route.method, concrete(route.path), body, **params)
             assert status == 404, route.path

@@ -1,13 +1,17 @@
 """What is shown of runs: rows, facts, events, logs, receipts, and what is said of damaged ones."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pluralis_lab.server.lab import Lab
 from pluralis_lab.store import RunDirectory
 from tests.server.asking import RUN, Api
 from tests.views.made_up_run import make_run
+
+GIB = 2**30
 
 HOSTILE = '<img src=x onerror="alert(1)"></script><script>\u2028\u2029\x00\x1b[31m\U0001f480'
 
@@ -131,6 +135,73 @@ async def test_a_log_is_cut_from_its_end(api: Api, finished: RunDirectory) -> No
     (finished.path / "logs" / "supervisor.log").write_text("".join(f"line {i}\n" for i in range(100_000)))
     text = (await api.get(f"runs/{RUN}/log/supervisor", lines=3))[1]["text"]
     assert text == "line 99997\nline 99998\nline 99999"
+
+
+class NvmlError(Exception):
+    """What NVIDIA's library raises."""
+
+
+def nvml() -> Any:
+    """Return as much of NVIDIA's library as is asked of it, on a machine with two GPUs."""
+    gpus = (("NVIDIA H100", "GPU-a", 80 * GIB), ("NVIDIA T4", "GPU-b", 16 * GIB))
+
+    def by_index(index: int) -> Any:
+        if index >= len(gpus):
+            raise NvmlError
+        return gpus[index]
+
+    return SimpleNamespace(
+        NVMLError=NvmlError,
+        nvmlDeviceGetCount=lambda: len(gpus),
+        nvmlDeviceGetHandleByIndex=by_index,
+        nvmlDeviceGetHandleByUUID=lambda name: next(gpu for gpu in gpus if gpu[1] == name),
+        nvmlDeviceGetName=lambda gpu: gpu[0],
+        nvmlDeviceGetMemoryInfo=lambda gpu: SimpleNamespace(total=gpu[2]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["NVIDIA H100", "NVIDIA T4"]),
+        ("1", ["NVIDIA T4"]),
+        ("GPU-b, 0", ["NVIDIA T4", "NVIDIA H100"]),
+        ("0,7,1", ["NVIDIA H100"]),
+        ("", []),
+    ],
+)
+async def test_the_devices_are_those_that_a_worker_would_see(
+    api: Api, lab: Lab, monkeypatch: pytest.MonkeyPatch, visible: str | None, names: list[str]
+) -> None:
+    monkeypatch.setattr(lab.hub.gpus, "_nvml", nvml())
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cpu, *gpus = (await api.get("devices"))[1]["devices"]
+    assert cpu == {"device": "cpu", "name": "", "memory_bytes": None}
+    assert [gpu["name"] for gpu in gpus] == names
+    assert [gpu["device"] for gpu in gpus] == [f"cuda:{number}" for number in range(len(names))]
+    assert all(gpu["memory_bytes"] in (16 * GIB, 80 * GIB) for gpu in gpus)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"engine": "virtual", "state": "running"}, "is a simulation, which has no processes"),
+        ({"state": "serving"}, "has trained all its rounds"),
+        ({"state": "paused"}, "is paused and goes back to its last checkpoint; add the worker when it is on again"),
+        ({"state": "stopped"}, "is not running (state stopped); resume it, then add a worker"),
+        ({"state": "running", "chain": {"kind": "url"}}, "needs a passphrase, which no server asks for; attach from a notebook"),
+    ],
+)
+async def test_a_run_that_takes_no_worker_says_why_and_no_process_is_started(
+    api: Api, lab: Lab, going: RunDirectory, facts: dict[str, Any], says: str
+) -> None:
+    going.update_info(**facts)
+    status, reply = await api.post(f"runs/{RUN}/attach", {})
+    assert (status, says in reply["message"]) == (409, True), reply
+    assert b'children_started_total{op="attach"}' not in lab.meters.text([])
 
 
 async def test_metrics_count_runs_and_what_was_done(api: Api, finished: RunDirectory) -> None:

@@ -1,5 +1,7 @@
 """A real run over hivemind from the browser's side: launch, watch, kill, stop, resume, tokenize, pay, claim, delete."""
 
+import asyncio
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ import psutil
 import pytest
 
 import pluralis_lab as pl
-from tests.server.asking import Api
+from tests.server.asking import API, Api, until
 
 
 @pytest.fixture
@@ -40,7 +42,26 @@ SPEC: dict[str, Any] = {
 }
 
 
-async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., Any]) -> None:
+def num_questions() -> int:
+    """How many connections this server has to supervisors: each text that is being written takes one."""
+    return sum(socket.status != psutil.CONN_LISTEN for socket in psutil.Process().net_connections("unix"))
+
+
+async def leaves_in_the_middle_of_a_text(api: Api, run: str, port: int) -> None:
+    """A client that is gone is written for no longer."""
+    before = num_questions()
+    body = json.dumps({"prompt": "a", "tokens": 100_000}).encode()
+    heads = f"Host: localhost\r\nAuthorization: token {api.token}\r\nContent-Length: {len(body)}\r\n\r\n"
+    reader, writer = await asyncio.open_connection("localhost", port)
+    writer.write(f"POST {api.base_url}{API}/runs/{run}/generate HTTP/1.1\r\n{heads}".encode() + body)
+    assert b"200 OK" in await reader.readline()
+    await reader.readuntil(b'"is_last":false')
+    assert num_questions() == before + 1
+    writer.close()
+    await until(lambda: num_questions() == before)
+
+
+async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., Any], jp_http_port: int) -> None:
     refused, reply = await api.post("runs", {"spec": {**SPEC, "stages": 9}})
     assert (refused, "stages=9" in reply["message"]) == (400, True)
     refused, reply = await api.post("runs", {"spec": {**SPEC, "data": "path:/no/such/file"}})
@@ -83,14 +104,51 @@ async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., A
     assert receipts["total"] > 3
     assert receipts["receipts"][0]["signer_participant"] in ("lab-a", "lab-b")
 
+    # A worker is added, where it is asked to be and for whom.
+    for wrong, status, says in (
+        ({"stage": 2}, 400, "stage=2; the run has the stages 0 to 1"),
+        ({"stage": True}, 400, "stage=True"),
+        ({"device": "gpu"}, 400, "device='gpu'"),
+        ({"device": "cuda:93"}, 409, "CUDA devices on this machine; use 'cpu'"),
+        ({"account": "nobody"}, 400, "account='nobody' is not in this home; it has lab-a, lab-b"),
+    ):
+        refused, reply = await api.post(f"runs/{run}/attach", wrong)
+        assert (refused, says in reply["message"]) == (status, True), reply
+    assert len(pl.open_run(run).info["workers"]) == 4
+    status, added = await api.post(f"runs/{run}/attach", {"stage": 1, "account": "lab-b"})
+    assert (status, added) == (201, {"worker": "worker-4", "stage": 1, "replica": 2, "participant": "lab-b"})
+    states: list[str] = []
+    while not states or states[-1] != "active":
+        picture = (await viewer.picture(60))["picture"]
+        states += [worker["state"] for worker in picture["workers"] if worker["name"] == "worker-4"]
+    while picture["live_workers"] < 5:
+        picture = (await viewer.picture(60))["picture"]
+    assert (picture["workers"][4]["stage"], picture["workers"][4]["participant"]) == (1, "lab-b")
+    assert {"starting", "joining", "syncing", "warming", "active"} >= set(states)
+    assert [mark["worker"] for mark in picture["marks"] if mark["kind"] == "joined"] == ["worker-4"]
+
+    # The model goes on with a text; who has heard enough goes away.
+    status, text = await api.post(f"runs/{run}/generate", {"prompt": "def ", "tokens": 12, "temperature": 0})
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert (status, [line["is_last"] for line in lines]) == (200, [False] * 11 + [True])
+    assert {line["error"] for line in lines} == {""}
+    for wrong, says in (({"prompt": ""}, "prompt=''"), ({"prompt": "a", "tokens": 0}, "tokens=0"), ({}, "needs prompt")):
+        refused, reply = await api.post(f"runs/{run}/generate", wrong)
+        assert (refused, says in reply["message"]) == (400, True), reply
+    await leaves_in_the_middle_of_a_text(api, run, jp_http_port)
+
     # Stopped, and gone on with.
     assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
     assert (await api.post(f"runs/{run}/stop"))[0] == 409
+    refused, reply = await api.post(f"runs/{run}/attach")
+    assert (refused, "resume it, then add a worker" in reply["message"]) == (409, True)
+    refused, reply = await api.post(f"runs/{run}/generate", {"prompt": "a"})
+    assert (refused, "is not running" in reply["message"]) == (409, True)
     while not (picture := (await viewer.picture(60))["picture"])["over"]:
         pass
     status, reply = await api.post(f"runs/{run}/resume")
     assert status == 200, reply
-    while (picture := (await viewer.picture(60))["picture"])["state"] != "running" or picture["live_workers"] < 4:
+    while (picture := (await viewer.picture(60))["picture"])["state"] != "running" or picture["live_workers"] < 5:
         pass
     assert (await api.post(f"runs/{run}/stop"))[1] == {"state": "stopped"}
 

@@ -51,7 +51,7 @@ def make_run(
             {"name": name, "stage": i // replicas, "replica": i % replicas, "participant": participants[i % len(participants)]}
             for i, name in enumerate(names)
         ],
-        "corpus": {"name": "stdlib", "unigram_nats": UNIGRAM_NATS},
+        "corpus": {"name": "stdlib", "kind": "tokens", "vocab": 256, "unigram_nats": UNIGRAM_NATS},
         "stage_parameters": sizes,
         "model_parameters": sum(sizes),
     }

@@ -117,6 +117,25 @@ def test_a_worker_that_joins_later_appears(half_run: RunDirectory) -> None:
     assert "lab-z" in picture.work_shares()
 
 
+def test_a_worker_that_is_attached_is_there_at_once_and_marked_when_it_takes_part(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    owner = "0x" + "Cd" * 20
+    told = {"stage": 2, "replica": 2, "participant": "lab-z", "device": "cuda:1"}
+    picture.update([Event(picture.seq + 1, 0.0, "enrolled", "worker-6", None, {**told, "address": owner})])
+    worker = picture.workers["worker-6"]
+    assert (worker.state, worker.device, worker.parameters) == ("starting", "cuda:1", picture.stage_parameters[2])
+    assert picture.participants[-1] == "lab-z"
+    marked = len(picture.marks)
+    for state in ("starting", "joining", "syncing", "warming", "active", "dead", "starting", "active"):
+        event = Event(picture.seq + 1, 0.0, "worker.state", "worker-6", 91, {"state": state, **told})
+        assert picture.update([event]).workers["worker-6"].state == state
+    marks = [(mark.kind, mark.round, mark.worker) for mark in picture.marks[marked:]]
+    assert marks == [("joined", 91, "worker-6"), ("death", 91, "worker-6"), ("return", 91, "worker-6")]
+    body = {"epoch": 9, "shares": {"lab-z": [1, 1]}, "amounts": {owner.lower(): 7}}
+    picture.update([Event(picture.seq + 1, 0.0, "epoch", None, 91, body)])
+    assert picture.owned_wei()["lab-z"] == 7
+
+
 def test_silence_is_measured_by_events_or_for_the_virtual_engine_by_arrival(half_run: RunDirectory) -> None:
     picture = RunPicture.of(half_run)
     assert picture.last_time is not None

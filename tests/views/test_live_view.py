@@ -134,6 +134,19 @@ def test_an_update_changes_the_figures_in_place(tmp_path: Path, view: Opener) ->
         assert "worker-3 died in round 87" in page.locator(".plab [aria-live=polite]").text_content()
 
 
+def test_a_worker_that_is_attached_is_seen_coming_and_marked(half_run: RunDirectory, view: Opener) -> None:
+    picture = RunPicture.of(half_run)
+    told = {"stage": 2, "replica": 2, "participant": "lab-z", "device": "cpu"}
+    with view(_state(picture)) as page:
+        for kind, state in (("enrolled", "starting"), ("worker.state", "syncing"), ("worker.state", "active")):
+            picture.update([Event(picture.seq + 1, 0.0, kind, "worker-6", 91, {"state": state, **told})])
+            page.evaluate("(next) => model.set('picture', next)", compact_payload(picture))
+            page.wait_for_selector(f'tr[data-worker="worker-6"][data-state="{state}"]')
+            page.wait_for_selector(f'.plab-node[data-worker="worker-6"][data-state="{state}"]')
+        assert "worker-6 of lab-z joined stage 2 in round 91" in page.locator(".plab-notes").inner_text()
+        assert page.locator(".plab-mark-joined").first.text_content().startswith("+")
+
+
 def test_before_the_first_event_the_view_says_what_is_being_started(empty_run: RunDirectory, view: Opener) -> None:
     with view(_state(RunPicture.of(empty_run))) as page:
         assert "starting six workers…" in page.locator(".plab-empty").inner_text()

@@ -11,6 +11,7 @@ export const CommandIDs = {
   compareRuns: 'pluralis-lab:compare-runs',
   insertCode: 'pluralis-lab:insert-code',
   copyCode: 'pluralis-lab:copy-code',
+  attachWorker: 'pluralis-lab:attach-worker',
   killWorker: 'pluralis-lab:kill-worker',
   diskUse: 'pluralis-lab:disk-use'
 } as const;

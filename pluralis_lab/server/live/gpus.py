@@ -1,5 +1,7 @@
-"""Who uses which GPU, through NVIDIA's management library, where there is one."""
+"""The GPUs and who uses which, through NVIDIA's management library, where there is one."""
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -24,6 +26,29 @@ class Gpus:
         except nvml.NVMLError:
             return found  # a device that answers in part, such as one cut into MIG slices
         return found
+
+    def devices(self) -> list[dict[str, Any]]:
+        """Return the GPUs that a worker started from here would see: device (cuda:0, ...), name, memory_bytes.
+
+        They are counted as under ``CUDA_DEVICE_ORDER=PCI_BUS_ID``; where they are not alike, CUDA's own order can be another.
+        """
+        if not self._connect():
+            return []
+        nvml, found = self._nvml, list[dict[str, Any]]()
+        try:
+            for handle in self._visible():
+                name, memory = nvml.nvmlDeviceGetName(handle), nvml.nvmlDeviceGetMemoryInfo(handle).total
+                found.append({"device": f"cuda:{len(found)}", "name": str(name), "memory_bytes": int(memory)})
+        except nvml.NVMLError:
+            return found  # as CUDA does: what comes after a device that is none is not seen
+        return found
+
+    def _visible(self) -> Iterator[Any]:
+        """Go through the handles of what the environment leaves to CUDA."""
+        nvml, left = self._nvml, os.environ.get("CUDA_VISIBLE_DEVICES")
+        names = map(str, range(nvml.nvmlDeviceGetCount())) if left is None else filter(None, map(str.strip, left.split(",")))
+        for name in names:
+            yield nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdecimal() else nvml.nvmlDeviceGetHandleByUUID(name)
 
     def _connect(self) -> bool:
         if self._nvml is None and not self._is_absent:

@@ -24,7 +24,7 @@ class Hub:
 
     def __init__(self, settings: Settings, meters: Meters) -> None:
         self._settings, self._meters = settings, meters
-        self._gpus = Gpus()
+        self.gpus = Gpus()
         self._live: dict[str, LiveRun] = {}
         self._farewells: dict[str, asyncio.TimerHandle] = {}
         self._ending: list[Any] = []
@@ -76,7 +76,7 @@ class Hub:
     def _follow(self, directory: RunDirectory) -> LiveRun:
         live = self._live.get(directory.id)
         if live is None:
-            live = self._live[directory.id] = LiveRun(directory, meters=self._meters, gpus=self._gpus, on_end=self._ended)
+            live = self._live[directory.id] = LiveRun(directory, meters=self._meters, gpus=self.gpus, on_end=self._ended)
             self._meters.followed.set(len(self._live))
         if (farewell := self._farewells.pop(directory.id, None)) is not None:
             farewell.cancel()

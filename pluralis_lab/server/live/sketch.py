@@ -6,7 +6,7 @@ from pluralis_lab.store import Event, EventReader, RunDirectory
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.fold_events import FOLDS
 
-SPARSE = ("run.state", "worker.state", "error", "wire", "epoch", "validation", "round")
+SPARSE = ("run.state", "enrolled", "worker.state", "error", "wire", "epoch", "validation", "round")
 """One a round or fewer. What workers report each round, and each re-routed micro-batch, is the bulk of a long run."""
 MAX_OF_A_KIND = 8_000
 ROUNDS_OF_WORKERS = 2

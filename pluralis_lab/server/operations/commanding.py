@@ -1,15 +1,17 @@
-"""Commands to runs: start, stop, resume, kill, delete."""
+"""Commands to runs: start, stop, resume, attach, kill, delete."""
 
 import asyncio
+from typing import cast
 
 from pluralis_lab.engines import processes
 from pluralis_lab.errors import RunError
 from pluralis_lab.run import Run
 from pluralis_lab.server.refusals import Refusal
 from pluralis_lab.server.route import Call
-from pluralis_lab.server.shapes.runs import KillBody, LaunchBody, Started, StateReply
+from pluralis_lab.server.shapes.runs import AttachBody, Attached, KillBody, LaunchBody, Started, StateReply
 from pluralis_lab.store import RunDirectory
 
+ATTACH_TIMEOUT_S = 120.0
 LAUNCH_TIMEOUT_S = 240.0
 """More than a supervisor is given to start; with a corpus that must be fetched first it may not do, and says so."""
 
@@ -52,6 +54,39 @@ def stop_run(call: Call) -> StateReply:
     if not processes.stop(run):
         raise Refusal(409, f"run {run.id[:8]} is not running (state {call.lab.rows.state(run)[0]}), so there is nothing to stop")
     return _state(call, run)
+
+
+async def attach_worker(call: Call) -> Attached:
+    """Add a worker of this machine to a live run; returns while it starts, gets its stage's state and takes part."""
+    body: AttachBody = call.body
+    run = call.lab.roots.find(call.path["id"])
+    _check_takes_workers(call, run)
+    if body.stage is not None and body.stage >= run.spec.stages:
+        raise Refusal(
+            400, f"stage={body.stage}; the run has the stages 0 to {run.spec.stages - 1}; leave it out for the thinnest"
+        )
+    if (run.info.get("chain") or {}).get("kind") == "url":
+        raise Refusal(
+            409, f"run {run.id[:8]}: an account of its chain needs a passphrase, which no server asks for; attach from a notebook"
+        )
+    home = run.path.parent.parent
+    found = await call.lab.children.once(
+        "attach", home, run=run.id, timeout_s=ATTACH_TIMEOUT_S, device=body.device, stage=body.stage, account=body.account
+    )
+    return cast(Attached, found)
+
+
+def _check_takes_workers(call: Call, run: RunDirectory) -> None:
+    """Raise Refusal (409) for a run that no worker can come to, before a process is started that would find the same."""
+    if run.info["engine"] != "swarm":
+        raise Refusal(409, f"run {run.id[:8]} is a simulation, which has no processes; add workers to a run that was launched")
+    state = call.lab.rows.state(run)[0]
+    if state == "serving":
+        raise Refusal(409, f"run {run.id[:8]} has trained all its rounds, so there is no work left to share; launch another run")
+    if state == "paused":
+        raise Refusal(409, f"run {run.id[:8]} is paused and goes back to its last checkpoint; add the worker when it is on again")
+    if state not in ("starting", "running"):
+        raise Refusal(409, f"run {run.id[:8]} is not running (state {state}); resume it, then add a worker")
 
 
 def kill_worker(call: Call) -> StateReply:

@@ -6,7 +6,7 @@ import platform
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pluralis_lab import __version__
 from pluralis_lab.server.metering import CONTENT_TYPE
@@ -15,7 +15,17 @@ from pluralis_lab.server.refusals import Refusal
 from pluralis_lab.server.route import Call, Text
 from pluralis_lab.server.shapes.evidence import ReceiptPage
 from pluralis_lab.server.shapes.picture import PictureReply
-from pluralis_lab.server.shapes.runs import DiskUse, EventPage, LogTail, RunEvent, RunFacts, RunList, ServerStatus
+from pluralis_lab.server.shapes.runs import (
+    Device,
+    DeviceList,
+    DiskUse,
+    EventPage,
+    LogTail,
+    RunEvent,
+    RunFacts,
+    RunList,
+    ServerStatus,
+)
 from pluralis_lab.store import EventReader
 
 BYTES_A_LINE = 400
@@ -32,6 +42,12 @@ def status(call: Call) -> ServerStatus:
         "num_roots": len(settings.roots),
         "max_live_runs": settings.max_live_runs,
     }
+
+
+def list_devices(call: Call) -> DeviceList:
+    """What a worker that is added here can run on."""
+    cpu: Device = {"device": "cpu", "name": "", "memory_bytes": None}
+    return {"devices": [cpu, *(cast(Device, gpu) for gpu in call.lab.hub.gpus.devices())]}
 
 
 def list_runs(call: Call) -> RunList:

@@ -102,6 +102,7 @@ class RunPicture(TypedDict):
     round_s: float | None
     remaining_s: float | None
     unigram_nats: float | None
+    writes_text: bool
     model_parameters: int | None
     stage_parameters: list[int]
     loss: Curve

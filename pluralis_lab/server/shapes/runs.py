@@ -124,6 +124,32 @@ class ServerStatus(TypedDict):
     max_live_runs: int
 
 
+@with_config(EXACT)
+class Device(TypedDict):
+    """What a worker can run on; of the processor only its word is known."""
+
+    device: str
+    name: str
+    memory_bytes: int | None
+
+
+@with_config(EXACT)
+class DeviceList(TypedDict):
+    """The devices of the server's machine, the processor first."""
+
+    devices: list[Device]
+
+
+@with_config(EXACT)
+class Attached(TypedDict):
+    """A worker that was added to a live run; it starts, gets its stage's state, and takes part."""
+
+    worker: str
+    stage: int
+    replica: int
+    participant: str
+
+
 class LaunchBody(Body):
     """Start a run on real workers of this machine."""
 
@@ -137,6 +163,14 @@ class KillBody(Body):
     """Kill one worker of this machine, as a power cut would."""
 
     worker: str = Field(pattern=r"^worker-[0-9]{1,6}$", description="its name, e.g. worker-3")
+
+
+class AttachBody(Body):
+    """Add one worker of this machine to a live run."""
+
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$", description="cpu, or cuda:0 for the first GPU")
+    stage: int | None = Field(None, ge=0, le=65_535, description="where it works; None: where there are fewest workers")
+    account: str | None = Field(None, pattern=_NAME, description="who owns it, an account of this home; None: the founder")
 
 
 class AccountBody(Body):

@@ -5,6 +5,8 @@ import { chartFrame, horizontal, ROUNDS } from "./chartframe.js";
 import { precise, tickText } from "./numbers.js";
 import { extent, lastValue, linePath, logTicks, nearest, spread, ticks } from "./scales.js";
 
+const MARKS = { return: "↑", joined: "+" };
+
 /**
  * A line chart with direct labels. Point at it, or focus it and use the arrow keys, to read single rounds.
  * update({series: [{name, tone, x, y, dots}], baseline: {name, value}, marks: [{round, x, text, kind}], format, fromZero, log, axis})
@@ -56,7 +58,7 @@ function drawLines(data, width, height, parts) {
           "g",
           { class: `plab-mark plab-mark-${mark.kind}` },
           svg("line", { x1: x, x2: x, y1: margin.top - 2, y2: height - margin.bottom }),
-          svg("text", { x, y: margin.top - 5, "text-anchor": "middle", text: mark.kind === "return" ? "↑" : "✕" }),
+          svg("text", { x, y: margin.top - 5, "text-anchor": "middle", text: MARKS[mark.kind] ?? "✕" }),
           svg("title", { text: mark.text }),
         );
       }),

@@ -42,7 +42,7 @@ export function workerRow() {
       norm.update(worker.grad_norm, { low: 0 });
       setText(normText, precise(worker.grad_norm.y.at(-1)));
       agreement.update(worker.agreement, { low: 0, high: 1 });
-      setText(agreementText, run.replicas > 1 ? fixed(worker.agreement.y.at(-1), 2) : "–");
+      setText(agreementText, fixed(worker.agreement.y.at(-1), 2));
       setText(cells[5], worker.state === "dead" ? "–" : si(worker.bytes_per_s, "B/s"));
       setText(cells[6], worker.round === null ? "–" : String(worker.round));
       const delay = worker.delay ?? null;

@@ -50,6 +50,13 @@ def test_attached_workers_share_the_work_are_paid_and_come_back_when_killed(
         main(["attach", run.id[:12], "--stage", "0", "--json"])
     told = json.loads(capsys.readouterr().out)
     assert (told["name"], told["stage"], told["participant"]) == ("worker-6", 0, "lab-a")
+    enrolled = {event.worker: event.body for event in run.events("enrolled")}
+    assert {worker: (body["stage"], body["participant"]) for worker, body in enrolled.items()} == {
+        "worker-4": (first.stage, "lab-b"),
+        "worker-6": (0, "lab-a"),
+    }
+    addresses = {owner["name"]: owner["address"] for owner in run.info["participants"]}
+    assert addresses["lab-b"] == enrolled["worker-4"]["address"]
     run.wait(round=40, timeout_s=90)
     run.kill("worker-4")
     run.wait(timeout_s=120)
@@ -137,6 +144,7 @@ def test_what_is_wrong_is_named_and_changes_nothing(home: Path) -> None:
         assert run.info["workers"] == before["workers"]
         assert run.info["participants"] == before["participants"]
         assert len(run._directory.evidence.authorisations()) == 4
+        assert not run.events("enrolled")
         assert not run.events("error")
         seen = len(run.metrics())
         run.wait(round=seen + 5, timeout_s=60)

@@ -50,6 +50,38 @@ describe('the client', () => {
     expect(refusal).toMatchObject({ status: 0, reason: 'unreachable' });
   });
 
+  it('leaves out of a new worker what the run shall choose', async () => {
+    const { api, asked } = apiThat(() => json({ worker: 'worker-4', stage: 0, replica: 2, participant: 'lab-a' }, 201));
+    await expect(api.attach('id', { device: 'cpu', stage: 0, account: undefined })).resolves.toMatchObject({ worker: 'worker-4' });
+    expect(asked[0]).toMatchObject(['runs/id/attach', { method: 'POST', body: '{"device":"cpu","stage":0}' }]);
+  });
+
+  it('gives a text in pieces as its lines become whole, and throws what ended it', async () => {
+    const bytes = new TextEncoder().encode('{"text":"ü","is_last":false,"error":""}\n{"text":"b","is_last":true,"error":""}\n');
+    const cut = (...at: number[]) =>
+      new ReadableStream<Uint8Array>({
+        start: stream => {
+          [0, ...at].forEach((from, i) => stream.enqueue(bytes.slice(from, at[i] ?? bytes.length)));
+          stream.close();
+        }
+      });
+    const all = async (api: Api) => {
+      const pieces: string[] = [];
+      for await (const piece of api.generate('id', { prompt: 'a' })) {
+        pieces.push(piece);
+      }
+      return pieces;
+    };
+    // In the middle of a character, and of a line.
+    await expect(all(apiThat(() => new Response(cut(10, 20, 50))).api)).resolves.toEqual(['ü', 'b']);
+    const ended = '{"text":"a","is_last":false,"error":""}\n{"text":"","is_last":true,"error":"it ended"}\n';
+    await expect(all(apiThat(() => new Response(ended)).api)).rejects.toMatchObject({ message: 'it ended' });
+    for (const broken of [new Response(bytes.slice(0, 50)), new Response(new ReadableStream({ start: stream => stream.error(new TypeError('x')) }))]) {
+      await expect(all(apiThat(() => broken).api)).rejects.toMatchObject({ status: 0, reason: 'unreachable' });
+    }
+    await expect(all(apiThat(() => json({ message: 'no workers', reason: 'conflict' }, 409)).api)).rejects.toMatchObject({ message: 'no workers' });
+  });
+
   it('takes an empty answer for done', async () => {
     const { api, asked } = apiThat(() => new Response(null, { status: 204 }));
     await expect(api.remove('id')).resolves.toBeUndefined();

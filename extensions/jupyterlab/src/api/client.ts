@@ -4,7 +4,9 @@ import type { ServerConnection } from '@jupyterlab/services';
 
 import { jupyterTransport, type Transport } from './transport';
 import type {
+  Attached,
   AuditReply,
+  Device,
   Ownership,
   PictureReply,
   Receipt,
@@ -14,7 +16,8 @@ import type {
   RunState,
   ServerStatus,
   Spec,
-  SpecCheck
+  SpecCheck,
+  Written
 } from './types';
 
 /** The server said no, or could not be reached (`status` 0). `message` is meant for people: it names the value and the remedy. */
@@ -35,6 +38,21 @@ export interface NewRun {
   account?: string;
   participants?: string[];
   chain?: 'embedded';
+}
+
+/** What `POST runs/{id}/attach` takes. Without a stage it is the thinnest, without an account the founder owns it. */
+export interface NewWorker {
+  device?: string;
+  stage?: number;
+  account?: string;
+}
+
+/** What `POST runs/{id}/generate` takes: how many tokens to write, and how freely (0: the likeliest). */
+export interface Prompt {
+  prompt: string;
+  tokens?: number;
+  temperature?: number;
+  seed?: number;
 }
 
 export interface SpecSchema {
@@ -84,6 +102,39 @@ export class Api {
 
   resume(id: string): Promise<{ state: RunState }> {
     return this.post(`runs/${part(id)}/resume`);
+  }
+
+  async devices(): Promise<Device[]> {
+    return (await this.get<{ devices: Device[] }>('devices')).devices;
+  }
+
+  attach(id: string, worker: NewWorker = {}): Promise<Attached> {
+    return this.post(`runs/${part(id)}/attach`, worker);
+  }
+
+  /** The text that the model goes on with, in pieces as they come. Throws `ApiRefusal`, also for what ends it before its time. */
+  async *generate(id: string, prompt: Prompt, signal?: AbortSignal): AsyncGenerator<string> {
+    const response = await this.answer(`runs/${part(id)}/generate`, { method: 'POST', body: JSON.stringify(prompt), signal });
+    let isWhole = false;
+    try {
+      for await (const line of linesOf(response)) {
+        const { text, is_last, error } = JSON.parse(line) as Written;
+        if (error) {
+          throw new ApiRefusal(error, response.status, 'ended');
+        }
+        isWhole = is_last;
+        yield text;
+      }
+    } catch (error) {
+      // What a broken connection throws is no sentence for a reader.
+      if (error instanceof ApiRefusal || signal?.aborted) {
+        throw error;
+      }
+      isWhole = false;
+    }
+    if (!isWhole) {
+      throw new ApiRefusal('The connection to the Jupyter server was lost before the text was complete.', 0, 'unreachable');
+    }
   }
 
   kill(id: string, worker: string): Promise<{ state: RunState }> {
@@ -149,6 +200,11 @@ export class Api {
   }
 
   private async request<T>(path: string, init: RequestInit): Promise<T> {
+    const response = await this.answer(path, init);
+    return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+  }
+
+  private async answer(path: string, init: RequestInit): Promise<Response> {
     let response: Response;
     try {
       response = await this.transport.ask(path, init);
@@ -161,7 +217,24 @@ export class Api {
     if (!response.ok) {
       throw await refusal(response);
     }
-    return response.status === 204 ? (undefined as T) : ((await response.json()) as T);
+    return response;
+  }
+}
+
+/** The lines of a reply, each as soon as it is whole. */
+async function* linesOf(response: Response): AsyncGenerator<string> {
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  const decoder = new TextDecoder();
+  let rest = '';
+  try {
+    for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+      const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
+      rest = lines.pop() ?? '';
+      yield* lines;
+    }
+  } finally {
+    // Who reads no further wants no more to come.
+    await reader.cancel();
   }
 }
 

@@ -31,6 +31,29 @@ export interface RunRow {
   chain: string;
 }
 
+/** What a worker can run on: `GET devices`. */
+export interface Device {
+  /** "cpu", "cuda:0", ... */
+  device: string;
+  name: string;
+  memory_bytes: number | null;
+}
+
+/** `POST runs/{id}/attach`. */
+export interface Attached {
+  worker: string;
+  stage: number;
+  replica: number;
+  participant: string;
+}
+
+/** A line of what `POST runs/{id}/generate` answers; `error` says why no more comes. */
+export interface Written {
+  text: string;
+  is_last: boolean;
+  error: string;
+}
+
 /** What a run takes on the disk, in bytes. */
 export interface DiskUse {
   events: number;
@@ -110,7 +133,7 @@ export interface EpochPicture {
 }
 
 export interface Mark {
-  /** "death", "return", "reroute"; a newer server may have more. */
+  /** "death", "return", "joined", "reroute"; a newer server may have more. */
   kind: string;
   round: number;
   worker: string;
@@ -139,6 +162,8 @@ export interface RunPicture {
   round_s: number | null;
   remaining_s: number | null;
   unigram_nats: number | null;
+  /** Whether the model can be asked to go on with a text; absent in records of older versions. */
+  writes_text?: boolean;
   model_parameters: number | null;
   stage_parameters: number[];
   loss: Curve;

@@ -7,8 +7,9 @@ import { si } from '@pluralis-lab/views/numbers.js';
 
 import type { DiskUse, RunRow } from '../api/types';
 import { CommandIDs } from '../ids';
-import { canResume, isLive } from '../runs/rows';
+import { canResume, isLive, whyNoWorker } from '../runs/rows';
 import type { ILab } from '../tokens';
+import { explain } from '../view/parts';
 import { button } from './button';
 
 /** A run that grows is measured again after this long. */
@@ -22,6 +23,11 @@ export class RunDetail {
     const { trans } = lab;
     this.does = [
       { node: this.make(trans.__('Open'), 'jp-mod-accept', CommandIDs.openRun), when: row => row.state !== 'damaged' },
+      {
+        node: this.make(trans.__('Add a worker…'), '', CommandIDs.attachWorker),
+        when: row => isLive(row) && !lab.readOnly(),
+        whyNot: row => whyNoWorker(row, trans)
+      },
       { node: this.make(trans.__('Stop…'), '', CommandIDs.stopRun), when: row => isLive(row) && !lab.readOnly() },
       { node: this.make(trans.__('Resume'), '', CommandIDs.resumeRun), when: row => canResume(row) && !lab.readOnly() },
       { node: this.make(trans.__('Insert code'), '', CommandIDs.insertCode), when: row => row.state !== 'damaged' },
@@ -66,8 +72,9 @@ export class RunDetail {
     setText(this.reason, row.reason);
     this.reason.hidden = !row.reason;
     this.reason.classList.toggle('plab-mod-bad', row.state === 'failed' || row.state === 'damaged');
-    for (const { node, when } of this.does) {
+    for (const { node, when, whyNot } of this.does) {
       node.hidden = !when(row);
+      explain(node, whyNot?.(row) ?? '');
     }
     if (isOther) {
       setText(this.disk, '');
@@ -77,13 +84,16 @@ export class RunDetail {
   }
 
   private make(label: string, kind: string, command: string): HTMLButtonElement {
-    return button(label, kind, () => {
-      if (this.row) {
+    const node = button(label, kind, () => {
+      if (this.row && node.ariaDisabled === 'true') {
+        void showErrorMessage(label, node.title);
+      } else if (this.row) {
         this.commands.execute(command, { run: this.row.id }).catch((error: unknown) => {
           void showErrorMessage(this.lab.trans.__('That did not work'), error instanceof Error ? error.message : String(error));
         });
       }
     });
+    return node;
   }
 
   private async measure(row: RunRow): Promise<void> {
@@ -108,7 +118,7 @@ export class RunDetail {
   private readonly facts = el('p', { class: 'plab-soft' });
   private readonly reason = el('p', { class: 'plab-detail-reason' });
   private readonly disk = el('p', { class: 'plab-soft plab-disk' });
-  private readonly does: { node: HTMLButtonElement; when: (row: RunRow) => boolean }[];
+  private readonly does: { node: HTMLButtonElement; when: (row: RunRow) => boolean; whyNot?: (row: RunRow) => string }[];
   private row: RunRow | null = null;
   private measured = 0;
 }

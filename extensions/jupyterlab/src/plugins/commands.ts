@@ -5,13 +5,15 @@ import { Clipboard, Dialog, Notification, showDialog } from '@jupyterlab/apputil
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
-import type { RunRow } from '../api/types';
+import type { NewWorker } from '../api/client';
+import type { Attached, RunRow } from '../api/types';
+import { askAndAttach } from '../attach/dialog';
 import { showDiskUse } from '../disk/dialog';
 import { CommandIDs } from '../ids';
-import { NO_ARGS, RUN_ARGS, STOP_ARGS, WORKER_ARGS } from '../runs/args';
+import { ATTACH_ARGS, NO_ARGS, RUN_ARGS, STOP_ARGS, WORKER_ARGS } from '../runs/args';
 import { chooseRun } from '../runs/choose';
 import { codeFor } from '../runs/code';
-import { canResume, isLive } from '../runs/rows';
+import { canResume, isLive, whyNoWorker } from '../runs/rows';
 import { ILab } from '../tokens';
 
 interface RunCommand {
@@ -22,9 +24,12 @@ interface RunCommand {
   args?: ReadonlyJSONObject;
   /** Changes nothing, so that a read-only server has it too. */
   isHarmless?: boolean;
+  /** Why it cannot be done to a run, for a reader; "" where it can. */
+  whyNot?: (row: RunRow) => string;
   /** Throws where an argument is missing that no question is asked about. */
   check?: (given: ReadonlyPartialJSONObject) => void;
-  act: (run: string, given: ReadonlyPartialJSONObject) => Promise<void> | void;
+  /** Gives what the command gives. */
+  act: (run: string, given: ReadonlyPartialJSONObject) => unknown;
 }
 
 export const commands: JupyterFrontEndPlugin<void> = {
@@ -54,19 +59,33 @@ export const commands: JupyterFrontEndPlugin<void> = {
     });
 
     /** A command on one run: the one it is given, the chosen one, or the answer to `question`. */
-    const addRunCommand = (id: string, { label, question, args = RUN_ARGS, only, isHarmless = false, check, act }: RunCommand): void => {
+    const addRunCommand = (id: string, { label, question, args = RUN_ARGS, only, isHarmless = false, whyNot, check, act }: RunCommand): void => {
+      /** Of the run it is given, as far as the list knows it; without one there is a question first. */
+      const reason = ({ run }: ReadonlyPartialJSONObject): string => {
+        const row = typeof run === 'string' ? lab.runs.find(run) : null;
+        return row && whyNot ? whyNot(row) : '';
+      };
       app.commands.addCommand(id, {
         label,
         describedBy: { args },
-        ...(isHarmless ? {} : { isVisible: mayCommand, isEnabled: mayCommand }),
+        caption: reason,
+        ...(isHarmless ? {} : { isVisible: mayCommand, isEnabled: given => mayCommand() && !reason(given) }),
         execute: async given => {
           check?.(given);
           const run = await chooseRun(lab, given.run, question, only);
-          if (run !== null) {
-            await act(run, given);
-          }
+          return run === null ? null : await act(run, given);
         }
       });
+      if (whyNot) {
+        let before = '';
+        lab.runs.changed.connect(() => {
+          const now = (lab.runs.rows ?? []).map(row => `${row.id}${whyNot(row)}`).join();
+          if (now !== before) {
+            before = now;
+            app.commands.notifyCommandChanged(id);
+          }
+        });
+      }
     };
 
     addRunCommand(CommandIDs.stopRun, {
@@ -110,6 +129,36 @@ export const commands: JupyterFrontEndPlugin<void> = {
           await lab.api.remove(run);
           await lab.runs.refresh();
         }
+      }
+    });
+
+    const told = (run: string) => (added: Attached) => {
+      Notification.success(trans.__('%1 comes to stage %2 of %3, for %4.', added.worker, added.stage, name(run), added.participant), { autoClose: 6000 });
+      void lab.runs.refresh();
+    };
+    addRunCommand(CommandIDs.attachWorker, {
+      label: trans.__('Add a Worker to a Training Run…'),
+      question: trans.__('Add a worker to which run?'),
+      args: ATTACH_ARGS,
+      only: row => !whyNoWorker(row, trans),
+      whyNot: row => whyNoWorker(row, trans),
+      act: async (run, { asked, device, stage, account }) => {
+        // What is no text or number goes to the server as it is, which says what is wrong with it.
+        const wanted = { device, stage, account } as NewWorker;
+        if (asked === true) {
+          const added = await lab.api.attach(run, wanted);
+          told(run)(added);
+          return added;
+        }
+        if (!lab.runs.find(run)) {
+          await lab.runs.refresh();
+        }
+        const row = lab.runs.find(run);
+        if (!row) {
+          throw new Error(lab.runs.problem || trans.__('Run %1 is not among the runs of this server.', run.slice(0, 8)));
+        }
+        await askAndAttach(lab, row, wanted, told(run));
+        return null;
       }
     });
 

@@ -17,6 +17,16 @@ export const WORKER_ARGS = {
   properties: { run, worker: { type: 'string', description: 'Name of the worker.' } },
   required: ['worker']
 } as const;
+export const ATTACH_ARGS = {
+  type: 'object',
+  properties: {
+    run,
+    device: { type: 'string', description: 'cpu, or cuda:0 for the first GPU of the server’s machine.' },
+    stage: { type: 'integer', minimum: 0, description: 'Where it works; without it, where there are fewest workers.' },
+    account: { type: 'string', description: 'Who owns what it does, an account of this home; without it, the founder.' },
+    asked: { type: 'boolean', description: 'Somebody has said all that already: no dialog.' }
+  }
+} as const;
 export const COMPARE_ARGS = {
   type: 'object',
   properties: { runs: { type: 'array', items: run, minItems: 2, maxItems: 2, description: 'The two runs; without them, a question.' } }

@@ -2,7 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
 import type { RunRow } from '../api/types';
-import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary } from './rows';
+import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary, whyNoWorker } from './rows';
 
 const trans = nullTranslator.load('pluralis_lab');
 
@@ -31,6 +31,19 @@ function row(change: Partial<RunRow> = {}): RunRow {
     ...change
   };
 }
+
+describe('a worker more', () => {
+  it('can come to a run that trains, and the reason is said where it cannot', () => {
+    expect(whyNoWorker(row(), trans)).toBe('');
+    expect(whyNoWorker(row({ state: 'starting' }), trans)).toBe('');
+    expect(whyNoWorker(row({ engine: 'virtual' }), trans)).toContain('simulation');
+    expect(whyNoWorker(row({ state: 'serving' }), trans)).toContain('no work left');
+    expect(whyNoWorker(row({ state: 'paused' }), trans)).toContain('when it is on again');
+    for (const state of ['stopped', 'failed', 'damaged'] as const) {
+      expect(whyNoWorker(row({ state }), trans)).toContain('resume it first');
+    }
+  });
+});
 
 describe('a line of the list', () => {
   it('says what counts, in words and figures', () => {

@@ -33,6 +33,20 @@ export function canResume(row: RunRow): boolean {
   return (row.state === 'stopped' || row.state === 'failed') && row.rounds_done < row.steps;
 }
 
+/** Why no worker can be added to a run, for a reader; "" where one can. */
+export function whyNoWorker(run: Pick<RunRow, 'state' | 'engine'>, trans: TranslationBundle): string {
+  if (run.engine === 'virtual') {
+    return trans.__('A simulation has no processes, so no worker can be added to it.');
+  }
+  if (run.state === 'serving') {
+    return trans.__('All rounds are trained: there is no work left for another worker.');
+  }
+  if (run.state === 'paused') {
+    return trans.__('The run is paused and goes back to its last checkpoint: add the worker when it is on again.');
+  }
+  return run.state === 'starting' || run.state === 'running' ? '' : trans.__('Workers can be added while a run is live; resume it first.');
+}
+
 /** The state in words of the reader's language. */
 export function stateText(row: RunRow, trans: TranslationBundle): string {
   switch (row.state) {

@@ -86,11 +86,12 @@ export function workerHours(clock: Clock, marks: readonly Mark[], workers: numbe
   if (end === null) {
     return null;
   }
-  let live = workers;
+  // Who was attached is among the workers, and was not there from the beginning.
+  let live = workers - marks.filter(mark => mark.kind === 'joined').length;
   let from = 0;
   let seconds = 0;
   for (const mark of [...marks].sort((a, b) => a.round - b.round)) {
-    if (mark.round > round || (mark.kind !== 'death' && mark.kind !== 'return')) {
+    if (mark.round > round || !['death', 'return', 'joined'].includes(mark.kind)) {
       continue;
     }
     const at = Math.min(end, clock.at(mark.round) ?? end);

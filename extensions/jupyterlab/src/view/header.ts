@@ -5,12 +5,14 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import type { RunPicture } from '../api/types';
 import type { RunFeed } from '../live/feed';
 import { duration, el, setAttributes, setText } from './core';
-import { button, messageOf, note, pill, stateWord } from './parts';
+import { whyNoWorker } from '../runs/rows';
+import { button, explain, messageOf, note, pill, stateWord } from './parts';
 
 const SERVER_SILENT_S = 15;
 const STALE_S = 10;
 
-const DEEDS = ['pluralis-lab:stop-run', 'pluralis-lab:resume-run', 'pluralis-lab:insert-code'] as const;
+const ATTACH = 'pluralis-lab:attach-worker';
+const DEEDS = [ATTACH, 'pluralis-lab:stop-run', 'pluralis-lab:resume-run', 'pluralis-lab:insert-code'] as const;
 type DeedId = (typeof DEEDS)[number];
 
 export class RunHeader {
@@ -24,6 +26,7 @@ export class RunHeader {
   private readonly freshness = note();
   private readonly trouble = note();
   private readonly buttons: Map<DeedId, HTMLButtonElement>;
+  private whyNoWorker = '';
   private pulsedAt = performance.now();
 
   constructor(
@@ -43,6 +46,7 @@ export class RunHeader {
       this.done
     );
     const texts: Record<DeedId, string> = {
+      [ATTACH]: trans.__('Add a worker…'),
       'pluralis-lab:stop-run': trans.__('Stop…'),
       'pluralis-lab:resume-run': trans.__('Resume'),
       'pluralis-lab:insert-code': trans.__('Insert code')
@@ -88,9 +92,15 @@ export class RunHeader {
     const { commands, run } = this.options;
     for (const [id, one] of this.buttons) {
       const isWanted =
-        id === 'pluralis-lab:stop-run' ? !picture.over : id === 'pluralis-lab:resume-run' ? picture.over && !isFinished : true;
+        id === 'pluralis-lab:stop-run' || id === ATTACH ? !picture.over : id === 'pluralis-lab:resume-run' ? picture.over && !isFinished : true;
       const isAllowed = id === 'pluralis-lab:insert-code' || !this.options.readOnly();
-      one.hidden = !isWanted || !isAllowed || !commands.hasCommand(id) || !commands.isEnabled(id, { run });
+      // The picture is newer than the list of runs that the command goes by: whether a worker can be added is said from it.
+      const isEnabled = commands.hasCommand(id) && (id === ATTACH || commands.isEnabled(id, { run }));
+      one.hidden = !isWanted || !isAllowed || !isEnabled;
+      if (id === ATTACH) {
+        this.whyNoWorker = whyNoWorker(picture, trans);
+        explain(one, this.whyNoWorker);
+      }
     }
   }
 
@@ -137,6 +147,10 @@ export class RunHeader {
 
   private execute(id: DeedId): void {
     this.trouble.update('');
+    if (id === ATTACH && this.whyNoWorker) {
+      this.trouble.update(this.whyNoWorker);
+      return;
+    }
     this.options.commands.execute(id, { run: this.options.run }).catch((error: unknown) => {
       this.trouble.update(messageOf(error), 'trouble');
     });

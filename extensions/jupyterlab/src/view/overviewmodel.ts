@@ -2,7 +2,7 @@
 
 import type { Curve, Mark, RunPicture } from '../api/types';
 import { type Clock, workerHours } from './clock';
-import { isTraining } from './rounds';
+import { isLive, isTraining } from './rounds';
 
 /** What the x axis counts. */
 export type Across = 'rounds' | 'time' | 'hours' | 'megabytes';
@@ -49,10 +49,15 @@ export function bytesSent(picture: RunPicture): number | null {
   return known && sum > 0 ? sum : null;
 }
 
+/** Workers that have been live: one that was attached and has still to join costs nothing yet. */
+function numJoined(picture: RunPicture): number {
+  return picture.workers.filter(worker => worker.round !== null || isLive(worker.state)).length;
+}
+
 export function costOf(picture: RunPicture, clock: Clock): Cost {
   const { round } = picture;
-  const ofClock = round === null ? null : workerHours(clock, picture.marks, picture.workers.length, round);
-  const hours = ofClock ?? (picture.elapsed_s === null ? null : (picture.elapsed_s * picture.workers.length) / 3600);
+  const ofClock = round === null ? null : workerHours(clock, picture.marks, numJoined(picture), round);
+  const hours = ofClock ?? (picture.elapsed_s === null ? null : (picture.elapsed_s * numJoined(picture)) / 3600);
   const bytes = bytesSent(picture);
   const megabytes = bytes === null ? null : bytes / 1e6;
   const first = picture.loss.y.find((y): y is number => y !== null);
@@ -94,7 +99,8 @@ export function along(picture: RunPicture, clock: Clock, across: Across): (round
     return round => clock.at(round);
   }
   if (across === 'hours') {
-    return round => workerHours(clock, picture.marks, picture.workers.length, round);
+    const workers = numJoined(picture);
+    return round => workerHours(clock, picture.marks, workers, round);
   }
   const bytes = bytesSent(picture);
   const rounds = picture.rounds_done;
@@ -117,7 +123,7 @@ export function mapped(curve: Curve, place: (round: number) => number | null): C
 
 export function placedMarks(marks: readonly Mark[], place: (round: number) => number | null): (Mark & { x: number })[] {
   return marks
-    .filter(mark => mark.kind === 'death' || mark.kind === 'return' || mark.kind === 'diverged')
+    .filter(mark => ['death', 'return', 'joined', 'diverged'].includes(mark.kind))
     .flatMap(mark => {
       const x = place(mark.round);
       return x === null ? [] : [{ ...mark, x }];

@@ -164,6 +164,11 @@ export function button(text: string, onClick: () => void, kind: 'plain' | 'dange
   return node;
 }
 
+/** Say why a button does nothing; '' when it works. It can still be reached, or a keyboard would never come to the reason. */
+export function explain(node: HTMLButtonElement, why: string): void {
+  setAttributes(node, { 'aria-disabled': why ? 'true' : null, title: why || null });
+}
+
 export interface Note {
   readonly node: HTMLElement;
   /** '' hides it. */

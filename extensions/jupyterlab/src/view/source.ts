@@ -1,6 +1,6 @@
 /** What the panes ask the server about one run. */
 
-import type { Api } from '../api/client';
+import type { Api, Prompt } from '../api/client';
 import type { AuditReply, Ownership, Receipt, RunEvent } from '../api/types';
 
 export interface Claimed {
@@ -31,6 +31,10 @@ export class RunSource {
 
   receipts(worker: string, limit: number, before?: number): Promise<{ receipts: Receipt[]; total: number }> {
     return this.api.receipts(this.run, worker, { limit, before });
+  }
+
+  generate(prompt: Prompt, signal: AbortSignal): AsyncGenerator<string> {
+    return this.api.generate(this.run, prompt, signal);
   }
 
   audit(): Promise<AuditReply> {

@@ -134,8 +134,9 @@ export class Speeds {
       return null;
     }
     const first = this.samples[0];
-    const before = first?.tokens.get(worker.name);
-    if (first && before !== undefined && picture.elapsed_s > first.at && worker.tokens >= before) {
+    // One that was not there yet had done nothing.
+    const before = first?.tokens.get(worker.name) ?? 0;
+    if (first && picture.elapsed_s > first.at && worker.tokens >= before) {
       return (worker.tokens - before) / (picture.elapsed_s - first.at);
     }
     return picture.elapsed_s > 0 ? worker.tokens / picture.elapsed_s : null;

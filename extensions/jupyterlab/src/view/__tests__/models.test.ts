@@ -69,6 +69,13 @@ describe('the clock of the rounds', () => {
     expect(workerHours(clock, [], 4, 9)).toBeCloseTo(40);
     expect(workerHours(clock, marks, 4, 9)).toBeCloseTo(38);
   });
+
+  it('counts the hours of an attached worker from the round that it joined in', () => {
+    const clock = new Clock();
+    clock.put(0, 3600);
+    clock.put(9, 36000);
+    expect(workerHours(clock, [{ kind: 'joined', round: 5, worker: 'a', text: '' }], 4, 9)).toBeCloseTo(30 + 4);
+  });
 });
 
 describe('the overview', () => {
@@ -83,6 +90,9 @@ describe('the overview', () => {
     expect(cost.gained).toBeGreaterThan(0);
     expect(cost.perHour).toBeCloseTo((cost.gained ?? 0) / (cost.hours ?? 1));
     expect(cost.onGpus).toBe(false);
+    // One that is on its way has cost nothing yet.
+    picture.workers.push({ ...picture.workers[0], name: 'worker-99', state: 'syncing', round: null, bytes_out: 0 });
+    expect(costOf(picture, clock).hours).toBe(cost.hours);
   });
 
   it('offers time only when it is known, and keeps every point in order along any axis', () => {
@@ -377,6 +387,7 @@ describe('the workers', () => {
     speeds.take(after);
     expect(speeds.of(worker, { ...after, over: false })).toBeCloseTo(100);
     expect(speeds.of({ ...worker, state: 'dead' }, after)).toBeNull();
+    expect(speeds.of({ ...worker, name: 'worker-99', tokens: 250 }, after)).toBeCloseTo(50); // attached between the two
   });
 });
 
