@@ -26,7 +26,7 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("fields", [{}, ASYNC], ids=["sync", "async, slices"])
+@pytest.mark.parametrize("fields", [pytest.param({}, id="sync"), pytest.param(ASYNC, id="async, slices", marks=pytest.mark.deep)])
 def test_a_run_with_deaths_an_attached_worker_and_one_that_leaves(
     home: Path, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
