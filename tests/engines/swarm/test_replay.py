@@ -30,7 +30,7 @@ def one_thread() -> Any:
 def test_a_run_with_deaths_an_attached_worker_and_one_that_leaves(
     home: Path, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = pl.launch(small_spec(steps=100, epoch_rounds=20, **fields), account="lab-a", recorded=True)
+    run = pl.launch(small_spec(steps=70, epoch_rounds=20, **fields), account="lab-a", recorded=True)
     run.wait(round=8, timeout_s=60)
     run.kill("worker-3")
     run.attach(stage=0)
@@ -43,14 +43,14 @@ def test_a_run_with_deaths_an_attached_worker_and_one_that_leaves(
     run.stop()
     replayed = run.replay()
     assert replayed.ok, replayed.differences[:5]
-    assert replayed.num_rounds == 100
+    assert replayed.num_rounds == 70
     assert replayed.largest_loss_difference == 0.0
-    assert replayed.num_events > 100 * 4 * 10
+    assert replayed.num_events > 70 * 4 * 10
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(["replay", run.id[:12], "--json"])
     assert not ended.value.code
-    assert json.loads(capsys.readouterr().out)["num_rounds"] == 100
+    assert json.loads(capsys.readouterr().out)["num_rounds"] == 70
 
 
 def test_a_run_that_went_back_to_a_checkpoint(home: Path) -> None:
@@ -77,8 +77,7 @@ def test_where_code_and_record_disagree_is_named(home: Path) -> None:
     assert not replayed.ok
     assert "which does not come about here" in replayed.differences[0]
     assert any("reported round of round" in difference for difference in replayed.differences)
-    plain = pl.launch(small_spec(steps=2), account="lab-a")
+    plain = pl.simulate(small_spec(steps=2))
     plain.wait(timeout_s=60)
-    plain.stop()
     with pytest.raises(RunError, match=r"was not recorded; launch it with pl\.launch\(spec, recorded=True\)"):
         plain.replay()
