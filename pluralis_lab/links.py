@@ -1,5 +1,6 @@
 """A virtual link between two workers: how long bytes take."""
 
+import functools
 import math
 import re
 from collections.abc import Collection, Sequence
@@ -91,6 +92,7 @@ def _check(rate: object, latency_ms: float) -> None:
         raise RunSpecError(f"rate={rate!r} carries nothing; give one such as '80mbit'")
 
 
+@functools.lru_cache(maxsize=256)  # asked for with every message
 def _bits_per_s(rate: object) -> float:
     match = _RATE.fullmatch(str(rate).strip())
     if match is None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from pluralis_lab.contributions.receipts import ItemKind, verify_work
+from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
@@ -92,7 +92,7 @@ class Checks:
     def _work(self, kind: ItemKind, round_: int, author: str, item: Item, payload: Payload) -> tuple[int, ...]:
         """Return the indices of `item` if `author` signed it over exactly this `payload`."""
         desk = self.desk
-        work = verify_work(item, desk.keys[author], desk.run_id, round_, kind, desk.seats[author][0], author)
+        work = desk.signing.verify_work(item, desk.keys[author], desk.run_id, round_, kind, desk.seats[author][0], author)
         if work.digest != payload.digest:
             raise WireError(f"{author} signed other bytes than it sent ({kind}, round {round_}, indices {list(work.indices)})")
         if work.tokens != len(work.indices) * desk.spec.tokens_per_micro_batch:
@@ -213,7 +213,7 @@ class Checks:
 
     def _lanes(self, stage: int, table: Table) -> None:
         """Check how `stage` says that it deals micro-batches out."""
-        slots = {replica for of, replica in self.desk.seats.values() if of == stage}
+        slots = self.desk.slots(stage)
         told = [slot for slot, *_ in table]
         if not slots.issuperset(told) or told != sorted(set(told)) or any(not _is_pace(level) for *_, level in table):
             raise WireError(f"the lanes {str(table)[:80]} of stage {stage}, which has the slots {sorted(slots)}")

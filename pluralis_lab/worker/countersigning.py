@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pluralis_lab.contributions.receipts import Kind, sign_receipt
+from pluralis_lab.contributions.receipts import Kind
 from pluralis_lab.learning.tasks import InspectDone
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Displacement, Item
@@ -91,7 +91,7 @@ def _receipt(
     norm: float | None = None,
     agreement: float | None = None,
 ) -> Item:
-    return sign_receipt(
+    return desk.signing.sign_receipt(
         desk.key,
         kind=kind,
         run=desk.run_id,

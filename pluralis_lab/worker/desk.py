@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from pluralis_lab.contributions.keys import HotKey
-from pluralis_lab.contributions.receipts import ItemKind, sign_work
+from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
@@ -14,6 +14,7 @@ from pluralis_lab.worker.messages import Item, Message
 from pluralis_lab.worker.pace import Pace
 from pluralis_lab.worker.roster import Peer, Roster
 from pluralis_lab.worker.round_state import RoundState
+from pluralis_lab.worker.signing import SIGNING, Signing
 
 State = Literal["starting", "joining", "syncing", "active", "serving"]
 
@@ -33,6 +34,7 @@ class Desk:
     keys : the authorised hot keys' addresses by worker name
     seats : (stage, replica) by worker name; None: those of the spec
     round : number of completed rounds the weights stand at
+    signing : how work is signed and checked
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Desk:
         keys: Mapping[str, str],
         seats: Mapping[str, tuple[int, int]] | None,
         round: int,
+        signing: Signing = SIGNING,
     ) -> None:
         self.spec, self.run_id, self.me, self.key, self.round = spec, run_id, me, key, round
-        self.keys = dict(keys)
+        self.keys, self.signing = dict(keys), signing
         self.seats = dict(seats or {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)})
+        self._slots: dict[int, frozenset[int]] = {}
         self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 4)
         self.pace = Pace()
         self.is_leaving = False
@@ -145,7 +149,14 @@ class Desk:
     def enrol(self, worker: str, stage: int, replica: int, key: str) -> None:
         """Note that the run has another worker, whom its participant has authorised."""
         self.seats[worker] = (stage, replica)
+        self._slots.pop(stage, None)
         self.keys[worker] = key
+
+    def slots(self, stage: int) -> frozenset[int]:
+        """Return the slots of `stage`, live or not."""
+        if stage not in self._slots:
+            self._slots[stage] = frozenset(replica for of, replica in self.seats.values() if of == stage)
+        return self._slots[stage]
 
     def become_active(self, since: int) -> None:
         """Note in the own roster that this worker takes work from round `since`."""
@@ -159,7 +170,9 @@ class Desk:
     def sign(self, kind: ItemKind, round_: int, indices: list[int], payload: Payload) -> Item:
         """Sign work that is about to be sent."""
         tokens = len(indices) * self.spec.tokens_per_micro_batch
-        return sign_work(self.key, self.run_id, round_, kind, self.me.stage, self.me.name, indices, tokens, payload.digest)
+        return self.signing.sign_work(
+            self.key, self.run_id, round_, kind, self.me.stage, self.me.name, indices, tokens, payload.digest
+        )
 
     @property
     def is_local(self) -> bool:

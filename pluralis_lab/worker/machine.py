@@ -24,6 +24,7 @@ from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.probing import Probing
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
+from pluralis_lab.worker.signing import SIGNING, Signing
 
 
 class Worker:
@@ -41,6 +42,7 @@ class Worker:
     keys : the addresses of all workers' authorised hot keys, by name
     seats : (stage, replica) of all workers, by name; None: those that the spec founds the run with
     vocab : the corpus's vocabulary, for the stage's FLOPs and the size of its gradient
+    signing : how work is signed and checked; another one than `SIGNING` only where nothing is computed
 
     A message that breaks the protocol changes nothing and ends in an `Expel` of its sender.
 
@@ -59,8 +61,9 @@ class Worker:
         keys: Mapping[str, str],
         vocab: int,
         seats: Mapping[str, tuple[int, int]] | None = None,
+        signing: Signing = SIGNING,
     ) -> None:
-        self.desk = Desk(spec, run_id, me, key, keys=keys, seats=seats, round=me.since or 0)
+        self.desk = Desk(spec, run_id, me, key, keys=keys, seats=seats, round=me.since or 0, signing=signing)
         self.checks = Checks(self.desk, vocab=vocab)
         self.flops_per_token = stage_flops_per_token(spec, me.stage, vocab)
         self.exchanges = Exchanges(self.desk, self._on_step)

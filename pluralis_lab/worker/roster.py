@@ -33,6 +33,8 @@ class Roster:
     def __init__(self, me: Peer, *, replicas: int, num_micro_batches: int, keep: int) -> None:
         self.me, self._replicas, self._num_micro_batches, self._keep = me, replicas, num_micro_batches, keep
         self._peers: dict[str, Peer] = {me.name: me}
+        self._by_stage: dict[int, dict[str, Peer]] = {me.stage: {me.name: me}}
+        self._in_order: dict[int, list[Peer]] = {}  # asked for with every message; a stage's is made anew when it has changed
         self._lost: dict[str, int] = {}
         self._lanes: dict[int, Lanes] = {}
 
@@ -52,7 +54,10 @@ class Roster:
         known = self._peers.get(peer.name)
         if peer.incarnation <= self._lost.get(peer.name, -1) or (known is not None and known.incarnation > peer.incarnation):
             return False
-        self._peers[peer.name] = peer
+        if known is not None and known.stage != peer.stage:
+            del self._by_stage[known.stage][known.name]
+            self._in_order.pop(known.stage, None)
+        self._put(peer)
         if peer.stage != self.me.stage and peer.since is not None:
             self._expect_lane(peer.stage, peer.replica, peer.since)
         return True
@@ -63,22 +68,34 @@ class Roster:
         peer = self._peers.get(name)
         if peer is None or peer.incarnation > incarnation:
             return None
+        self._in_order.pop(peer.stage, None)
+        del self._by_stage[peer.stage][name]
         return self._peers.pop(name)
+
+    def _put(self, peer: Peer) -> None:
+        self._peers[peer.name] = self._by_stage.setdefault(peer.stage, {})[peer.name] = peer
+        self._in_order.pop(peer.stage, None)
 
     def stage(self, stage: int) -> list[Peer]:
         """Return the live workers of `stage` in slot order, joining ones included."""
-        return sorted((peer for peer in self._peers.values() if peer.stage == stage), key=lambda peer: peer.replica)
+        return list(self._ordered(stage))
+
+    def _ordered(self, stage: int) -> list[Peer]:
+        if (peers := self._in_order.get(stage)) is None:
+            peers = sorted(self._by_stage.get(stage, {}).values(), key=lambda peer: peer.replica)
+            self._in_order[stage] = peers
+        return peers
 
     def others(self) -> list[Peer]:
         return [peer for peer in self._peers.values() if peer.name != self.me.name]
 
     def promote(self, name: str, since: int | None) -> None:
         """Note that `name` takes work from round `since`, or with None that it is joining."""
-        self._peers[name] = replace(self._peers[name], since=since)
+        self._put(replace(self._peers[name], since=since))
 
     def serving(self, stage: int, round_: int) -> list[Peer]:
         """Return the live workers of `stage` that take work of `round_`."""
-        return [peer for peer in self.stage(stage) if peer.since is not None and peer.since <= round_]
+        return [peer for peer in self._ordered(stage) if peer.since is not None and peer.since <= round_]
 
     def lanes(self, stage: int) -> Lanes:
         """Return the lanes of `stage`: for the own one what its replicas agreed on, for others what was heard of them."""
@@ -99,6 +116,8 @@ class Roster:
 
     def _expect_lane(self, stage: int, slot: int, since: int) -> None:
         """Deal to a worker of another stage that says it takes part, before that stage's next step tells of its lane."""
+        if stage not in self._lanes and slot < self._replicas:
+            return  # it has a lane of those that the spec names
         newest, table = self.lanes(stage).tables[-1]
         if slot not in [known for known, *_ in table]:
             self.set_lanes(stage, max(newest, since), tuple(sorted([*table, (slot, since, None)])))

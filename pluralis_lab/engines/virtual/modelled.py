@@ -2,11 +2,15 @@
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
+from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.contributions.receipts import ItemKind, WorkItem
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.flat_format import FlatFormat
@@ -19,6 +23,7 @@ from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.parts import Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker.messages import COMMITMENT_LAYOUT, Message
+from pluralis_lab.worker.signing import Signing
 
 STATE_COPIES = 3
 """Arrays of a stage's size in a state: weights and the optimizer's two moments."""
@@ -48,6 +53,37 @@ def missing_bytes(message: Message) -> int:
     """Return how many bytes of `message` are only said to be there."""
     values = vars(message).values()
     return sum(value.size_bytes for value in values if isinstance(value, SizedPayload | SizedState))
+
+
+BLANK_SIGNATURE = "0x" + "00" * 65
+"""As long as a signature, and none: its last byte is no recovery id, so whoever checks signatures refuses it."""
+
+
+def _blank_work(
+    key: HotKey,
+    run: str,
+    round: int,
+    kind: str,
+    stage: int,
+    worker: str,
+    indices: Sequence[int],
+    tokens: int,
+    digest: str,
+) -> dict[str, Any]:
+    return {"indices": sorted(indices), "tokens": tokens, "digest": digest, "signature": BLANK_SIGNATURE}
+
+
+def _blank_receipt(key: HotKey, **facts: Any) -> dict[str, Any]:
+    """Return nothing: a receipt goes to whoever records the run, and nobody records a plan."""
+    return {}
+
+
+def _read_blank(item: dict[str, Any], address: str, run: str, round: int, kind: ItemKind, stage: int, worker: str) -> WorkItem:
+    return WorkItem(kind, run, round, stage, worker, tuple(item["indices"]), item["tokens"], item["digest"], item["signature"])
+
+
+MODELLED_SIGNING = Signing(_blank_work, _blank_receipt, _read_blank)
+"""Items of the right size that nobody signed: signing would be half of what a plan computes, and takes no virtual time."""
 
 
 class ModelledCompute:

@@ -13,7 +13,7 @@ from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
 from pluralis_lab.engines.pieces import may_wait, piece_sizes
 from pluralis_lab.engines.task_queue import TaskQueue
-from pluralis_lab.engines.virtual.modelled import ModelledCompute, missing_bytes
+from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute, missing_bytes
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -42,7 +42,8 @@ from pluralis_lab.worker import (
     worker_name,
 )
 from pluralis_lab.worker.events import Event
-from pluralis_lab.worker.messages import decode, encode, traffic_class
+from pluralis_lab.worker.messages import Message, decode, encode, traffic_class
+from pluralis_lab.worker.signing import SIGNING
 
 DEVICE_FLOPS = 20e9
 """Virtual arithmetic speed of a worker: about one core of the machines the figures in the README were taken on."""
@@ -151,6 +152,7 @@ class VirtualSwarm:
         self._links: dict[tuple[str, str], Links] = {}
         self._wire_free: dict[tuple[str, str], float] = {}
         self._lost_wires: set[tuple[str, int]] = set()
+        self._last_encoded: tuple[Message | None, bytes, int] = (None, b"", 0)
         version, states = start or (0, {})
         self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
@@ -199,7 +201,9 @@ class VirtualSwarm:
         stage, replica = self._grid[name]
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
         addresses = {worker: key.address for worker, key in self.keys.items()}
-        machine = Worker(self.spec, self.run_id, me, self.keys[name], keys=addresses, vocab=self.vocab, seats=self._grid)
+        signing = SIGNING if self.corpus is not None else MODELLED_SIGNING
+        key, seats = self.keys[name], self._grid
+        machine = Worker(self.spec, self.run_id, me, key, keys=addresses, vocab=self.vocab, seats=seats, signing=signing)
         compute = (
             StageCompute(self.spec, stage, self.corpus)
             if self.corpus is not None
@@ -248,8 +252,7 @@ class VirtualSwarm:
 
     def _send(self, name: str, seat: _Seat, effect: Send) -> None:
         target = self.seats.get(effect.target)
-        data = encode(effect.message)
-        size = len(data) + missing_bytes(effect.message)
+        data, size = self._encoded(effect.message)
         seat.meter.sent(effect.target, traffic_class(effect.message), size)
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
@@ -273,6 +276,13 @@ class VirtualSwarm:
             self._send_pieces(name, seat, effect.target, piece_sizes(size, most=most), deliver)
         else:
             self._schedule(self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s, deliver)
+
+    def _encoded(self, message: Message) -> tuple[bytes, int]:
+        """Return the message's bytes and how many they would be; what goes to many is encoded once."""
+        if self._last_encoded[0] is not message:
+            data = encode(message)
+            self._last_encoded = message, data, len(data) + missing_bytes(message)
+        return self._last_encoded[1:]
 
     def _occupy(self, name: str, target: str, size_bytes: int) -> float:
         """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
