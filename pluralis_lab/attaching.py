@@ -31,7 +31,7 @@ class AttachedWorker:
 
 def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, account: str | None = None) -> AttachedWorker:
     """Add a worker to a live run; see `Run.attach`."""
-    _check_device(device)
+    check_device(device)
     info = run.info
     if info["engine"] != "swarm":
         raise RunError(f"run {run.id[:8]} is a simulation, which has no processes; attach workers to a run of pl.launch(spec)")
@@ -55,7 +55,7 @@ def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, 
     return AttachedWorker(name, seat["stage"], seat["replica"], owner)
 
 
-def _check_device(device: object) -> None:
+def check_device(device: object) -> None:
     """Refuse what is no device of this machine."""
     if device == "cpu":
         return

@@ -15,6 +15,7 @@ from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
+from pluralis_lab.engines.invitation import check_host
 from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
 from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
@@ -36,6 +37,7 @@ def launch(
     participants: Sequence[str] | None = None,
     lifetime: Lifetime | None = None,
     recorded: bool = False,
+    host: str = "127.0.0.1",
     home: str | Path | None = None,
 ) -> Run:
     """Start `spec` with real processes on this machine and return at once.
@@ -49,6 +51,8 @@ def launch(
     lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached
         where somebody is in front, kernel under papermill, in scripts and in CI
     recorded : have each worker write down every event (about 100 bytes each, in its own folder), for `run.replay`
+    host : this machine's address for workers on other machines (`Run.invite`), as numbers; by default only this machine's own
+        can come
     home : where runs, corpora and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
 
     Raises
@@ -56,6 +60,7 @@ def launch(
     RunSpecError, CorpusError, ChainError : before anything is started; no run is left behind
     """
     _check_kinds(spec, chain)
+    host = check_host(host)
     where = lab_home(home)
     lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
@@ -71,8 +76,7 @@ def launch(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
-    if recorded:
-        run.update_info(recorded=True)
+    run.update_info(host=host, **({"recorded": True} if recorded else {}))
     processes.start_supervisor(run, version=0, granted=granted)
     return Run(run)
 

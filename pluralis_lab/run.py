@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pluralis_lab.attaching import AttachedWorker
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.contributions.report import AuditReport
+    from pluralis_lab.engines.invitation import Invitation
     from pluralis_lab.generation import Generation, HeldOutLoss
     from pluralis_lab.replaying import Replay
     from pluralis_lab.views.widget import RunWidget
@@ -185,6 +186,30 @@ class Run:
         from pluralis_lab.attaching import attach
 
         return attach(self._directory, device, stage=stage, account=account)
+
+    def invite(self, *, seats: int = 1, stage: int | None = None, for_hours: float = 24.0) -> "Invitation":
+        """Make an invitation for workers on other machines, or in other shells: ``pluralis-lab join INVITATION``.
+
+        From then on the run listens where it was launched to (``launch(host=...)``; by default on this machine alone), over TLS,
+        for whoever has an invitation's text. Each worker that comes has its own key and participant; it gets its stage's weights,
+        a model's source text must be accepted where it runs, and a corpus is never sent: without it, it works at a later stage.
+
+        Parameters
+        ----------
+        seats : how many workers may come with it
+        stage : where they work; None: at the stage with the fewest workers
+        for_hours : how long it holds; who has come stays
+
+        Raises RunError when the run is not running or is a simulation, and for a value that cannot be.
+
+        Example
+        -------
+        >>> print(run.invite(seats=30))  # one for a class
+        """
+        from pluralis_lab.engines.invitation import Invitation
+
+        answer = processes.command(self._directory, "invite", seats=seats, stage=stage, for_hours=for_hours)
+        return Invitation.parse(answer["invitation"])
 
     def detach(self, worker: str) -> "Run":
         """Ask a worker of this machine to leave for good; return at once, while it finishes what it has begun.

@@ -13,6 +13,7 @@ from eth_account.signers.local import LocalAccount
 
 from pluralis_lab.chain.keystore import FAUCET, AccountLockedError, Keystore, sign_typed_data
 from pluralis_lab.chain.node import (
+    EMBEDDED_IDS,
     PRIORITY_FEE_WEI,
     TRANSACTION_GAS_CAP,
     ExecutionRevertedError,
@@ -133,9 +134,11 @@ class Methods:
         return {"deployer": deployer, "ledger": contract_address(sender, 0), "token": contract_address(sender, 1)}
 
     def sign_typed_data(self, kind: str, name: str, typed_data: dict[str, Any], session: str | None = None) -> str:
-        """An EIP-712 signature. An embedded account signs for the embedded chain only."""
+        """An EIP-712 signature. An embedded account signs for the embedded chain only, but to join a run on another home's."""
         with self._lock:
             chain_id = (typed_data.get("domain") or {}).get("chainId")
+            if kind == "embedded" and typed_data.get("primaryType") == "Authorisation" and to_int(chain_id) in EMBEDDED_IDS:
+                chain_id = self._node.chain_id  # a worker's key for somebody else's laboratory: it moves nothing on any chain
             signer = self._signer(kind, name, session, chain_id, run=_run_of_epoch(typed_data))
             return sign_typed_data(signer, typed_data)
 

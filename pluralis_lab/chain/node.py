@@ -26,6 +26,8 @@ BLOCK_GAS_LIMIT = 30_000_000
 PRIORITY_FEE_WEI = 10**9
 FAUCET_SUPPLY_WEI = 10**9 * 10**18
 _CHAIN_ID_KEY = b"pluralis_lab:chain-id"
+EMBEDDED_IDS = range(2**40, 2**41)
+"""Of embedded chains, drawn once a home: far above those of chains that have a value."""
 
 
 class ExecutionRevertedError(Exception):
@@ -73,7 +75,11 @@ class Node:
         self._clock = clock
         self._database = BlockDatabase(path)
         is_new = _CHAIN_ID_KEY not in self._database
-        self.chain_id = 2**40 + secrets.randbelow(2**40) if is_new else int.from_bytes(self._database[_CHAIN_ID_KEY], "big")
+        self.chain_id = (
+            EMBEDDED_IDS.start + secrets.randbelow(len(EMBEDDED_IDS))
+            if is_new
+            else int.from_bytes(self._database[_CHAIN_ID_KEY], "big")
+        )
         self._chain_class: type[MiningChain] = type(
             "EmbeddedChain", (MiningChain,), {"chain_id": self.chain_id, "vm_configuration": ((0, _ClockedVM),)}
         )

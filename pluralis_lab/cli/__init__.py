@@ -12,6 +12,7 @@ from pluralis_lab.cli.asking import evaluate, generate
 from pluralis_lab.cli.checking import doctor, replay
 from pluralis_lab.cli.describing import build_spec
 from pluralis_lab.cli.following import delete, resume, runs, stop, watch
+from pluralis_lab.cli.joining import invite, join
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
 from pluralis_lab.cli.printing import fail
 from pluralis_lab.cli.starting import attach, detach, launch, simulate
@@ -30,6 +31,8 @@ for command in (
     simulate,
     attach,
     detach,
+    invite,
+    join,
     runs,
     watch,
     stop,

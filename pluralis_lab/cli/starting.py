@@ -23,13 +23,14 @@ def launch(
         typer.Option("--participant", help="An account that owns workers, dealt out in turn; may be repeated."),
     ] = None,
     chain: Annotated[str | None, typer.Option(metavar="URL", help="A JSON-RPC node; the embedded chain by default.")] = None,
+    host: Annotated[str, typer.Option(help="This machine's address for workers of other machines.")] = "127.0.0.1",
     recorded: Annotated[bool, typer.Option("--recorded", help="Write down every event, for `replay`.")] = False,
     follow: Annotated[bool, typer.Option("--watch", help="Watch the run; Ctrl-C ends the watching, not the run.")] = False,
 ) -> None:
     """Start a run on real workers of this machine and return at once."""
     import pluralis_lab as pl
 
-    where: dict[str, Any] = {"recorded": recorded, **({"chain": pl.Chain(chain)} if chain else {})}
+    where: dict[str, Any] = {"recorded": recorded, "host": host, **({"chain": pl.Chain(chain)} if chain else {})}
     if account is not None:
         where["account"] = account
     if participants:

@@ -1,7 +1,5 @@
 """What the owner of a run can tell its supervisor: stop, kill a worker, take one in, let one go, say how the workers are."""
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -23,13 +21,15 @@ def execute(request: dict[str, Any], seats: Seats, enrolment: Enrolment, end: Ca
             return {"ok": False, "error": f"no worker {request.get('worker')!r}; there are {', '.join(seats.names)}"}
         if seat.pid is None:
             return {"ok": False, "error": f"{seat.name} is not running"}
-        os.kill(seat.pid, signal.SIGKILL)
+        seat.kill()
         return {"ok": True, "pid": seat.pid}
     if request["op"] == "leave":
         why = seats.ask_to_leave(str(request.get("worker")))
         return {"ok": True} if why is None else {"ok": False, "error": why}
     if request["op"] == "reserve":
-        return enrolment.reserve(request.get("stage"))
+        return enrolment.reserve(request.get("stage"), request.get("stages"))
+    if request["op"] == "release":
+        return enrolment.release(str(request.get("worker")))
     if request["op"] == "enrol":
         return enrolment.enrol(request)
     if request["op"] == "status":

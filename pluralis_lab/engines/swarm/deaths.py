@@ -3,7 +3,7 @@
 import signal
 
 from pluralis_lab.engines.swarm.seats import Seat
-from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED
+from pluralis_lab.engines.swarm.worker_exit import EXIT_AWAY, EXIT_EXPELLED
 
 MAX_DEATHS_IN_A_ROW = 5
 """Deaths of one worker without a finished round between them, after which the machine, not chance, is the reason."""
@@ -11,13 +11,15 @@ MAX_DEATHS_IN_A_ROW = 5
 
 def describe_end(status: int) -> str:
     """Return an exit status in words; a negative one is the signal that killed."""
+    if status == EXIT_AWAY:
+        return "its machine cannot be reached"
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
 def why_fatal(seat: Seat, status: int) -> str | None:
     """Return why the run fails with this end, which `seat` has counted already; None when another process may sit there."""
     reason = describe_end(status)
-    if status > 0 and status != EXIT_EXPELLED:
+    if status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY):
         return f"{seat.name} failed ({reason})" + (f": {seat.last_words}" if seat.last_words else "")
     if seat.deaths_in_a_row > MAX_DEATHS_IN_A_ROW:
         return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}); is memory short?"

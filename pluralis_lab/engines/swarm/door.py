@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 OnWorker = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OnCommand = Callable[[dict[str, Any]], dict[str, Any]]
+OnInvite = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 OnQuestion = Callable[[dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 QUESTIONS = ("prompt", "probe")
 
@@ -28,10 +29,12 @@ class Door:
     on_worker : serves the connection of a worker until it ends; gets the worker's first message too
     on_command : returns the answer to a command
     on_question : answers a question (`QUESTIONS`) bit by bit, until it is answered or nobody listens
+    on_invite : makes an invitation and returns the answer
     """
 
-    def __init__(self, on_worker: OnWorker, on_command: OnCommand, on_question: OnQuestion) -> None:
+    def __init__(self, on_worker: OnWorker, on_command: OnCommand, on_question: OnQuestion, on_invite: OnInvite) -> None:
         self._on_worker, self._on_command, self._on_question = on_worker, on_command, on_question
+        self._on_invite = on_invite
         self.token = secrets.token_hex(16)
         self.folder = Path(tempfile.mkdtemp(prefix="pluralis-"))  # not in the run's folder: socket paths must be short
         self.socket = str(self.folder / "s")
@@ -63,6 +66,9 @@ class Door:
                 await self._on_worker(hello, reader, writer)
             elif hello["op"] in QUESTIONS:
                 await self._on_question(hello, reader, writer)
+            elif hello["op"] == "invite":
+                writer.write(json_frame(await self._on_invite(hello)))
+                await writer.drain()
             else:
                 writer.write(json_frame(self._on_command(hello)))
                 await writer.drain()

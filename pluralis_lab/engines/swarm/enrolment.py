@@ -4,6 +4,7 @@ Whoever attaches one is first told its seat (`reserve`), has the participant's a
 back with that (`enrol`). Every worker is told of it, and has said so, before its process starts: nobody meets a stranger.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,24 +33,38 @@ class Enrolment:
         self._reserved: dict[str, tuple[int, int]] = {}
         self._untold: dict[str, set[str]] = {}
 
-    def reserve(self, stage: object) -> Answer:
+    def reserve(self, stage: object, among: object = None) -> Answer:
         """Return a new worker's name, stage and replica.
 
         stage : where it is to work; None: the stage with the fewest workers, and of several the one with the most to compute
+        among : the stages that it can work at; None: all
         """
         stages = range(self._spec.stages)
+        possible = [of for of in stages if among is None or (isinstance(among, list) and of in among)]
+        if not possible or (stage is not None and stage in stages and stage not in possible):
+            return {"ok": False, "error": f"it can work at no stage where one is wanted ({among!r:.60})"}
         if stage is None:
-            counts = [sum(seat.stage == of and seat.pid is not None for seat in self._seats) for of in stages]
-            stage = min(stages, key=lambda of: (counts[of], -self._recorder.shape.stage_flops[of]))
+            counts = {of: sum(seat.stage == of and seat.pid is not None for seat in self._seats) for of in possible}
+            stage = min(possible, key=lambda of: (counts[of], -self._recorder.shape.stage_flops[of]))
         if type(stage) is not int or stage not in stages:
             return {"ok": False, "error": f"stage={stage!r}; the run has the stages 0 to {self._spec.stages - 1}"}
         taken = [replica for of, replica in self._all() if of == stage]
         count = len(taken) - sum(row["stage"] == stage and row.get("left", False) for row in self._recorder.info["workers"])
         if count >= MAX_REPLICAS:
             return {"ok": False, "error": f"stage {stage} has {count} workers already; choose another stage"}
-        name = worker_name(len(self._all()))
+        given = {row["name"] for row in self._recorder.info["workers"]} | self._reserved.keys()
+        name = next(name for number in itertools.count(len(given)) if (name := worker_name(number)) not in given)
         self._reserved[name] = (stage, max(taken) + 1)
         return {"ok": True, "worker": name, "stage": stage, "replica": self._reserved[name][1]}
+
+    def release(self, worker: str) -> Answer:
+        """Take back a seat that was reserved and is not wanted."""
+        self._reserved.pop(worker, None)
+        return {"ok": True}
+
+    def knows(self, worker: str) -> bool:
+        """Say whether everybody has heard of `worker`, so that its process may start."""
+        return worker not in self._untold
 
     def _all(self) -> list[tuple[int, int]]:
         """Return (stage, replica) of every worker that the run has or had: a name is given once."""
@@ -58,11 +73,12 @@ class Enrolment:
     def enrol(self, request: dict[str, Any]) -> Answer:
         """Take in the worker of a reserved seat.
 
-        request : "authorisation", a line as in the evidence, and "device"
+        request : "authorisation", a line as in the evidence, "device", "remote" where its process runs on another machine, and
+            "only", the one worker that may come with this request
         """
         try:
             authorisation = Authorisation.parse(request.get("authorisation"))
-            if authorisation.worker not in self._reserved:
+            if authorisation.worker not in self._reserved or request.get("only", authorisation.worker) != authorisation.worker:
                 raise EvidenceError(f"no seat is reserved for {authorisation.worker!r}; ask for one first")
             stage, replica = self._reserved[authorisation.worker]
             row: dict[str, Any] = {
@@ -71,8 +87,10 @@ class Enrolment:
                 "replica": replica,
                 "participant": authorisation.participant,
                 "key": authorisation.key,
-                "device": str(request.get("device", "cpu")),
+                "device": str(request.get("device", "cpu"))[:20],
+                **({"remote": True} if request.get("remote") else {}),
             }
+            self._check_name(authorisation)
             self._recorder.enrol(row, authorisation)
         except EvidenceError as error:
             return {"ok": False, "error": str(error)}
@@ -81,6 +99,14 @@ class Enrolment:
         self._seats.add(row)
         self._spawn_known()
         return {"ok": True}
+
+    def _check_name(self, authorisation: Authorisation) -> None:
+        """Raise EvidenceError when the run knows the participant's name for another account."""
+        known = self._recorder.shape.participants.get(authorisation.participant)
+        if known is not None and known != authorisation.address:
+            raise EvidenceError(
+                f"the run knows another account as {authorisation.participant!r} ({known}); come as another: --account NAME"
+            )
 
     def on_told(self, seat: Seat, worker: str) -> None:
         """Note that the worker in `seat` knows of `worker`."""

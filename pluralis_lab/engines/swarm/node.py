@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,20 @@ class SwarmNode:
         self.records: dict[str, Record] = {}
 
     @classmethod
-    async def start(cls, me: Peer, key: HotKey, *, folder: Path) -> "SwarmNode":
-        """Start libp2p, reachable on this machine and alone so far.
+    async def start(cls, me: Peer, key: HotKey, *, folder: Path, host: str = "127.0.0.1") -> "SwarmNode":
+        """Start libp2p, reachable at `host` and alone so far.
 
+        host : an address of this machine; the loopback one is for workers of this machine alone
         folder : the supervisor's private one takes the daemon's sockets: whoever cleans up finds them, also after a SIGKILL
         """
         P2P._UNIX_SOCKET_PREFIX = f"/unix{folder}/{me.name}.{me.incarnation}-"
-        p2p = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
+        p2p = await P2P.create(
+            host_maddrs=[f"/ip{ip_address(host).version}/{host}/tcp/0"],
+            auto_nat=False,
+            nat_port_map=False,
+            use_relay=False,
+            use_auto_relay=False,
+        )
         log.info("libp2p is up")
         try:
             return cls(p2p, [str(address) for address in await p2p.get_visible_maddrs()], me, key)

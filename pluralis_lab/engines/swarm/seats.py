@@ -11,15 +11,22 @@ from typing import Any
 import psutil
 
 from pluralis_lab.engines.swarm.frames import json_frame
+from pluralis_lab.engines.swarm.hosts import Hosts
 
 
 @dataclass
 class Seat:
-    """A worker slot and the process in it."""
+    """A worker slot and the process in it.
+
+    hosts : other people's machines, where it is on one of them; None: the process runs here
+    line_token : what a process elsewhere opens its line with
+    """
 
     name: str
     stage: int
     replica: int
+    hosts: Hosts | None = None
+    line_token: str = ""
     incarnation: int = 0
     founding: bool = True
     pid: int | None = None
@@ -40,6 +47,11 @@ class Seat:
         return self.pid is not None and self.state in ("active", "serving")
 
     @property
+    def is_remote(self) -> bool:
+        """Whether the process runs on somebody else's machine."""
+        return self.hosts is not None
+
+    @property
     def waits_for_dht(self) -> bool:
         """Whether this worker can be reached, and has not been told yet through whom it enters the DHT."""
         return bool(self.addresses) and self.writer is not None and self.state == "starting" and not self.is_up
@@ -47,6 +59,8 @@ class Seat:
     @property
     def is_alive(self) -> bool:
         """Whether the process runs. It may end at any moment, and those that it was connected to hear of that first."""
+        if self.hosts is not None:
+            return self.pid is not None and self.name in self.hosts
         try:
             return self.pid is not None and psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
@@ -70,7 +84,9 @@ class Seat:
 
     def kill(self) -> None:
         """Kill the process, if there is one still."""
-        if self.pid is not None:
+        if self.hosts is not None:
+            self.hosts.kill(self.name)
+        elif self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
@@ -79,12 +95,13 @@ class Seats:
     """All seats of a run, by worker name.
 
     workers : as `run.json` lists them; who has left has no seat
+    hosts : other people's machines
     before : the seats of the start before, where the same supervisor starts all workers anew; what sits here then is later
     """
 
-    def __init__(self, workers: list[dict[str, Any]], before: "Seats | None" = None) -> None:
-        staying = [worker for worker in workers if not worker.get("left")]
-        self._seats = {worker["name"]: Seat(worker["name"], worker["stage"], worker["replica"]) for worker in staying}
+    def __init__(self, workers: list[dict[str, Any]], hosts: Hosts, before: "Seats | None" = None) -> None:
+        self._hosts = hosts
+        self._seats = {worker["name"]: self._seat(worker) for worker in workers if not worker.get("left")}
         for seat in self:
             if before is not None:
                 seat.incarnation = before[seat.name].incarnation + 1
@@ -118,7 +135,17 @@ class Seats:
         for seat in self:
             if seat.is_told_to_go:
                 seat.say(op="enrol", worker=worker)
-        self._seats[worker["name"]] = Seat(worker["name"], worker["stage"], worker["replica"], founding=False)
+        self._seats[worker["name"]] = self._seat(worker)
+        self._seats[worker["name"]].founding = False
+
+    def _seat(self, worker: dict[str, Any]) -> Seat:
+        hosts = self._hosts if worker.get("remote") else None
+        return Seat(worker["name"], worker["stage"], worker["replica"], hosts)
+
+    def line_token(self, name: str) -> str | None:
+        """Return what a worker elsewhere opens its line with, None for one that has no process there."""
+        seat = self._seats.get(name)
+        return seat.line_token or None if seat is not None else None
 
     def ask_to_leave(self, name: str) -> str | None:
         """Ask the worker `name` to leave for good; return why not."""

@@ -7,6 +7,7 @@
 import asyncio
 import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -24,10 +25,13 @@ from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
+from pluralis_lab.engines.swarm.gate import Gate
+from pluralis_lab.engines.swarm.guest_words import check_word
+from pluralis_lab.engines.swarm.hosts import Hosts
 from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 from pluralis_lab.engines.swarm.worker_exit import EXIT_LEFT
-from pluralis_lab.errors import PluralisError
+from pluralis_lab.errors import PluralisError, WireError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
 
@@ -46,8 +50,18 @@ class Supervisor:
     def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
         self.run, self.spec, self.info = run, run.spec, run.info
         self._signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
-        self._prepare(version, Seats(self.info["workers"]))
-        self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked))
+        self.hosts = Hosts(self._on_exit, self._on_spawned, self._let_leave)
+        self._prepare(version, Seats(self.info["workers"], self.hosts))
+        self.door = Door(
+            self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), lambda asked: self.gate.invite(asked)
+        )
+        self.gate = Gate(
+            run,
+            obey=self._obey,
+            on_worker=self._serve_guest,
+            on_seated=self._seat_guest,
+            line_token=lambda name: self.seats.line_token(name),
+        )
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
@@ -69,6 +83,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.end, "stopped", "stopped by its owner")
         await self.door.open()
+        await self.gate.open_again()
         # What a kernel needs to command this run, and what a sweeper needs to clean up after it.
         control.write_control(self.run, {"socket": self.door.socket, "token": self.door.token})
         self.recorder.forget_after(self.version)
@@ -90,6 +105,8 @@ class Supervisor:
             if watch_stdin is not None:
                 watch_stdin.cancel()
             self.door.close()
+            self.hosts.close(self._end_state[1] or "the run has ended")
+            await self.gate.close()
             self._write_end()
         return 1 if self._end_state[0] == "failed" else 0
 
@@ -129,7 +146,7 @@ class Supervisor:
         for seat in self.seats:
             # A resumed run begins with the workers that have the checkpoint; the others, and whose is damaged, join them.
             folder = CheckpointFolder(self.run.worker_folder(seat.name))
-            seat.founding = self.version == 0 or folder.is_intact(self.version)
+            seat.founding = not seat.is_remote and (self.version == 0 or folder.is_intact(self.version))
         for seat in self.seats:
             self._spawn(seat)
         self._are_founders_started = True
@@ -140,7 +157,10 @@ class Supervisor:
             self._spawn(seat)
 
     def _spawn(self, seat: Seat) -> None:
-        """Start a process in `seat`."""
+        """Start a process in `seat`; in one whose machine is away, as soon as that comes back."""
+        if seat.is_remote:
+            self._spawn_guest(seat)
+            return
         seat.clear(version=self.version)
         arguments = {
             "name": seat.name,
@@ -149,11 +169,51 @@ class Supervisor:
             "version": self.version,
             "run": str(self.run.path),
             "home": str(self.run.path.parent.parent),
+            "host": self.info.get("host", "127.0.0.1"),
             "socket": self.door.socket,
             "token": self.door.token,
         }
         self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
         self.forks.spawn(seat.name, self.run.path / "logs" / f"{seat.name}.log", arguments)
+
+    def _spawn_guest(self, seat: Seat) -> None:
+        """Have the machine that has joined with `seat` start its process."""
+        if seat.name not in self.hosts:
+            return
+        seat.clear(version=self.version)
+        seat.line_token = secrets.token_hex(16)
+        self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
+        workers = self.recorder.info["workers"]
+        self.hosts.spawn(seat.name, workers, incarnation=seat.incarnation, version=self.version, token=seat.line_token)
+
+    async def _seat_guest(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Have the worker `name` start on the machine that has come for it, and listen to that until it is gone."""
+        self.hosts.seat(name, writer)
+        seat = self.seats.get(name)
+        if seat is None:
+            self.hosts.dismiss(name, "it has left the run")
+        elif self._are_founders_started and not self._ending.is_set() and self.enrolment.knows(name) and seat.pid is None:
+            seat.deaths_in_a_row = 0
+            self._spawn(seat)
+        await self.hosts.listen(name, reader, writer)
+
+    def _let_leave(self, name: str) -> None:
+        """Ask the guest `name` to leave, as whoever runs it wishes; where it cannot, its machine will just be gone."""
+        if (why := self.seats.ask_to_leave(name)) is not None:
+            self.hosts.dismiss(name, why)
+
+    async def _serve_guest(self, hello: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Listen to a worker elsewhere as to one here, but do without it when it says what none of ours would."""
+        try:
+            await self._serve_worker(hello, reader, writer)
+        except (WireError, KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
+            name = str(hello["worker"])
+            log.exception("%s does not speak as a worker does", name)
+            self.recorder.error(
+                f"{name} is sent away: it said what no worker says ({type(error).__name__}: {error})", worker=name
+            )
+            self.hosts.dismiss(name, "it does not speak as this run's workers do; install the same version of pluralis-lab")
+            self.hosts.drop(name)
 
     async def _watch_stdin(self) -> None:
         """End the run when whoever started it is gone, also after SIGKILL."""
@@ -167,12 +227,14 @@ class Supervisor:
         for seat in self.seats:
             seat.say(op="stop")
         try:
-            await asyncio.wait_for(self.forks.wait_for_all(), STOP_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.gather(self.forks.wait_for_all(), self.hosts.wait_for_all()), STOP_TIMEOUT_S)
         except TimeoutError:
             for seat in self.seats:
                 if seat.pid is not None:
                     log.warning("%s did not end in time and is killed", seat.name)
                     seat.kill()
+                    if seat.is_remote:
+                        self.hosts.drop(seat.name)  # nobody can see it end; it finds its line closed
             await self.forks.wait_for_all()
 
     def _write_end(self) -> None:
@@ -201,6 +263,8 @@ class Supervisor:
                 continue  # all have started anew, from a round before what this one speaks of
             if self._is_record_broken:
                 continue  # what follows a gap must not be kept: `resuming` takes the last report for the end of a whole record
+            if seat.is_remote:
+                check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec)
             try:
                 self._hear(seat, message)
             except (PluralisError, OSError) as error:
@@ -238,7 +302,7 @@ class Supervisor:
         kind, body = message["kind"], message["body"]
         if kind == "state":
             seat.take_state(body)
-            body = {**body, "pid": seat.pid}
+            body = {**body, "pid": None if seat.is_remote else seat.pid}
         elif kind == "work":
             seat.deaths_in_a_row = 0
         elif kind == "stalled":
@@ -295,17 +359,24 @@ class Supervisor:
         if seat.is_leaving:
             self.seats.tell_lost(seat)
             self.seats.vacate(seat)
+            self.hosts.dismiss(name, "left the run")
             self._check_stage(seat.stage)
             return
         seat.deaths_in_a_row += 1
-        if (why := why_fatal(seat, status)) is not None:
+        why = why_fatal(seat, status)
+        if why is not None and not seat.is_remote:
             self._fail(why, worker=name)
             return
         self.seats.tell_lost(seat)
-        if self._check_stage(seat.stage):
-            seat.incarnation += 1
-            seat.founding = False
+        if not self._check_stage(seat.stage):
+            return
+        seat.incarnation += 1
+        seat.founding = False
+        if why is None:
             self._spawn(seat)
+        else:  # the run is not its machine's: it may come back when that is mended
+            self.recorder.error(why, worker=name)
+            self.hosts.dismiss(name, why)
 
     def _on_forks_broken(self, reason: str) -> None:
         """The fork server is gone, and the kernel has killed all workers with it."""
@@ -342,7 +413,7 @@ class Supervisor:
             # From here to the next start nothing that an earlier process said is heard: nothing is awaited in between.
             version = resume_version(self.run)
             self._times_back[version] += 1
-            self._prepare(version, Seats(self.run.info["workers"], before=self.seats))
+            self._prepare(version, Seats(self.run.info["workers"], self.hosts, before=self.seats))
             if self._times_back[version] > MAX_TIMES_BACK:
                 self._fail(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
                 return

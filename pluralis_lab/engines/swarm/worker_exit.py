@@ -5,3 +5,6 @@ EXIT_EXPELLED = 75
 
 EXIT_LEFT = 76
 """It was asked to leave, and has left: its slot stays empty."""
+
+EXIT_AWAY = 77
+"""Nobody saw it end: the machine that it runs on cannot be reached. It comes back when that does."""

@@ -75,7 +75,7 @@ class WorkerProcess:
     """Connects a `Worker` to its supervisor, its peers and its arithmetic.
 
     arguments : name, incarnation, founding (whether it begins at once), version (rounds its weights stand at), run
-    (the run directory), home, socket and token (the supervisor's)
+    (the run directory), home, host (this machine's address, for the others), socket and token (the supervisor's)
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -110,7 +110,9 @@ class WorkerProcess:
         self.line = await SupervisorLine.open(self.arguments["socket"])
         self.line.tell(op="hello", token=self.arguments["token"], worker=self.name, incarnation=self.incarnation)
         self.thread = ComputeThread(self._build, forwards_last=self.spec.is_async)
-        self.node = await SwarmNode.start(self.me, self.key, folder=Path(self.arguments["socket"]).parent)
+        self.node = await SwarmNode.start(
+            self.me, self.key, folder=Path(self.arguments["socket"]).parent, host=self.arguments["host"]
+        )
         self.peering = Peering(
             self.node.p2p,
             self.directory.id,
