@@ -34,6 +34,9 @@ _PUBLIC = {
     "Generation": "generation",
     "HeldOutLoss": "generation",
     "AttachedWorker": "attaching",
+    "Invitation": "engines.invitation",
+    "Joined": "joined",
+    "join": "joined",
     "launch": "launching",
     "simulate": "launching",
     "Plan": "planning",
@@ -51,8 +54,10 @@ if TYPE_CHECKING:
     from pluralis_lab.attaching import AttachedWorker
     from pluralis_lab.chain import Chain, Token
     from pluralis_lab.churn import Absence, Churn
+    from pluralis_lab.engines.invitation import Invitation
     from pluralis_lab.errors import PluralisError
     from pluralis_lab.generation import Generation, HeldOutLoss
+    from pluralis_lab.joined import Joined, join
     from pluralis_lab.launching import launch, simulate
     from pluralis_lab.links import Links
     from pluralis_lab.listing import open_run, runs
@@ -93,6 +98,8 @@ __all__ = [
     "Generation",
     "HeldOutLoss",
     "Int8",
+    "Invitation",
+    "Joined",
     "Links",
     "Muon",
     "NAdam",
@@ -106,6 +113,7 @@ __all__ = [
     "Token",
     "TopK",
     "aggregators",
+    "join",
     "launch",
     "open_run",
     "plan",

@@ -34,6 +34,7 @@ def join_here(
     confirm: Confirm | None = None,
     host: str | None = None,
     home: str | Path | None = None,
+    tied: bool = False,
     tell: Callable[[str], None],
 ) -> str:
     """Work for another's run in this process until it is over, and return why it is.
@@ -48,6 +49,7 @@ def join_here(
     account : the participant who owns what it does, an account of this home, made on first use
     accept : hash of the model's source text, where the run brings one, that may run here; else `confirm` is asked
     host : this machine's address for the other workers; None: the one that leads to the run
+    tied : whether to go when standard input ends
     tell : called with each thing that whoever waits may want to know
 
     Raises
@@ -63,7 +65,7 @@ def join_here(
     visitor = _Visitor(
         parsed, device=device, stage=stage, account=account, accept=accept, confirm=confirm, home=where, tell=tell, began=began
     )
-    joiner = Joiner(parsed, visitor.come, home=where, host=host, tell=tell)
+    joiner = Joiner(parsed, visitor.come, home=where, host=host, tied=tied, tell=tell)
     try:
         return asyncio.run(joiner.run())
     except OSError as error:

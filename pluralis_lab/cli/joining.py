@@ -1,7 +1,7 @@
 """`invite`, `join`: workers on other people's machines."""
 
 import json
-import sys
+import os
 from typing import Annotated
 
 import typer
@@ -40,11 +40,13 @@ def join(
     host: Annotated[
         str | None, typer.Option(help="This machine's address for the other workers; by default the one that leads to the run.")
     ] = None,
+    tied: Annotated[bool, typer.Option("--tied", hidden=True)] = False,
 ) -> None:
     """Bring a worker of this machine into another's run and stay until it ends; Ctrl-C leaves in order, twice at once."""
     from pluralis_lab.joining import confirm_on_terminal, join_here
 
-    text = sys.stdin.readline() if invitation == "-" else invitation
+    # Byte by byte, because what follows on standard input is not for this.
+    text = b"".join(iter(lambda: os.read(0, 1).strip(b"\n"), b"")).decode() if invitation == "-" else invitation
     why = join_here(
         text,
         device=device,
@@ -53,6 +55,7 @@ def join(
         accept=accept,
         confirm=confirm_on_terminal,
         host=host,
+        tied=tied,
         tell=lambda line: typer.echo(line),
     )
     typer.echo(f"it is over: {why}")

@@ -46,8 +46,9 @@ class Invitation:
         return f"<Invitation to {self.run[:8]} at {self.host}:{self.port}>"
 
     def _repr_html_(self) -> str:
-        command = f"pluralis-lab join {self}"
-        return facts("Invitation", [("run", self.run[:16]), ("address", f"{self.host}:{self.port}"), ("in a shell", command)])
+        # Not its text: a notebook keeps what it shows, and passes it on with the file.
+        how = "print(invitation), then in another shell: pluralis-lab join TEXT"
+        return facts("Invitation", [("run", self.run[:16]), ("address", f"{self.host}:{self.port}"), ("its text", how)])
 
     @classmethod
     def parse(cls, text: object) -> "Invitation":

@@ -20,6 +20,8 @@ COMMANDS = (
         "simulate",
         "attach",
         "detach",
+        "invite",
+        "join",
         "runs",
         "watch",
         "stop",

@@ -4,6 +4,7 @@ import inspect
 import re
 import shutil
 import socket
+import subprocess
 import types
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -37,6 +38,13 @@ def _generation(home: Path) -> pl.Generation:
     return pl.Generation(make_run(home), HOSTILE, len(HOSTILE), ours)
 
 
+def _joined(home: Path) -> pl.Joined:
+    """A worker whose process said something hostile and ended."""
+    invitation = pl.Invitation("ab" * 32, "127.0.0.1", 4, "cd" * 32, SECRET)
+    process = subprocess.Popen(["echo", HOSTILE], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    return pl.Joined(invitation, process).wait(show=False)
+
+
 EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.GPT: lambda home: pl.GPT(n_layer=3),
     pl.MLP: lambda home: pl.MLP([64, 96, 10]),
@@ -56,6 +64,8 @@ EXAMPLES: dict[type, Callable[[Path], Any]] = {
     pl.aggregators.Mean: lambda home: pl.aggregators.Mean(),
     pl.RunSpec: lambda home: pl.RunSpec(data=f"path:{HOSTILE}", stages=2),
     pl.AttachedWorker: lambda home: pl.AttachedWorker(HOSTILE, 1, 2, HOSTILE),
+    pl.Invitation: lambda home: pl.Invitation("ab" * 32, HOSTILE, 4, "cd" * 32, SECRET),
+    pl.Joined: _joined,
     pl.Absence: lambda home: pl.Absence(HOSTILE, 12, 5),
     pl.Churn: lambda home: pl.Churn([pl.Absence(HOSTILE, 12)]),
     pl.Plan: lambda home: pl.Plan(4, 1000.0, 2.0, (0.5, 0.9), {"forward": 1e6}, (HOSTILE, "worker-1", 0.4)),

@@ -29,6 +29,8 @@ STRANGER_LIMIT_BYTES = 1 << 16
 STRANGER_TIMEOUT_S = 30.0
 """For each word of one who has no seat yet; signing can take a passphrase, so an enrolment may take `ENROL_TIMEOUT_S`."""
 ENROL_TIMEOUT_S = 600.0
+FAREWELL_TIMEOUT_S = 2.0
+"""For a machine to take the last that it is told; one that is out of reach takes nothing."""
 MAX_STRANGERS = 64
 """Connections of those who have no seat yet."""
 
@@ -87,9 +89,14 @@ class Gate:
         """Listen no longer, and end the connections that are open."""
         if self._server is not None:
             self._server.close()
+        if not self._serving:
+            return
         for writer in self._serving.values():
             writer.close()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        _, silent = await asyncio.wait(self._serving, timeout=FAREWELL_TIMEOUT_S)
+        for task in silent:
+            self._serving[task].transport.abort()
+        await asyncio.gather(*silent, return_exceptions=True)
 
     async def _listen(self) -> None:
         """Open the gate, at the port that earlier invitations name. Raises RunError when that is taken."""

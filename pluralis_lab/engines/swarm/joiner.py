@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -42,6 +43,7 @@ class Joiner:
     choose : takes a seat for the first time, with whatever has to be asked and signed; see `pluralis_lab.joining`
     home : where corpora are kept
     host : this machine's address for the other workers; None: the one that leads to the gate
+    tied : whether to go when standard input ends, and so with the process that started this one, however that ends
     tell : called with each thing that whoever waits may want to know
     """
 
@@ -52,8 +54,10 @@ class Joiner:
         *,
         home: Path,
         host: str | None,
+        tied: bool,
         tell: Tell,
     ) -> None:
+        self._tied = tied
         self.invitation, self._choose, self._home, self._host, self._tell = invitation, choose, home, host, tell
         self._folder = Path(tempfile.mkdtemp(prefix="pluralis-"))
         self._visit: Visit | None = None
@@ -78,6 +82,7 @@ class Joiner:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._leave)
+        watching = asyncio.create_task(self._watch_stdin()) if self._tied else None
         try:
             self._gateway, self._visit = await self._choose()
             await warming
@@ -88,6 +93,8 @@ class Joiner:
             return self._why_ended
         finally:
             await _end(warming)
+            if watching is not None:
+                await _end(watching)
             await forks.stop()
             local.close()
             if self._gateway is not None:
@@ -109,6 +116,12 @@ class Joiner:
             else:
                 self._tell("back at the run")
                 return
+
+    async def _watch_stdin(self) -> None:
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await reader.read()
+        self._end("whoever started it has ended")
 
     async def _open_again(self) -> "Gateway":
         """Open a connection and take the seat again. Raises RunError when the run has it no more."""

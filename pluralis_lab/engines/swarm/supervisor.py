@@ -158,33 +158,25 @@ class Supervisor:
 
     def _spawn(self, seat: Seat) -> None:
         """Start a process in `seat`; in one whose machine is away, as soon as that comes back."""
-        if seat.is_remote:
-            self._spawn_guest(seat)
+        if seat.is_remote and seat.name not in self.hosts:
             return
         seat.clear(version=self.version)
-        arguments = {
+        self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
+        facts: dict[str, Any] = {"incarnation": seat.incarnation, "version": self.version}
+        if seat.is_remote:
+            seat.line_token = secrets.token_hex(16)
+            self.hosts.spawn(seat.name, self.recorder.info["workers"], token=seat.line_token, **facts)
+            return
+        facts |= {
             "name": seat.name,
-            "incarnation": seat.incarnation,
             "founding": seat.founding,
-            "version": self.version,
             "run": str(self.run.path),
             "home": str(self.run.path.parent.parent),
             "host": self.info.get("host", "127.0.0.1"),
             "socket": self.door.socket,
             "token": self.door.token,
         }
-        self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
-        self.forks.spawn(seat.name, self.run.path / "logs" / f"{seat.name}.log", arguments)
-
-    def _spawn_guest(self, seat: Seat) -> None:
-        """Have the machine that has joined with `seat` start its process."""
-        if seat.name not in self.hosts:
-            return
-        seat.clear(version=self.version)
-        seat.line_token = secrets.token_hex(16)
-        self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
-        workers = self.recorder.info["workers"]
-        self.hosts.spawn(seat.name, workers, incarnation=seat.incarnation, version=self.version, token=seat.line_token)
+        self.forks.spawn(seat.name, self.run.path / "logs" / f"{seat.name}.log", facts)
 
     async def _seat_guest(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Have the worker `name` start on the machine that has come for it, and listen to that until it is gone."""
@@ -206,12 +198,9 @@ class Supervisor:
         """Listen to a worker elsewhere as to one here, but do without it when it says what none of ours would."""
         try:
             await self._serve_worker(hello, reader, writer)
-        except (WireError, KeyError, TypeError, ValueError, AttributeError, LookupError) as error:
+        except WireError as error:
             name = str(hello["worker"])
-            log.exception("%s does not speak as a worker does", name)
-            self.recorder.error(
-                f"{name} is sent away: it said what no worker says ({type(error).__name__}: {error})", worker=name
-            )
+            self.recorder.error(f"{name} is sent away, it said what no worker says: {error}", worker=name)
             self.hosts.dismiss(name, "it does not speak as this run's workers do; install the same version of pluralis-lab")
             self.hosts.drop(name)
 
