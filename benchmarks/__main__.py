@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.readme_table import keep, kept, write_table
 from benchmarks.result import Result, table
 
-NOT_BENCHMARKS = {"__init__", "__main__", "result", "readme_table", "recorded_run", "viewers", "engine_run"}
+NOT_BENCHMARKS = {"__init__", "__main__", "result", "readme_table", "recorded_run", "viewers", "engine_run", "shaped"}
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_BENCHMARKS)
 
 

@@ -1,6 +1,7 @@
 """Starting runs: everything is checked and written down first, then one process is started that owns the run."""
 
 import importlib.metadata
+import itertools
 import math
 import secrets
 import time
@@ -17,6 +18,7 @@ from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.invitation import check_host
 from pluralis_lab.engines.signers import SeedSigner, Signer, signer_for
+from pluralis_lab.engines.swarm.namespace import check_namespaces
 from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
@@ -38,6 +40,7 @@ def launch(
     lifetime: Lifetime | None = None,
     recorded: bool = False,
     host: str = "127.0.0.1",
+    namespaces: Mapping[str, str] | None = None,
     home: str | Path | None = None,
 ) -> Run:
     """Start `spec` with real processes on this machine and return at once.
@@ -53,6 +56,8 @@ def launch(
     recorded : have each worker write down every event (about 100 bytes each, in its own folder), for `run.replay`
     host : this machine's address for workers on other machines (`Run.invite`), as numbers; by default only this machine's own
         can come
+    namespaces : network namespaces that the workers run in, dealt out in turn, and their addresses there; to measure on links
+        that the kernel shapes (Linux, as root)
     home : where runs, corpora and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
 
     Raises
@@ -61,6 +66,7 @@ def launch(
     """
     _check_kinds(spec, chain)
     host = check_host(host)
+    places = check_namespaces(namespaces or {})
     where = lab_home(home)
     lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
@@ -76,9 +82,15 @@ def launch(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
-    run.update_info(host=host, **({"recorded": True} if recorded else {}))
+    run.update_info(host=host, workers=_placed(run.info["workers"], places), **({"recorded": True} if recorded else {}))
     processes.start_supervisor(run, version=0, granted=granted)
     return Run(run)
+
+
+def _placed(workers: list[dict[str, Any]], places: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the workers with the network namespaces that they are to run in, dealt out in turn."""
+    dealt = itertools.cycle([{"place": {"namespace": name, "host": host}} for name, host in places.items()] or [{}])
+    return [{**worker, **place} for worker, place in zip(workers, dealt, strict=False)]
 
 
 def simulate(

@@ -80,7 +80,10 @@ def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str
         os.dup2(log, 2)
         os.close(log)
         from pluralis_lab.engines.swarm import worker_process
+        from pluralis_lab.engines.swarm.namespace import enter_namespace
 
+        if namespace := request["arguments"].get("namespace"):
+            enter_namespace(namespace)
         status = worker_process.main(request["arguments"])
     except BaseException:
         import traceback

@@ -20,6 +20,7 @@ class Seat:
 
     hosts : other people's machines, where it is on one of them; None: the process runs here
     line_token : what a process elsewhere opens its line with
+    place : the network "namespace" of this machine that it runs in and its "host" address there, if it has been given one
     """
 
     name: str
@@ -27,6 +28,7 @@ class Seat:
     replica: int
     hosts: Hosts | None = None
     line_token: str = ""
+    place: dict[str, str] = field(default_factory=dict)
     incarnation: int = 0
     founding: bool = True
     pid: int | None = None
@@ -140,7 +142,7 @@ class Seats:
 
     def _seat(self, worker: dict[str, Any]) -> Seat:
         hosts = self._hosts if worker.get("remote") else None
-        return Seat(worker["name"], worker["stage"], worker["replica"], hosts)
+        return Seat(worker["name"], worker["stage"], worker["replica"], hosts, place=worker.get("place", {}))
 
     def line_token(self, name: str) -> str | None:
         """Return what a worker elsewhere opens its line with, None for one that has no process there."""

@@ -172,7 +172,8 @@ class Supervisor:
             "founding": seat.founding,
             "run": str(self.run.path),
             "home": str(self.run.path.parent.parent),
-            "host": self.info.get("host", "127.0.0.1"),
+            "host": seat.place.get("host") or self.info.get("host", "127.0.0.1"),
+            "namespace": seat.place.get("namespace"),
             "socket": self.door.socket,
             "token": self.door.token,
         }
