@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +33,12 @@ _leaks: list[str] = []
 
 
 def _can_make_namespaces() -> bool:
-    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("ip") is not None and shutil.which("tc") is not None
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("tc") is None:
+        return False
+    name = f"pl-test-{os.getpid()}"  # root in a container may have no right to make them
+    made = subprocess.run(["ip", "netns", "add", name], check=False, capture_output=True).returncode == 0
+    subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+    return made
 
 
 SYSTEM_PARTS: dict[str, tuple[Callable[[], bool], str]] = {

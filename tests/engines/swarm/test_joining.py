@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +31,9 @@ def elsewhere() -> Iterator[Path]:
 class Shell:
     """`pluralis-lab join` in somebody's shell."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, command: Sequence[str] | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pluralis_lab.cli", "join", *arguments],
+            command or [sys.executable, "-m", "pluralis_lab.cli", "join", *arguments],
             env={**os.environ, "PLURALIS_LAB_HOME": str(home), "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
