@@ -1,7 +1,7 @@
 """One peer of data-parallel training with `hivemind.Optimizer` that goes on until its input ends.
 
-``... benchmarks.peers.hivemind_join SPEC_FILE HOST [ADDRESS]`` prints its address, then "stepped LOSS EPOCH" after each step that it
-made with the others, from the state that they hold: a later one loads that first.
+``... benchmarks.peers.hivemind_join SPEC_FILE HOST [ADDRESS]`` prints its address, then "stepped LOSS EPOCH" after each step that
+it made with the others, from the state that they hold: a later one loads that first.
 """
 
 import logging
