@@ -3,8 +3,8 @@
 The joiner is in a network namespace of its own, behind a link that the kernel shapes, with a home that has taken part before:
 its account is there and its chain answers. From an empty home, which makes both first, is measured too. The run goes on
 meanwhile, two stages of two replicas, gradients exchanged in 8 bits; as all share this machine's cores, and a joiner would have
-its own, the run's processes give way to others (nice 10). The peer is `hivemind.Optimizer` with the same model: two peers train, a
-third comes over the same link, from its process's start to its first step with the others.
+its own, the run's processes give way to others (nice 10). The peer is `hivemind.Optimizer` with the same model: two peers train,
+a third comes over the same link, from its process's start to its first step with the others.
 
 The right answer comes first: what the joiner was counted for is receipted by others, and the audit finds every share in order.
 """

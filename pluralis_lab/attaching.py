@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines import processes
+from pluralis_lab.engines.own_corpus import bring, check_own_data, keep
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.errors import RunError
 from pluralis_lab.markup import facts
@@ -29,7 +30,14 @@ class AttachedWorker:
         return facts("AttachedWorker", rows)
 
 
-def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, account: str | None = None) -> AttachedWorker:
+def attach(
+    run: RunDirectory,
+    device: str = "cpu",
+    *,
+    stage: int | None = None,
+    account: str | None = None,
+    data: str | None = None,
+) -> AttachedWorker:
     """Add a worker to a live run; see `Run.attach`."""
     check_device(device)
     info = run.info
@@ -37,6 +45,11 @@ def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, 
         raise RunError(f"run {run.id[:8]} is a simulation, which has no processes; attach workers to a run of pl.launch(spec)")
     if info["state"] == "serving":
         raise RunError(f"run {run.id[:8]} has trained all its rounds; there is no work left to share")
+    brought = None
+    if data is not None:
+        check_own_data(run.spec, stage)
+        brought = bring(run.spec, data, vocab=info["corpus"]["vocab"], home=run.path.parent.parent)
+        stage = 0
     owner = account or info["account"]
     seat = processes.command(run, "reserve", stage=stage)
     name, chain = seat["worker"], info["chain"]
@@ -51,7 +64,9 @@ def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, 
         "signature": signer.sign(owner, authorisation_typed_data(run.id, name, key.address, chain["chain_id"], chain["ledger"])),
     }
     key.save(run.worker_folder(name) / "hot.key")
-    processes.command(run, "enrol", authorisation=authorisation, device=device)
+    if data is not None:
+        keep(run.worker_folder(name), data)
+    processes.command(run, "enrol", authorisation=authorisation, device=device, data=brought)
     return AttachedWorker(name, seat["stage"], seat["replica"], owner)
 
 

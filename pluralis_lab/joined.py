@@ -96,6 +96,7 @@ def join(
     account: str = "default",
     accept: str | None = None,
     host: str | None = None,
+    data: str | None = None,
     home: str | Path | None = None,
 ) -> Joined:
     """Bring a worker of this machine into the run that `invitation` is for, and return when it takes part.
@@ -111,6 +112,8 @@ def join(
     account : the participant who owns what it does, an account of this home, made on first use
     accept : hash of the model's source text, where the run brings one, that may run here
     host : this machine's address for the other workers; None: the one that leads to the run
+    data : "path:FILE_OR_FOLDER", a text that it brings along as a worker of stage 0, and draws `RunSpec.own_data` of its
+        micro-batches from. The file stays on this machine, but **every stage can read what is drawn**, as token ids
     home : where corpora, keys and accounts are kept; None: ``$PLURALIS_LAB_HOME`` or ``~/.pluralis_lab``
 
     Raises
@@ -123,7 +126,7 @@ def join(
     >>> mine.leave()
     """
     parsed = Invitation.parse(invitation)
-    options = {"--device": device, "--stage": stage, "--account": account, "--accept": accept, "--host": host}
+    options = {"--device": device, "--stage": stage, "--account": account, "--accept": accept, "--host": host, "--data": data}
     given = [text for option, value in options.items() if value is not None for text in (option, str(value))]
     # Not on the command line, which everybody on this machine can read: what opens the run is the invitation's text.
     process = subprocess.Popen(

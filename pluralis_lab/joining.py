@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pluralis_lab.attaching import check_device
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.invitation import Invitation
+from pluralis_lab.engines.own_corpus import bring, check_own_data, keep
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm.gate_words import Welcome
 from pluralis_lab.engines.swarm.joiner import Gateway, Joiner
@@ -33,6 +35,7 @@ def join_here(
     accept: str | None = None,
     confirm: Confirm | None = None,
     host: str | None = None,
+    data: str | None = None,
     home: str | Path | None = None,
     tied: bool = False,
     tell: Callable[[str], None],
@@ -49,6 +52,7 @@ def join_here(
     account : the participant who owns what it does, an account of this home, made on first use
     accept : hash of the model's source text, where the run brings one, that may run here; else `confirm` is asked
     host : this machine's address for the other workers; None: the one that leads to the run
+    data : a text that it brings along as a worker of stage 0: every stage can read what is drawn of it, as token ids
     tied : whether to go when standard input ends
     tell : called with each thing that whoever waits may want to know
 
@@ -63,7 +67,16 @@ def join_here(
     check_device(device)
     where = lab_home(home)
     visitor = _Visitor(
-        parsed, device=device, stage=stage, account=account, accept=accept, confirm=confirm, home=where, tell=tell, began=began
+        parsed,
+        device=device,
+        stage=stage,
+        account=account,
+        accept=accept,
+        confirm=confirm,
+        data=data,
+        home=where,
+        tell=tell,
+        began=began,
     )
     joiner = Joiner(parsed, visitor.come, home=where, host=host, tied=tied, tell=tell)
     try:
@@ -89,11 +102,14 @@ class _Visitor:
         account: str,
         accept: str | None,
         confirm: Confirm | None,
+        data: str | None,
         home: Path,
         tell: Callable[[str], None],
         began: float,
     ) -> None:
         self._invitation, self._device, self._stage, self._account = invitation, device, stage, account
+        self._data = data
+        self._brought: dict[str, Any] | None = None
         self._accept, self._confirm, self._home, self._tell, self._began = accept, confirm, home, tell, began
 
     async def come(self) -> tuple[Gateway, Visit]:
@@ -136,9 +152,14 @@ class _Visitor:
             answer = await gateway.ask(op="join", secret=self._invitation.secret)
             welcome = Welcome.read(answer.get("facts"), run_id=self._invitation.run)
             spec = self._agree(welcome)
+            if self._data is not None:
+                check_own_data(spec, self._stage)
+                self._stage = 0
             stages = [self._stage] if self._stage is not None else [of for of in range(spec.stages) if of or not without_corpus]
             seat = await gateway.ask(op="reserve", stages=stages)
             worker, stage = str(seat["worker"]), int(seat["stage"])
+            if self._data is not None:
+                self._brought = await asyncio.to_thread(bring, spec, self._data, vocab=welcome.corpus.vocab, home=self._home)
             if stage == 0:
                 facts = welcome.corpus
                 await asyncio.to_thread(
@@ -195,7 +216,9 @@ class _Visitor:
             "key": key.address,
             "signature": signature,
         }
-        await gateway.ask(op="enrol", authorisation=authorisation, device=self._device)
+        if self._data is not None:
+            keep(folder, self._data)
+        await gateway.ask(op="enrol", authorisation=authorisation, device=self._device, data=self._brought)
         self._tell(f"{worker} comes to stage {stage} for {name} ({address})")
         return Visit(worker, key, directory, Progress(self._tell, self._began))
 

@@ -90,7 +90,8 @@ def plan(
     names = [worker_name(number) for number in range(spec.num_workers)]
     check_circumstances(names, links, speeds, churn)
     rounds = num_rounds(spec)
-    changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    changes: dict[str, Any] = {"steps": rounds, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    changes |= {"eval_every": 0, "eval_batches": 1, "own_data": 0.0}  # nobody brings any data to a plan
     short = RunSpec.model_validate({**spec.model_dump(), **changes})
     return _measured(
         short, names, links or Links(), {"speeds": speeds, "churn": churn, "device_flops": device_flops, "vocab": vocab}

@@ -57,7 +57,7 @@ class Run:
         try:
             return self._directory.spec
         except FileNotFoundError:
-            raise self._deleted() from None
+            raise _deleted(self.id) from None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -65,10 +65,7 @@ class Run:
         try:
             return self._directory.info
         except FileNotFoundError:
-            raise self._deleted() from None
-
-    def _deleted(self) -> RunError:
-        return RunError(f"run {self.id[:8]} was deleted; pl.runs() lists those that are left")
+            raise _deleted(self.id) from None
 
     @property
     def state(self) -> str:
@@ -161,7 +158,9 @@ class Run:
             raise RunError(f"run {self.id[:8]} is still {self.info['state']}; end it with run.stop(), then delete it")
         shutil.rmtree(self.path)
 
-    def attach(self, device: str = "cpu", *, stage: int | None = None, account: str | None = None) -> "AttachedWorker":
+    def attach(
+        self, device: str = "cpu", *, stage: int | None = None, account: str | None = None, data: str | None = None
+    ) -> "AttachedWorker":
         """Add a worker on this machine to the live run; return at once, while it starts, gets its stage's state and takes part.
 
         The micro-batches of a round are then shared among more workers; the round as a whole, and so its loss, stays the same.
@@ -172,11 +171,14 @@ class Run:
         device : "cpu", or "cuda:0" for the first GPU
         stage : where it works; None: the stage with the fewest workers
         account : the participant who owns it, made on first use on the embedded chain; None: the founder
+        data : "path:FILE_OR_FOLDER", a text that it brings along as a worker of stage 0, and draws `RunSpec.own_data` of its
+            micro-batches from. The file stays on this machine, but **every stage can read what is drawn**, as token ids
 
         Raises
         ------
         RunError : the run is not running, is a simulation, is trained, or has no such stage or no room; the device is none
         ChainError : the account cannot sign
+        CorpusError : `data` cannot be read or does not fit the model
 
         Example
         -------
@@ -185,7 +187,7 @@ class Run:
         """
         from pluralis_lab.attaching import attach
 
-        return attach(self._directory, device, stage=stage, account=account)
+        return attach(self._directory, device, stage=stage, account=account, data=data)
 
     def invite(self, *, seats: int = 1, stage: int | None = None, for_hours: float = 24.0) -> "Invitation":
         """Make an invitation for workers on other machines, or in other shells: ``pluralis-lab join INVITATION``.
@@ -276,6 +278,12 @@ class Run:
 
         return frames.contributions(self._directory)
 
+    def data(self) -> "pd.DataFrame":
+        """Return one row a worker that brought data: its corpus, hash and size, and the tokens that stage 1 counted of it."""
+        from pluralis_lab.views import frames
+
+        return frames.data(self._directory)
+
     def events(self, *kinds: str) -> list[Event]:
         """Return what happened, oldest first: all events, or those of some kinds ("round", "worker.state", "epoch", ...)."""
         return self._directory.events(kinds=kinds or None)
@@ -304,7 +312,7 @@ class Run:
         from pluralis_lab.views.tensorboard import export
 
         if not self.path.exists():
-            raise self._deleted()
+            raise _deleted(self.id)
         return export(self._directory, folder)
 
     def generate(self, prompt: str, tokens: int = 100, *, temperature: float = 0.8, seed: int = 0) -> "Generation":
@@ -392,8 +400,7 @@ class Run:
             raise RunError(
                 f"run {self.id[:8]} has no closed epoch yet (an epoch is {self.spec.epoch_rounds} rounds); wait for the first"
             )
-        show = _step_printer()
-        sign_missing(self._directory, chain, show)
+        sign_missing(self._directory, chain, show := _step_printer())
         closes = self._directory.evidence.closes()
         return chain.tokenize(self.info, self.spec.emission * 10**18, closes, account or self.info["account"], show)
 
@@ -425,6 +432,10 @@ class Run:
         from pluralis_lab.views.bundle import run_bundle
 
         return run_bundle(self._directory, repr(self))
+
+
+def _deleted(run_id: str) -> RunError:
+    return RunError(f"run {run_id[:8]} was deleted; pl.runs() lists those that are left")
 
 
 def _step_printer() -> Callable[[str, int, int], None]:

@@ -38,7 +38,7 @@ from pluralis_lab.parts import (
 SPEC_VERSION: Literal[1] = 1
 
 
-ADDED_LATER = ("in_flight", "stashing")
+ADDED_LATER = ("in_flight", "stashing", "own_data")
 """Fields that specs from before do not have: with their defaults they do not change a spec's hash, nor a run's id."""
 
 MAX_PLACES = 65_536
@@ -84,6 +84,9 @@ class RunSpec(BaseModel):
     )
     stashing: bool = Field(
         True, description="async: a micro-batch comes back through the weights it went forward with; False saves their copies"
+    )
+    own_data: float = Field(
+        0.0, ge=0, le=1, description="share of its micro-batches that a head which brings a corpus of its own draws from that"
     )
     sync: Sync = Field(default_factory=FullSync, description="what replicas of a stage exchange")
     optimizer: Optimizer = Field(default_factory=AdamW, description="the update rule each stage applies")
@@ -353,6 +356,11 @@ def _check_batches(spec: RunSpec) -> str | None:
 
 
 def _check_data(spec: RunSpec) -> str | None:
+    if spec.own_data and (spec.stages == 1 or spec.context is None):
+        what = "nobody sees there what a head draws; use stages=2 or more"
+        if spec.context is None:
+            what = f"a {type(spec.model).__name__} reads vectors, and only texts can be brought along"
+        return f"own_data={spec.own_data} with stages={spec.stages}: {what}, or leave it out"
     try:
         kind = check_source(spec.data).holds
     except CorpusError as error:

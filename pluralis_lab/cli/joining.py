@@ -40,6 +40,10 @@ def join(
     host: Annotated[
         str | None, typer.Option(help="This machine's address for the other workers; by default the one that leads to the run.")
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="path:FILE", help="A text that it brings; every stage can read what is drawn, as token ids."),
+    ] = None,
     tied: Annotated[bool, typer.Option("--tied", hidden=True)] = False,
 ) -> None:
     """Bring a worker of this machine into another's run and stay until it ends; Ctrl-C leaves in order, twice at once."""
@@ -55,6 +59,7 @@ def join(
         accept=accept,
         confirm=confirm_on_terminal,
         host=host,
+        data=data,
         tied=tied,
         tell=lambda line: typer.echo(line),
     )

@@ -63,6 +63,10 @@ def attach(
     device: Annotated[str, typer.Argument(help="cpu, or cuda:0 for the first GPU.")] = "cpu",
     stage: Annotated[int | None, typer.Option(help="Where it works; by default where there are fewest workers.")] = None,
     account: AccountOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="path:FILE", help="A text that it brings; every stage can read what is drawn, as token ids."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a worker on this machine to a live run; what it does belongs to the account, by default the founder's."""
@@ -70,7 +74,7 @@ def attach(
 
     import pluralis_lab as pl
 
-    worker = pl.open_run(find_directory(run).id).attach(device, stage=stage, account=account)
+    worker = pl.open_run(find_directory(run).id).attach(device, stage=stage, account=account, data=data)
     typer.echo(json.dumps(dataclasses.asdict(worker)) if as_json else str(worker))
 
 

@@ -97,7 +97,7 @@ class Recorder:
         self.info, self.shape = info, shape
         self._seats[worker["name"]] = worker
         # Who reads the run already read `run.json` before this worker was in it.
-        shown = ("stage", "replica", "participant", "device", "remote")
+        shown = ("stage", "replica", "participant", "device", "remote", "data")
         told: dict[str, Any] = {key: worker[key] for key in shown if key in worker}
         self.events.append("enrolled", worker["name"], None, {**told, "address": authorisation.address}, time=self._clock())
 

@@ -15,6 +15,7 @@ from pluralis_lab.learning import snapshots, tasks
 from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.delays import delay_factor, stage_rule
+from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
@@ -68,10 +69,18 @@ class StageCompute:
     corpus : where the head draws micro-batches from; other stages need none if they are told the `vocab`
     vocab : token ids or classes of the corpus, which shape embedding and head; None: as the corpus says
     device : "cpu" or "cuda:N"
+    own : another corpus of this worker alone, which the head draws `RunSpec.own_data` of its micro-batches from
     """
 
     def __init__(
-        self, spec: RunSpec, stage: int, corpus: Corpus | None, *, vocab: int | None = None, device: str = "cpu"
+        self,
+        spec: RunSpec,
+        stage: int,
+        corpus: Corpus | None,
+        *,
+        vocab: int | None = None,
+        device: str = "cpu",
+        own: Corpus | None = None,
     ) -> None:
         if corpus is None and (stage == 0 or vocab is None):
             raise RunError(f"stage {stage} was given no corpus; the head draws from one, and other stages must be told its vocab")
@@ -79,6 +88,7 @@ class StageCompute:
         self.dtype = torch_dtype(spec)
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
+        self.source = Drawing(spec, corpus, own, vocab=self.vocab, takes_tokens=self.module.takes_tokens)
         stream = stream_basis(spec, self.vocab)
         self.codec = build_codec(spec, None if stream is None else stream.to(self.device), self.dtype)
         self.update_rule = stage_rule(spec, stage)
@@ -126,7 +136,9 @@ class StageCompute:
         return self._handlers[type(task)](task)
 
     def _forward(self, task: tasks.Forward) -> tasks.Result:
-        entry, labels = self._enter(task.inputs, lambda: self._draw(task.round, task.index))
+        is_own = task.inputs is None and task.drawn is None and self.source.is_own(task.round, task.index)
+        entry, labels = self._enter(task.inputs, lambda: self.source.draw(task, is_own=is_own))
+        self._drop_flight((task.round, task.index))
         x = entry if task.inputs is None else entry.requires_grad_(True)
         stashed = None if self.stash is None else self.stash.take()
         module, weights = (self.module, self.parameters) if stashed is None else (stashed.module, stashed.weights)
@@ -136,7 +148,7 @@ class StageCompute:
         flight = _Flight(None if task.inputs is None else entry, out, weights, self.version, stashed)
         if not self.module.is_last:
             self._flights[task.round, task.index] = flight
-            return tasks.ForwardDone(output=self._pack_output(out.detach(), labels))
+            return tasks.ForwardDone(output=self._pack_output(out.detach(), labels), own=is_own)
         loss = self.module.loss_sum(out, self._targets(labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
@@ -302,7 +314,7 @@ class StageCompute:
 
     def _evaluate(self, task: tasks.Evaluate | tasks.Probe) -> tasks.Result:
         with torch.no_grad():
-            x, labels = self._enter(task.inputs, lambda: self._draw_validation(task.index))
+            x, labels = self._enter(task.inputs, lambda: self.source.draw_validation(task.index))
             out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
             if not self.module.is_last:
                 return tasks.EvaluateDone(output=self._pack_output(out, labels))
@@ -348,14 +360,18 @@ class StageCompute:
         # more, as that gradient may have come just before the step.
         kept = self.spec.window + 2 if self.spec.is_async else 0
         for key in [key for key in self._flights if key[0] < version - kept]:
-            flight = self._flights.pop(key)
-            if self.stash is not None and flight.stashed is not None:
-                self.stash.give_back(flight.stashed)
+            self._drop_flight(key)
         for round_ in [number for number in self._sums if number < version]:
             del self._sums[round_]
         self._weights_have_changed()
         self._held.clear()
         self._finite.clear()
+
+    def _drop_flight(self, key: tuple[int, int]) -> None:
+        """Forget a micro-batch that is under way, if it is: nobody waits for it any more."""
+        flight = self._flights.pop(key, None)
+        if flight is not None and self.stash is not None and flight.stashed is not None:
+            self.stash.give_back(flight.stashed)
 
     def _weights_have_changed(self) -> None:
         if self.stash is not None:
@@ -369,26 +385,6 @@ class StageCompute:
         for parameter in self.parameters if self.local_sync is None else [self.local_sync.anchor]:
             sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
-
-    def _draw(self, round_: int, index: int) -> tuple[Tensor, Tensor]:
-        assert self.corpus is not None
-        batch = self.corpus.micro_batch(self.spec.seed, round_, index, self.spec.micro_batch_size)
-        return self._to_tensors(batch.inputs, batch.targets)
-
-    def _draw_validation(self, index: int) -> tuple[Tensor, Tensor]:
-        assert self.corpus is not None
-        batch = self.corpus.validation_batch(index, self.spec.micro_batch_size)
-        return self._to_tensors(batch.inputs, batch.targets)
-
-    def _to_tensors(self, inputs: object, targets: object) -> tuple[Tensor, Tensor]:
-        """Return (what enters the first stage, labels that travel along).
-
-        Ids twice for tokens, features and classes for vectors.
-        """
-        x = torch.as_tensor(inputs)
-        if self.module.takes_tokens:
-            return x, x
-        return x.to(self.dtype), torch.as_tensor(targets)
 
     def _enter(self, inputs: Payload | None, draw: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Return this stage's input tensor and the labels, from the wire or, on the head, from the corpus."""

@@ -62,6 +62,16 @@ class Payload:
         """How many bytes the arrays have."""
         return sum(_SIZES[code] * math.prod(shape) for _, code, shape in self.layout)
 
+    def only(self, name: str) -> "Payload":
+        """Return the one array `name` without the others. Raises WireError when there is none."""
+        offset = 0
+        for entry in self.layout:
+            size = _SIZES[entry[1]] * math.prod(entry[2])
+            if entry[0] == name:
+                return Payload((entry,), bytes(self.data[offset : offset + size]))
+            offset += size
+        raise WireError(f"a payload holds the arrays {[name for name, _, _ in self.layout]}, not {name!r}")
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, as CPU tensors of their own memory."""
         out, offset = {}, 0

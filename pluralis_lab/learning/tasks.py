@@ -9,7 +9,8 @@ from pluralis_lab.learning.payload import Payload
 class Forward:
     """Run micro-batch `index` of `round` forward; the tail also computes the loss and the backward pass.
 
-    `inputs` is what came over the boundary; None on the head, which draws the micro-batch from the corpus itself.
+    `inputs` is what came over the boundary; None on the head, which draws the micro-batch from the corpus itself, or makes it of
+    the ids that somebody has `drawn` before it.
     `counts`: its weight gradient goes into the round's sum; False where that sum is closed, and another stage still wants the
     gradient of its input.
     """
@@ -18,15 +19,20 @@ class Forward:
     index: int
     inputs: Payload | None
     counts: bool = True
+    drawn: Payload | None = None
 
 
 @dataclass(frozen=True)
 class ForwardDone:
-    """`output` for the next stage, or on the tail the summed `loss` in nats and the `gradient` for the previous stage."""
+    """`output` for the next stage, or on the tail the summed `loss` in nats and the `gradient` for the previous stage.
+
+    `own`: this head drew it from its own corpus.
+    """
 
     output: Payload | None = None
     loss: float | None = None
     gradient: Payload | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,27 @@ def contributions(run_dir: RunDirectory) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(CONTRIBUTION_COLUMNS)).astype({"gradient_norm": "float64", "agreement": "float64"})
 
 
+def data(run_dir: RunDirectory) -> pd.DataFrame:
+    """Return a row a worker that brought a corpus of its own.
+
+    Columns: `worker, participant, corpus, hash, size` (its training tokens), `tokens` (drawn from it, as the workers of stage 1
+    counted them) and `share` (of all tokens that stage 1 counted).
+    """
+    import pandas as pd
+
+    picture = RunPicture.of(run_dir)
+    counted = [worker for _, group in picture.grouped() for worker in group if worker.stage == 1]
+    total = sum(worker.total_tokens for worker in counted)
+    rows = []
+    for row in run_dir.info["workers"]:
+        if (brought := row.get("data")) is not None:
+            tokens = int(sum(worker.links.get(row["name"], {}).get("own_tokens", 0) for worker in counted))
+            facts = {"corpus": brought["name"], "hash": brought["hash"], "size": brought["train_tokens"]}
+            shown = {"worker": row["name"], "participant": row["participant"], **facts, "tokens": tokens}
+            rows.append({**shown, "share": tokens / total if total else 0.0})
+    return pd.DataFrame(rows, columns=["worker", "participant", "corpus", "hash", "size", "tokens", "share"])
+
+
 def workers(run_dir: RunDirectory) -> pd.DataFrame:
     """Return a row a worker: where it sits, how it is, and how much of the model it holds.
 

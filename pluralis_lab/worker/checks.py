@@ -13,12 +13,14 @@ from pluralis_lab.errors import WireError
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
+from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.lanes import LEAVING, Table
 from pluralis_lab.worker.messages import Item
+from pluralis_lab.worker.own_data import ids_layout
 
 LOOKAHEAD_ROUNDS = 8
 """No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
@@ -39,6 +41,7 @@ class Checks:
         self._checks: dict[type, Callable[[str, Any], None]] = {
             wire.Hello: self._hello,
             wire.Activation: self._activation,
+            wire.Drawn: self._drawn,
             wire.Gradient: self._gradient,
             wire.Counted: self._counted,
             wire.Contribution: self._contribution,
@@ -112,6 +115,15 @@ class Checks:
         self._round(message.round)
         if self._work("forward", message.round, source, message.item, message.payload) != (message.index,):
             raise WireError(f"{source} signed another micro-batch than {message.index} of round {message.round}")
+
+    def _drawn(self, source: str, message: wire.Drawn) -> None:
+        self._stage_of(source, 1)
+        self._round(message.round)
+        spec = self.desk.spec
+        self._indices((message.index,), spec.num_micro_batches)
+        expected = ids_layout(entry_shapes(spec, 1)[0], vocab=self._vocab)
+        if not spec.own_data or message.payload.layout != expected:
+            raise WireError(f"ids laid out as {str(message.payload.layout)[:80]}, not {expected}, with own_data={spec.own_data}")
 
     def _gradient(self, source: str, message: wire.Gradient) -> None:
         self._stage_of(source, 1)

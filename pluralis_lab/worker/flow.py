@@ -12,6 +12,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Activation, Committed, Gradient
+from pluralis_lab.worker.own_data import OwnData
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 
@@ -21,6 +22,7 @@ class Flow:
 
     def __init__(self, desk: Desk, on_counted: Callable[[RoundState], None]) -> None:
         self.desk, self._on_counted = desk, on_counted
+        self.own_data = OwnData(desk, self._take_back)
 
     def claim(self) -> None:
         """As a head, start the indices that are this worker's and not started: of this round, and under `async` of later ones.
@@ -58,6 +60,8 @@ class Flow:
             return
         state = desk.of_past(message.round) if is_past else desk.of(message.round)
         if index in state.senders:
+            if self.own_data.is_other(state, source, message):
+                return
             if source not in state.senders[index]:
                 state.senders[index].append(source)
             if index in state.returned:
@@ -65,6 +69,7 @@ class Flow:
             return
         state.senders[index] = [source]
         state.begun.add(index)
+        self.own_data.note(state, message)
         if is_past:  # under `async` this stage has stepped, and the sender's has not: it still needs the gradient
             state.passed_on.add(index)
         else:
@@ -85,7 +90,8 @@ class Flow:
             self._count(state, task.index, done.gradient)
             return
         item = desk.sign("forward", task.round, [task.index], done.output)
-        state.sent[task.index] = Activation(task.round, task.index, item, done.output)
+        is_own = done.own if desk.is_head else task.index in state.own
+        state.sent[task.index] = Activation(task.round, task.index, item, done.output, is_own)
         self._forward(state, task.index)
 
     def on_gradient(self, source: str, message: Gradient) -> None:
@@ -123,9 +129,23 @@ class Flow:
         state = self._state_of(task)
         if state is None:
             return
-        sender = state.senders.pop(task.index)[0]
-        state.used_forward[sender] = [item for item in state.used_forward.get(sender, []) if item["indices"] != [task.index]]
+        sender = state.senders[task.index][0]
+        self._take_back(state, task.index)
         self.desk.expel_live(sender, reason)
+
+    def on_drawn_refused(self, task: tasks.Forward, reason: str) -> None:
+        """Draw a micro-batch as at first, that somebody wanted made of ids that cannot be."""
+        state = self._state_of(task)
+        if state is not None:
+            self.own_data.on_refused(state, task.index, reason)
+
+    def _take_back(self, state: RoundState, index: int) -> None:
+        """Undo what the activation of `index` began here: whoever sends it anew is served as if it were the first."""
+        sender = state.senders.pop(index)[0]
+        state.used_forward[sender] = [item for item in state.used_forward.get(sender, []) if item["indices"] != [index]]
+        state.begun.discard(index)
+        state.own.discard(index)
+        state.drawn.pop(index, None)
 
     def on_backward_refused(self, task: tasks.Backward, reason: str) -> None:
         """Undo a gradient that cannot be used, and give up who sent it: another worker of its stage computes it anew."""

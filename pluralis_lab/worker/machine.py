@@ -78,6 +78,7 @@ class Worker:
         self._max_early = 64 + 16 * spec.num_micro_batches  # of one peer: it is at most a few rounds ahead
         self._on_message: dict[type, Callable[[str, Any], None]] = {
             wire.Activation: self.flow.on_activation,
+            wire.Drawn: self.flow.own_data.on_drawn,
             wire.Gradient: self.flow.on_gradient,
             wire.Counted: self.commit.on_counted,
             wire.Contribution: self.commit.on_contribution,
@@ -187,6 +188,8 @@ class Worker:
         """Undo what a peer's unusable bytes began. Raises RunError when the bytes are this worker's own."""
         if isinstance(task, tasks.Forward) and task.inputs is not None:
             self.flow.on_forward_refused(task, reason)
+        elif isinstance(task, tasks.Forward) and task.drawn is not None:
+            self.flow.on_drawn_refused(task, reason)
         elif isinstance(task, tasks.Backward):
             self.flow.on_backward_refused(task, reason)
         elif isinstance(task, tasks.Evaluate) and task.inputs is not None:
@@ -283,6 +286,10 @@ class Worker:
         for index in state.returned:
             link = links.setdefault(state.senders[index][-1], {"forward_tokens": 0, "backward_tokens": 0})
             link["backward_tokens"] += tokens
+        if self.desk.me.stage == 1:  # whoever gets them counts them, not whoever says to have brought them
+            for index in state.own & state.counted:
+                link = links.setdefault(state.senders[index][0], {"forward_tokens": 0, "backward_tokens": 0})
+                link["own_tokens"] = link.get("own_tokens", 0) + tokens
         return links
 
     def _on_committed(self, source: str, message: wire.Committed) -> None:

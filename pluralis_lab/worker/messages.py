@@ -34,11 +34,21 @@ class Hello:
 
 @dataclass(frozen=True)
 class Activation:
-    """A stage's output for micro-batch `index`."""
+    """A stage's output for micro-batch `index`. `own`: the head drew it from a corpus of its own."""
 
     round: int
     index: int
     item: Item
+    payload: Payload
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """That micro-batch of yours is here already, made of these ids: somebody drew it before you. Make it of them."""
+
+    round: int
+    index: int
     payload: Payload
 
 
@@ -261,6 +271,7 @@ class Ended:
 Message = (
     Hello
     | Activation
+    | Drawn
     | Gradient
     | Counted
     | Contribution

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import InspectDone
 from pluralis_lab.worker.messages import Activation, Committed, Contribution, Gradient, Have, Item
 
@@ -22,6 +23,8 @@ class RoundState:
     Flow (one entry a micro-batch index): `begun` here; `senders` of its activation, the one whose bytes were used first; `sent`
     and `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
     `accepted`, whose gradient has come back; `passed_on`, computed only for the stage before, after this one's step.
+    Own data: `own`, indices that the first sender's head drew from its own corpus; `drawn`, the ids that each is made of;
+    `redrawn`, indices that somebody said to have been drawn otherwise, and who.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
     Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
@@ -41,6 +44,9 @@ class RoundState:
     accepted: set[int] = field(default_factory=set)
     claimed: set[int] = field(default_factory=set)
     passed_on: set[int] = field(default_factory=set)
+    own: set[int] = field(default_factory=set)
+    drawn: dict[int, Payload] = field(default_factory=dict)
+    redrawn: set[tuple[int, str]] = field(default_factory=set)
     used_forward: dict[str, list[Item]] = field(default_factory=dict)
     used_backward: dict[str, list[Item]] = field(default_factory=dict)
 

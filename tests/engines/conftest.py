@@ -100,6 +100,7 @@ def run_virtual(
     has_liars: bool = False,
     speeds: dict[str, float] | None = None,
     churn: Churn | None = None,
+    own: dict[str, Corpus] | None = None,
     on_event: Callable[[VirtualSwarm], object] = lambda swarm: None,
 ) -> Observed:
     """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round.
@@ -142,6 +143,7 @@ def run_virtual(
         start=start,
         speeds=speeds,
         churn=churn,
+        own=own,
         on_answer=on_answer,
     )
     for at_s, head, question in asks:

@@ -22,6 +22,7 @@ from pluralis_lab.worker.messages import (
     Contribution,
     Counted,
     Displacement,
+    Drawn,
     Ended,
     EvalActivation,
     EvalDone,
@@ -71,7 +72,8 @@ tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).
 lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
 EXAMPLES = {
     Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
-    Activation: st.builds(Activation, numbers, numbers, items, payloads),
+    Activation: st.builds(Activation, numbers, numbers, items, payloads, st.booleans()),
+    Drawn: st.builds(Drawn, numbers, numbers, payloads),
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
     Counted: st.builds(Counted, numbers, indices),
     Contribution: st.builds(Contribution, numbers, names, st.none() | floats, st.none() | numbers, items, payloads),
@@ -111,6 +113,7 @@ PAYLOAD = pack([("z", torch.arange(6.0).view(2, 3)), ("ids", torch.tensor([1, 2]
 ONE_OF_EACH = [
     Hello(1, 0, "0xAb", 0, None, True),
     Activation(3, 1, ITEM, PAYLOAD),
+    Drawn(3, 1, PAYLOAD),
     Gradient(3, 1, ITEM, PAYLOAD),
     Counted(3, (0, 2)),
     Contribution(3, "worker-1", 2.5, 40, ITEM, PAYLOAD),

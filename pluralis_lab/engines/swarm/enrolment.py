@@ -5,10 +5,12 @@ back with that (`enrol`). Every worker is told of it, and has said so, before it
 """
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
 from pluralis_lab.contributions.authorisations import Authorisation
+from pluralis_lab.engines.own_corpus import SHOWN
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 from pluralis_lab.errors import EvidenceError
@@ -73,8 +75,8 @@ class Enrolment:
     def enrol(self, request: dict[str, Any]) -> Answer:
         """Take in the worker of a reserved seat.
 
-        request : "authorisation", a line as in the evidence, "device", "remote" where its process runs on another machine, and
-            "only", the one worker that may come with this request
+        request : "authorisation", a line as in the evidence, "device", "data" if it brings some, "remote" where its process
+            runs on another machine, and "only", the one worker that may come with this request
         """
         try:
             authorisation = Authorisation.parse(request.get("authorisation"))
@@ -91,6 +93,8 @@ class Enrolment:
                 **({"remote": True} if request.get("remote") else {}),
             }
             self._check_name(authorisation)
+            if request.get("data") is not None:
+                row["data"] = self._own_data(request["data"], stage)
             self._recorder.enrol(row, authorisation)
         except EvidenceError as error:
             return {"ok": False, "error": str(error)}
@@ -99,6 +103,19 @@ class Enrolment:
         self._seats.add(row)
         self._spawn_known()
         return {"ok": True}
+
+    def _own_data(self, facts: object, stage: int) -> dict[str, Any]:
+        """Return what is told of the corpus that a new head brings. Raises EvidenceError when that cannot be."""
+        if not self._spec.own_data or stage != 0:
+            raise EvidenceError(f"data for stage {stage} of a run with own_data={self._spec.own_data}; nobody would draw from it")
+        if not isinstance(facts, dict) or facts.keys() != set(SHOWN):
+            raise EvidenceError(f"data={str(facts)[:100]}; it is told with {', '.join(SHOWN)}")
+        name, digest, tokens = (facts[key] for key in SHOWN)
+        if not isinstance(name, str) or not 0 < len(name) <= 80 or not re.fullmatch(r"[0-9a-f]{64}", str(digest)):
+            raise EvidenceError(f"data={str(facts)[:100]}; name is a short text, hash 64 hexadecimal digits")
+        if type(tokens) is not int or not 0 < tokens < 2**53:
+            raise EvidenceError(f"data.train_tokens={tokens!r}; give how many tokens it has")
+        return dict(facts)
 
     def _check_name(self, authorisation: Authorisation) -> None:
         """Raise EvidenceError when the run knows the participant's name for another account."""

@@ -166,7 +166,7 @@ class Gate:
                     reserved = answer.get("worker")
                 elif request.get("op") == "enrol" and reserved is not None:
                     self._book.find(hello.get("secret"))  # others may have come with it meanwhile
-                    said = {key: request.get(key) for key in ("authorisation", "device")}
+                    said = {key: request.get(key) for key in ("authorisation", "device", "data")}
                     answer = self._obey({"op": "enrol", **said, "only": reserved, "remote": True})
                     if answer["ok"]:
                         self._book.use(entry)

@@ -19,6 +19,14 @@ class _Fact(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 
 
+class Brought(_Fact):
+    """What the run was told of a corpus that a worker brought along."""
+
+    name: _Text
+    hash: _Hash
+    train_tokens: _Count
+
+
 class Row(_Fact):
     """A worker of the run."""
 
@@ -28,6 +36,7 @@ class Row(_Fact):
     participant: _Text
     key: _Address
     device: _Text | None = None
+    data: Brought | None = None
 
 
 class Spawn(_Fact):

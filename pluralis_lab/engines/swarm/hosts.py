@@ -13,7 +13,7 @@ from pluralis_lab.engines.swarm.frames import json_frame, read_json
 from pluralis_lab.engines.swarm.worker_exit import EXIT_AWAY
 from pluralis_lab.errors import WireError
 
-SHOWN_OF_A_WORKER = ("name", "stage", "replica", "participant", "key", "device")
+SHOWN_OF_A_WORKER = ("name", "stage", "replica", "participant", "key", "device", "data")
 OnExit = Callable[[str, int, int], None]
 OnSpawned = Callable[[str, int], None]
 

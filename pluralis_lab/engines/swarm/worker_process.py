@@ -14,6 +14,7 @@ import torch
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.meter import with_bytes
+from pluralis_lab.engines.own_corpus import open_own
 from pluralis_lab.engines.scenario import ScenarioLog, sender_of
 from pluralis_lab.engines.swarm.compute_thread import ComputeThread
 from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
@@ -206,8 +207,10 @@ class WorkerProcess:
             corpus = open_corpus(
                 self.spec.data, context=self.spec.context, home=Path(self.arguments["home"]), expected_hash=facts["hash"]
             )
-        device = next(worker for worker in self.info["workers"] if worker["name"] == self.name).get("device", "cpu")
-        compute = StageCompute(self.spec, self.me.stage, corpus, vocab=self.info["corpus"]["vocab"], device=device)
+        row = next(worker for worker in self.info["workers"] if worker["name"] == self.name)
+        vocab, home = self.info["corpus"]["vocab"], Path(self.arguments["home"])
+        own = open_own(self.directory.worker_folder(self.name), self.spec, row.get("data"), vocab=vocab, home=home)
+        compute = StageCompute(self.spec, self.me.stage, corpus, vocab=vocab, device=row.get("device", "cpu"), own=own)
         if self.founding and self.version:
             state, digest = self.checkpoints.load(self.version)
             restored = compute.run(tasks.Restore(self.version, state, digest))

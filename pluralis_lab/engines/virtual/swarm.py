@@ -115,6 +115,7 @@ class VirtualSwarm:
     churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
+    own : corpora that heads have of their own, by worker name
     start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
     """
 
@@ -135,6 +136,7 @@ class VirtualSwarm:
         speeds: Mapping[str, float] | None = None,
         churn: Churn | None = None,
         detection_s: float = 0.2,
+        own: Mapping[str, Corpus] | None = None,
         start: tuple[int, dict[str, tuple[bytes, str]]] | None = None,
         on_store: Callable[[str, int, bytes, str], None] | None = None,
         on_answer: Callable[[str, float, Answer], None] = lambda worker, at, answer: None,
@@ -145,6 +147,7 @@ class VirtualSwarm:
         self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
         self.departures = sorted(departures, key=lambda departure: departure.after_events)
         self.speeds, self.device_flops = speeds or {}, device_flops
+        self._own = own or {}
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
@@ -205,7 +208,7 @@ class VirtualSwarm:
         key, seats = self.keys[name], self._grid
         machine = Worker(self.spec, self.run_id, me, key, keys=addresses, vocab=self.vocab, seats=seats, signing=signing)
         compute = (
-            StageCompute(self.spec, stage, self.corpus)
+            StageCompute(self.spec, stage, self.corpus, own=self._own.get(name) if stage == 0 else None)
             if self.corpus is not None
             else ModelledCompute(self.spec, stage, name, vocab=self.vocab)
         )
