@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pluralis_lab.markup import facts
 from pluralis_lab.store import lab_home
 
 LEAVE_TIMEOUT_S = 60.0
+_ERROR = re.compile(r"[A-Z]\w+Error: ")
 
 
 class Joined:
@@ -45,15 +47,17 @@ class Joined:
                 while len(self.lines) == shown and not self._has_ended:
                     self._changed.wait()
                 new = self.lines[shown:]
-            for line in new if show else ():
-                print(line)
+            for line in new:
+                if show and not _ERROR.match(line):
+                    print(line)
             shown += len(new)
             if until_active and any(line.startswith(("active", "serving")) for line in new):
                 return self
             if not new:
                 break
         if self._process.wait() != 0:
-            raise RunError(self.lines[-1] if self.lines else f"joining run {self.invitation.run[:8]} failed")
+            said = [line for line in self.lines if _ERROR.match(line)] or self.lines
+            raise RunError(_ERROR.sub("", said[-1]) if said else f"joining run {self.invitation.run[:8]} failed")
         return self
 
     def leave(self) -> "Joined":
@@ -136,7 +140,7 @@ def join(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,  # a kernel's interrupt is not for it
-        env={**os.environ, "PLURALIS_LAB_HOME": str(lab_home(home)), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PLURALIS_LAB_HOME": str(lab_home(home)), "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "FORCE_COLOR": ""},
     )
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):

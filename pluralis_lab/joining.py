@@ -187,8 +187,8 @@ class _Visitor:
                 raise RunError(f"the model's source has the hash {model.source_hash}, not the accepted {self._accept}")
             if self._confirm is None or not self._confirm(model.source, model.source_hash):
                 raise RunError(
-                    "the run brings its model's source, which would run on this machine; read it, and join again with "
-                    f"--accept {model.source_hash}"
+                    "the run brings its model's source, which would run on this machine; read it, and accept its hash: "
+                    f"pl.join(..., accept={model.source_hash!r}), or --accept with it in a shell"
                 )
         return spec
 
