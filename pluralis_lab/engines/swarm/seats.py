@@ -29,6 +29,9 @@ class Seat:
     is_told_to_go: bool = False
     is_leaving: bool = False
     has_said_bye: bool = False
+    is_aside: bool = False
+    waits_s: float = 0.0
+    """How long it stays away, once it has answered."""
     since: int | None = None
     state: str = "starting"
     deaths_in_a_row: int = 0
@@ -56,6 +59,13 @@ class Seat:
         """Forget the process before, for a new one in a run that stands at `version`."""
         self.writer, self.is_up, self.is_told_to_go, self.addresses = None, False, False, []
         self.state, self.since, self.last_words = "starting", version if self.founding else None, ""
+        self.is_aside, self.waits_s = False, 0.0
+
+    def set_aside(self, waits_s: float) -> None:
+        """Note that the others go on without the process here, and tell it so: it hears of that when it goes on."""
+        self.is_aside, self.waits_s, self.state = True, waits_s, "aside"
+        self.is_up = self.founding = False
+        self.say(op="aside")
 
     def take_state(self, said: dict[str, Any]) -> None:
         """Note the state that the worker says it is in, and with the first that takes part, since which round."""
@@ -109,7 +119,7 @@ class Seats:
     @property
     def are_trained(self) -> bool:
         """Whether every process that lives, and at least one, has nothing left to train."""
-        live = [seat for seat in self if seat.pid is not None]
+        live = [seat for seat in self if seat.pid is not None and not seat.is_aside]
         return bool(live) and all(seat.state == "serving" for seat in live)
 
     def add(self, worker: dict[str, Any]) -> None:

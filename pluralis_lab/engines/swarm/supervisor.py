@@ -16,6 +16,7 @@ from typing import Any
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import resume_version
+from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.swarm import commands
 from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
@@ -26,7 +27,7 @@ from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
 from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
-from pluralis_lab.engines.swarm.worker_exit import EXIT_LEFT
+from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
@@ -53,6 +54,7 @@ class Supervisor:
         self._is_record_broken = False
         self._going_back: asyncio.Task[None] | None = None
         self._times_back: Counter[int] = Counter()
+        self._second_chances = SecondChances()
 
     def _prepare(self, version: int, seats: Seats) -> None:
         """Get ready to start all workers from `version` rounds on."""
@@ -209,6 +211,8 @@ class Supervisor:
 
     def _hear(self, seat: Seat, message: dict[str, Any]) -> None:
         op = message["op"]
+        if seat.is_aside and op not in ("report", "awake", "error", "failed", "left"):
+            return  # of the others it knows nothing any more
         if op == "address":
             seat.addresses = message["addresses"]
             self.seats.lead_into_dht()
@@ -225,6 +229,10 @@ class Supervisor:
             self.enrolment.on_told(seat, message["worker"])
         elif op == "suspect":
             self._check_suspect(message["worker"], message["incarnation"])
+        elif op == "silent":
+            self._set_aside(seat, message)
+        elif op == "awake":
+            seat.say(op="awake")
         elif op == "error":
             self.recorder.error(message["message"], worker=seat.name)
         elif op == "failed":
@@ -236,6 +244,8 @@ class Supervisor:
 
     def _record(self, seat: Seat, message: dict[str, Any]) -> None:
         kind, body = message["kind"], message["body"]
+        if seat.is_aside and kind != "statements":
+            return  # what it used it has signed for; what it counts since is not part of any step
         if kind == "state":
             seat.take_state(body)
             body = {**body, "pid": seat.pid}
@@ -280,6 +290,10 @@ class Supervisor:
         self.questions.on_head_gone(name)
         self.enrolment.on_gone(seat)
         ending = self._ending.is_set() or self._going_back is not None
+        if seat.is_aside and status in (EXIT_ASIDE, EXIT_EXPELLED) and not ending and not seat.is_leaving:
+            seat.state = "aside"
+            asyncio.get_running_loop().call_later(seat.waits_s, self._take_back, seat)
+            return
         has_left = status == EXIT_LEFT
         self.recorder.worker_state(
             name,
@@ -302,10 +316,44 @@ class Supervisor:
             self._fail(why, worker=name)
             return
         self.seats.tell_lost(seat)
+        self._start_anew(seat)
+
+    def _start_anew(self, seat: Seat) -> None:
+        """Start the next incarnation in `seat`, if somebody has its stage's state."""
         if self._check_stage(seat.stage):
             seat.incarnation += 1
             seat.founding = False
             self._spawn(seat)
+
+    def _set_aside(self, by: Seat, said: dict[str, Any]) -> None:
+        """Have the others go on without a worker that `by`, a replica of its stage, finds silent.
+
+        The first of two who accuse each other is believed, and the other is heard no more. The process is left as it is: it
+        cannot answer now, and begins anew when it does.
+        """
+        seat = self.seats.get(said["worker"])
+        if seat is None or seat.incarnation != said["incarnation"] or seat.pid is None or seat.is_aside:
+            return
+        if seat.stage != by.stage or not by.holds_state or self._ending.is_set() or self._going_back is not None:
+            return
+        silent_s, reason = said["silent_s"], f"{said['reason']} for {said['silent_s']:.3g} s"
+        log.warning("%s is set aside by %s: %s", seat.name, by.name, reason)
+        seat.set_aside(self._second_chances.wait_s(seat.name, silent_s, time.monotonic()))
+        self.questions.on_head_gone(seat.name)
+        self.enrolment.on_gone(seat)
+        facts = {"incarnation": seat.incarnation, "reason": reason, "by": by.name, "silent_s": silent_s}
+        self.recorder.worker_state(seat.name, "aside", at=time.time(), **facts)
+        self.seats.tell_lost(seat)
+
+    def _take_back(self, seat: Seat) -> None:
+        """Try a worker again that was set aside, has answered and has waited its time."""
+        is_wanted = seat.is_aside and self.seats.get(seat.name) is seat and not self._ending.is_set()
+        if is_wanted and self._going_back is None:
+            try:
+                self._start_anew(seat)
+            except (PluralisError, OSError) as error:
+                self._is_record_broken = True
+                self._fail(f"the record could not be kept: {error}")
 
     def _on_forks_broken(self, reason: str) -> None:
         """The fork server is gone, and the kernel has killed all workers with it."""

@@ -5,3 +5,6 @@ EXIT_EXPELLED = 75
 
 EXIT_LEFT = 76
 """It was asked to leave, and has left: its slot stays empty."""
+
+EXIT_ASIDE = 77
+"""The others went on without this worker, which did not answer them, and which has heard of it now: it may begin anew."""
