@@ -18,6 +18,7 @@ STATE_STYLES = {
     "serving": "green",
     "running": "green",
     "paused": "yellow",
+    "aside": "yellow",
     "dead": "bold red",
     "failed": "bold red",
 }
@@ -61,7 +62,7 @@ def describe(kind: str, worker: str | None, round: int | None, body: dict[str, o
     """Return one line for an event that a log should have, None for the rest."""
     if kind == "run.state":
         return f"run {body['state']}" + (f": {body['reason']}" if body.get("reason") else "")
-    if kind == "worker.state" and body.get("state") in ("active", "dead", "stopped"):
+    if kind == "worker.state" and body.get("state") in ("active", "dead", "aside", "stopped"):
         return f"{worker} {body['state']}" + (f": {body['reason']}" if body.get("reason") else "")
     if kind == "validation":
         return f"round {round}: validation loss {body['loss']:.3f} nats"

@@ -115,7 +115,7 @@ class Recorder:
         if state in ("active", "serving"):
             self._live.add(worker)
             self._books.since.setdefault(worker, round_ or 0)
-        elif state in ("dead", "stopped", "starting", "joining"):
+        elif state in ("dead", "aside", "stopped", "starting", "joining"):
             self._live.discard(worker)
             self._books.since.pop(worker, None)
 

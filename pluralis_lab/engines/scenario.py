@@ -26,6 +26,7 @@ from pluralis_lab.worker import (
     Refused,
     Started,
     Withdrawn,
+    Woken,
 )
 from pluralis_lab.worker.messages import Hello, Message
 
@@ -44,10 +45,11 @@ _TELLING = (
     "start",
     "attempt",
     "position",
+    "number",
 )
 """Fields that tell a message or a task from the others under way between two workers."""
 _AS_THEY_ARE: dict[str, Callable[..., Event]] = {
-    kind.__name__: kind for kind in (PeerLost, Enrolled, Leave, Prompted, Probed, Withdrawn)
+    kind.__name__: kind for kind in (PeerLost, Enrolled, Leave, Prompted, Probed, Withdrawn, Woken)
 }
 
 
@@ -66,9 +68,9 @@ class ScenarioLog:
         self._file = os.open(_path(folder, incarnation), flags, 0o600)
         self._write({"event": "born", "incarnation": incarnation, **facts})
 
-    def note(self, event: Event, *, sender: int = 0) -> None:
-        """Write `event`; of a message `sender` is the incarnation of whoever sent it."""
-        line: Line = {"event": type(event).__name__}
+    def note(self, event: Event, *, at: float, sender: int = 0) -> None:
+        """Write `event`, taken `at` that second of the engine's clock; of a message `sender` is the incarnation that sent it."""
+        line: Line = {"event": type(event).__name__, "at": at}
         if isinstance(event, Received):
             line |= {"source": event.source, "sender": sender, "what": identity(event.message)}
         elif isinstance(event, Computed):
@@ -110,7 +112,9 @@ def read_scenario(folder: Path) -> Iterator[list[Line]]:
 
 def other_event(line: Line) -> Event:
     """Return the event of a line that is neither a start, nor a message, nor arithmetic. Raises StoreError for a strange one."""
-    rest = {name: tuple(value) if isinstance(value, list) else value for name, value in line.items() if name != "event"}
+    rest = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in line.items() if name not in ("event", "at")
+    }
     try:
         event = _AS_THEY_ARE[line["event"]](**rest)
     except (KeyError, TypeError) as error:

@@ -54,7 +54,15 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
     at = event.round if event.round is not None else picture.round or 0
     if worker.is_dead and before != "dead":
         worker.deaths += 1
+        worker.aside_at = None
         picture.marks.append(Mark("death", at, worker.name, f"{worker.name} died in round {at}"))
+    elif worker.state == "aside" and worker.aside_at is None:
+        worker.aside_at = event.time
+        text = f"{worker.name} is set aside by {body.get('by')} in round {at}: {worker.reason}"
+        picture.marks.append(Mark("aside", at, worker.name, text))
+    elif worker.state == "active" and worker.aside_at is not None:
+        away_s, worker.aside_at = event.time - worker.aside_at, None
+        picture.marks.append(Mark("back", at, worker.name, f"{worker.name} is back in round {at}, after {away_s:.3g} s"))
     elif worker.state == "active" and worker.is_awaited:
         worker.is_awaited = False
         text = f"{worker.name} of {worker.participant} joined stage {worker.stage} in round {at}"

@@ -9,13 +9,13 @@ from typing import Any
 from pluralis_lab.views.series import BoundedSeries, Series
 
 LIVE_STATES = frozenset({"active", "serving"})
-COMING_STATES = frozenset({"starting", "joining", "syncing", "warming"})
+COMING_STATES = frozenset({"starting", "joining", "syncing", "warming", "aside"})
 RECENT_ROUNDS = 20
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened once and belongs on the time axis: a death, a return, a newcomer, a re-routed micro-batch."""
+    """Something that happened once and belongs on the time axis: a death, a return, who is set aside, a re-routed micro-batch."""
 
     kind: str
     round: int
@@ -51,6 +51,8 @@ class WorkerPicture:
     incarnation: int = 0
     parameters: int | None = None
     deaths: int = 0
+    aside_at: float | None = None
+    """When the others went on without it, as long as it is not back."""
     is_awaited: bool = False
     """It was attached, and has not taken part yet."""
     tokens: Series = field(default_factory=Series)

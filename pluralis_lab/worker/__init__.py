@@ -4,7 +4,7 @@ Both engines drive the same `Worker`: what is proven in virtual time is the code
 """
 
 from pluralis_lab.spec import worker_name
-from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, Store
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, SetAside, SetTimer, Store
 from pluralis_lab.worker.events import (
     Computed,
     Enrolled,
@@ -17,6 +17,7 @@ from pluralis_lab.worker.events import (
     Refused,
     Started,
     Withdrawn,
+    Woken,
 )
 from pluralis_lab.worker.machine import Worker
 from pluralis_lab.worker.roster import Peer
@@ -39,9 +40,12 @@ __all__ = [
     "Refused",
     "Report",
     "Send",
+    "SetAside",
+    "SetTimer",
     "Started",
     "Store",
     "Withdrawn",
+    "Woken",
     "Worker",
     "worker_name",
 ]

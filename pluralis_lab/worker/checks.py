@@ -55,6 +55,8 @@ class Checks:
             wire.Join: lambda source, _: self._stage_of(source, 0),
             wire.State: self._state,
             wire.Lost: self._lost,
+            wire.Ping: self._ping,
+            wire.Pong: self._ping,
             wire.EvalActivation: self._eval_activation,
             wire.EvalDone: self._eval_done,
             wire.ProbeActivation: self._probe_activation,
@@ -232,6 +234,11 @@ class Checks:
 
     def _lost(self, source: str, message: wire.Lost) -> None:
         self._seat(message.worker)
+
+    def _ping(self, source: str, message: wire.Ping | wire.Pong) -> None:
+        self._stage_of(source, 0)
+        if min(vars(message).values()) < 0:
+            raise WireError(f"{str(message)[:80]} counts below 0")
 
     def _eval_activation(self, source: str, message: wire.EvalActivation) -> None:
         self._stage_of(source, -1)

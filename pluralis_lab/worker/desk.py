@@ -9,7 +9,7 @@ from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.spec import RunSpec, worker_name
-from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, Store
+from pluralis_lab.worker.effects import Answer, Compute, Effect, Expel, Left, Report, Send, SetAside, SetTimer, Store
 from pluralis_lab.worker.messages import Item, Message
 from pluralis_lab.worker.pace import Pace
 from pluralis_lab.worker.roster import Peer, Roster
@@ -56,8 +56,13 @@ class Desk:
         self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 4)
         self.pace = Pace()
         self.is_leaving = False
+        self.now = 0.0
+        """Seconds on the engine's clock, as of the event in hand; only differences mean something."""
+        self.num_asked = self.num_done = 0
+        """Tasks that this worker asked for, and those of them that are done."""
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
+        self._has_timer = False
         self._outbox: list[Effect] = []
 
     @property
@@ -112,6 +117,7 @@ class Desk:
                 self.send(peer.name, message)
 
     def compute(self, task: Task) -> None:
+        self.num_asked += 1
         self._outbox.append(Compute(task))
 
     def store(self, version: int, state: bytes, digest: str) -> None:
@@ -130,6 +136,21 @@ class Desk:
         peer = self.roster.get(worker)
         if peer is not None:
             self.expel(worker, peer.incarnation, reason)
+
+    def set_aside(self, peer: Peer, silent_s: float, reason: str) -> None:
+        """Have the engine set a replica aside that keeps the others waiting."""
+        self._outbox.append(SetAside(peer.name, peer.incarnation, silent_s, reason))
+
+    def set_timer(self, after_s: float | None) -> None:
+        """Be woken after so many seconds, or with None not at all."""
+        if after_s is not None or self._has_timer:
+            self._has_timer = after_s is not None
+            self._outbox.append(SetTimer(after_s))
+
+    @property
+    def has_mates(self) -> bool:
+        """Whether this stage has other workers, such as join included."""
+        return len(self.roster.stage(self.me.stage)) > 1
 
     def mates(self, round_: int) -> list[Peer]:
         """Return the other live replicas of this stage that take work of `round_`."""

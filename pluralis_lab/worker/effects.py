@@ -64,8 +64,29 @@ class Expel:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """Set this incarnation of `worker` aside, of whom nothing was heard for `silent_s` seconds: `reason` says what is wrong.
+
+    The engine decides, so that of two who accuse each other only one is set aside: then everybody gets `PeerLost`, and the one
+    that was meant joins as its next incarnation as soon as it answers. Not granted, nothing comes of it.
+    """
+
+    worker: str
+    incarnation: int
+    silent_s: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class SetTimer:
+    """Hand back `Woken` after so many seconds; None: not at all. It replaces the timer that was set before."""
+
+    after_s: float | None
+
+
+@dataclass(frozen=True)
 class Left:
     """End this worker: it was asked to leave, and nobody waits for anything from it."""
 
 
-Effect = Send | Compute | Store | Report | Answer | Expel | Left
+Effect = Send | Compute | Store | Report | Answer | Expel | SetAside | SetTimer | Left

@@ -98,4 +98,9 @@ class Leave:
     """The owner wants this worker to leave, as soon as nobody needs it."""
 
 
-Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn | Enrolled | Leave
+@dataclass(frozen=True)
+class Woken:
+    """The time of the last `SetTimer` has passed."""
+
+
+Event = Started | Received | Computed | Refused | PeerLost | Prompted | Probed | Withdrawn | Enrolled | Leave | Woken

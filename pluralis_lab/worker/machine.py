@@ -1,4 +1,4 @@
-"""The worker: one state machine for every stage and engine. `handle(event) -> effects`, and nothing else."""
+"""The worker: one state machine for every stage and engine. `handle(event, now) -> effects`, and nothing else."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +15,19 @@ from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.effects import Effect
 from pluralis_lab.worker.evaluation import Evaluation
-from pluralis_lab.worker.events import Computed, Enrolled, Event, Leave, PeerLost, Probed, Prompted, Received, Refused, Started
+from pluralis_lab.worker.events import (
+    Computed,
+    Enrolled,
+    Event,
+    Leave,
+    PeerLost,
+    Probed,
+    Prompted,
+    Received,
+    Refused,
+    Started,
+    Woken,
+)
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.flow import Flow
 from pluralis_lab.worker.inference import Inference
@@ -25,6 +37,7 @@ from pluralis_lab.worker.probing import Probing
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 from pluralis_lab.worker.signing import SIGNING, Signing
+from pluralis_lab.worker.watch import Watch
 
 
 class Worker:
@@ -73,7 +86,7 @@ class Worker:
         self.leaving = Leaving(self.desk, self.membership, self.exchanges)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
-        self.inference, self.probing = Inference(self.desk), Probing(self.desk)
+        self.inference, self.probing, self.watch = Inference(self.desk), Probing(self.desk), Watch(self.desk)
         self._future: list[tuple[str, wire.Message]] = []
         self._max_early = 64 + 16 * spec.num_micro_batches  # of one peer: it is at most a few rounds ahead
         self._on_message: dict[type, Callable[[str, Any], None]] = {
@@ -99,6 +112,8 @@ class Worker:
             wire.ProbeDone: lambda _, message: self.probing.on_done(message),
             wire.Hello: self._on_hello,
             wire.Lost: lambda _, message: self._on_lost(message),
+            wire.Ping: self.watch.on_ping,
+            wire.Pong: self.watch.on_pong,
             wire.Join: self.membership.on_join,
             wire.State: self.membership.on_state,
         }
@@ -120,14 +135,20 @@ class Worker:
             tasks.Restore: self._on_restored,
         }
 
-    def handle(self, event: Event) -> list[Effect]:
-        """Take one event and return what is to be done, in order."""
+    def handle(self, event: Event, now: float = 0.0) -> list[Effect]:
+        """Take one event and return what is to be done, in order.
+
+        now : seconds on the engine's clock, which never goes back; only how long others are silent depends on it
+        """
+        self.desk.now = max(self.desk.now, now)
         if isinstance(event, Received):
             self._receive(event.source, event.message)
         elif isinstance(event, Computed):
+            self.desk.num_done += 1
             self.desk.pace.take(event.task, event.seconds)
             self._on_result[type(event.task)](event.task, event.result)
         elif isinstance(event, Refused):
+            self.desk.num_done += 1
             self._refuse(event.task, event.reason)
         elif isinstance(event, PeerLost):
             self._lose(event.worker, event.incarnation)
@@ -141,6 +162,8 @@ class Worker:
             self.desk.enrol(event.worker, event.stage, event.replica, event.key)
         elif isinstance(event, Leave):
             self.desk.is_leaving = True
+        elif isinstance(event, Woken):
+            self.watch.on_woken()
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)
@@ -167,6 +190,8 @@ class Worker:
         peer = self.desk.roster.get(source)
         if peer is None and not isinstance(message, wire.Hello):
             return  # from one that is known to be gone, or that has not introduced itself
+        if peer is not None and peer.stage == self.desk.me.stage:
+            self.watch.on_heard(source)
         try:
             self.checks.check(source, message)
             if self._is_early(message) and sum(sender == source for sender, _ in self._future) >= self._max_early:
@@ -221,6 +246,7 @@ class Worker:
         """Start the round that comes next, or serve when all are done."""
         desk = self.desk
         desk.current()
+        self.watch.on_round()
         if desk.is_finished:
             desk.enter("serving", round=desk.round)
             self.membership.admit_waiting()
@@ -307,6 +333,7 @@ class Worker:
                 self.commit.advance(desk.current())  # a replica may want to admit this one, who will never say hello here
             return
         self.membership.forget(name)
+        self.watch.on_peer_lost(lost)
         desk.broadcast(desk.roster.others(), wire.Lost(name, incarnation))
         if desk.state in ("joining", "syncing"):
             if desk.state == "joining" and lost.stage == desk.me.stage:
@@ -339,6 +366,7 @@ class Worker:
         if peer is not None and desk.state in ("active", "serving"):
             self.probing.on_peer_found(peer)
         if peer is not None and desk.state == "active":
+            self.watch.on_peer_found(peer)
             self.flow.on_peer_found(peer)
             self.evaluation.on_peer_found(peer)
             self.commit.on_peer_found(peer)

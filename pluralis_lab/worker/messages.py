@@ -185,6 +185,22 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Ping:
+    """Are you there? (to replicas of my stage)"""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Pong:
+    """I am, as you asked in the Ping of that `number`: I have done so many tasks, and have so many more to do."""
+
+    number: int
+    done: int
+    waiting: int
+
+
+@dataclass(frozen=True)
 class EvalActivation:
     """A stage's output for validation micro-batch `index` at `version` completed rounds; the tail answers `origin`."""
 
@@ -285,6 +301,8 @@ Message = (
     | Join
     | State
     | Lost
+    | Ping
+    | Pong
     | EvalActivation
     | EvalDone
     | ProbeActivation

@@ -13,7 +13,7 @@ import torch
 from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import Corpus, open_corpus
-from pluralis_lab.engines.virtual import Attachment, Departure, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Departure, Freeze, Kill, VirtualSwarm
 from pluralis_lab.learning import tasks
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, Dense, Subspace
@@ -92,6 +92,7 @@ def run_virtual(
     corpus: Corpus,
     *,
     kills: tuple[Kill, ...] = (),
+    freezes: tuple[Freeze, ...] = (),
     attachments: tuple[Attachment, ...] = (),
     departures: tuple[Departure, ...] = (),
     links: Links | None = None,
@@ -138,6 +139,7 @@ def run_virtual(
         on_report=on_report,
         on_store=on_store,
         kills=kills,
+        freezes=freezes,
         attachments=attachments,
         departures=departures,
         start=start,

@@ -71,6 +71,24 @@ def test_a_death_and_a_return_are_marked_once(finished_run: RunDirectory) -> Non
     assert picture.reroutes == 4
 
 
+def test_who_is_set_aside_is_marked_and_has_not_died(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    before, live, round_ = len(picture.marks), picture.num_live, picture.round
+    at, seq = (picture.last_time or 0.0) + 1.0, picture.seq
+    aside = {"state": "aside", "by": "worker-0", "silent_s": 4.5, "reason": "silent for 4.5 s"}
+    picture.update([Event(seq + 1, at, "worker.state", "worker-1", None, aside)])
+    assert picture.num_live == live - 1
+    picture.update(
+        Event(seq + 2 + n, at + 12.0, "worker.state", "worker-1", round_, {"state": state, "incarnation": 1})
+        for n, state in enumerate(["joining", "syncing", "active"])
+    )
+    assert [(mark.kind, mark.worker, mark.text) for mark in picture.marks[before:]] == [
+        ("aside", "worker-1", f"worker-1 is set aside by worker-0 in round {round_}: silent for 4.5 s"),
+        ("back", "worker-1", f"worker-1 is back in round {round_}, after 12 s"),
+    ]
+    assert (picture.num_live, picture.workers["worker-1"].deaths) == (live, 0)
+
+
 def test_a_dead_worker_is_not_live_and_sends_nothing(half_run: RunDirectory) -> None:
     picture = RunPicture.of(half_run)
     assert picture.workers[KILLED].is_dead

@@ -56,13 +56,21 @@ class _Suspect(_Word):
     incarnation: Count
 
 
+class _Silent(_Word):
+    op: Literal["silent"]
+    worker: Name
+    incarnation: Count
+    silent_s: Size
+    reason: Text
+
+
 class _Said(_Word):
     op: Literal["error", "failed"]
     message: Text
 
 
-class _Left(_Word):
-    op: Literal["left"]
+class _Nothing(_Word):
+    op: Literal["left", "awake"]
 
 
 class _Report(_Word):
@@ -147,7 +155,7 @@ _BODIES: dict[str, type[_Word]] = {
 }
 _WORDS: TypeAdapter[Any] = TypeAdapter(
     Annotated[
-        _Address | _Up | _Answer | _Enrolled | _Suspect | _Said | _Left | _Report,
+        _Address | _Up | _Answer | _Enrolled | _Suspect | _Silent | _Said | _Nothing | _Report,
         Field(discriminator="op"),
     ]
 )

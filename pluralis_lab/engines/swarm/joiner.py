@@ -10,7 +10,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +23,7 @@ from pluralis_lab.engines.swarm.deaths import describe_end
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import frame, json_frame, read_frame, read_json
 from pluralis_lab.engines.swarm.gate_words import Spawn, Welcome, proof_text
+from pluralis_lab.engines.swarm.lifeline import stdin_ended
 from pluralis_lab.engines.swarm.visit import Visit
 from pluralis_lab.errors import RunError, WireError
 
@@ -118,9 +118,7 @@ class Joiner:
                 return
 
     async def _watch_stdin(self) -> None:
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        await reader.read()
+        await stdin_ended()
         self._end("whoever started it has ended")
 
     async def _open_again(self) -> "Gateway":

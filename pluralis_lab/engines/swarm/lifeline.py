@@ -1,11 +1,19 @@
 """Ties a process's life to its parent's, so that nothing of a run outlives its supervisor."""
 
+import asyncio
 import ctypes
 import os
 import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+
+
+async def stdin_ended() -> None:
+    """Wait until standard input ends, as it does when whoever holds its other end is gone, also after SIGKILL."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    await reader.read()
 
 
 def die_with_parent(parent: int) -> None:

@@ -38,6 +38,9 @@ class Seat:
     is_told_to_go: bool = False
     is_leaving: bool = False
     has_said_bye: bool = False
+    is_aside: bool = False
+    waits_s: float = 0.0
+    """How long it stays away, once it has answered."""
     since: int | None = None
     state: str = "starting"
     deaths_in_a_row: int = 0
@@ -72,6 +75,13 @@ class Seat:
         """Forget the process before, for a new one in a run that stands at `version`."""
         self.writer, self.is_up, self.is_told_to_go, self.addresses = None, False, False, []
         self.state, self.since, self.last_words = "starting", version if self.founding else None, ""
+        self.is_aside, self.waits_s = False, 0.0
+
+    def set_aside(self, waits_s: float) -> None:
+        """Note that the others go on without the process here, and tell it so: it hears of that when it goes on."""
+        self.is_aside, self.waits_s, self.state = True, waits_s, "aside"
+        self.is_up = self.founding = False
+        self.say(op="aside")
 
     def take_state(self, said: dict[str, Any]) -> None:
         """Note the state that the worker says it is in, and with the first that takes part, since which round."""
@@ -128,7 +138,7 @@ class Seats:
     @property
     def are_trained(self) -> bool:
         """Whether every process that lives, and at least one, has nothing left to train."""
-        live = [seat for seat in self if seat.pid is not None]
+        live = [seat for seat in self if seat.pid is not None and not seat.is_aside]
         return bool(live) and all(seat.state == "serving" for seat in live)
 
     def add(self, worker: dict[str, Any]) -> None:
@@ -163,6 +173,20 @@ class Seats:
         seat.is_leaving = True
         seat.say(op="leave")
         return None
+
+    def suspected(self, name: str, incarnation: int) -> Seat | None:
+        """Return the seat of a live process that others cannot reach; of one that leaves they know that it closes its streams."""
+        seat = self._seats.get(name)
+        if seat is None or seat.incarnation != incarnation or seat.is_leaving or not seat.is_alive:
+            return None
+        return seat
+
+    def accused(self, by: Seat, name: str, incarnation: int) -> Seat | None:
+        """Return the seat of a replica that `by`, which takes part, may find silent; None for one that is gone or aside."""
+        seat = self._seats.get(name)
+        if seat is None or seat.incarnation != incarnation or seat.pid is None or seat.is_aside:
+            return None
+        return seat if seat.stage == by.stage and by.holds_state else None
 
     def vacate(self, seat: Seat) -> None:
         """Take away the seat of a worker that has left."""

@@ -7,16 +7,18 @@
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import resume_version
+from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import granted_on_stdin, signer_for
 from pluralis_lab.engines.swarm import commands
 from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
@@ -25,13 +27,13 @@ from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
 from pluralis_lab.engines.swarm.forkclient import ForkClient
 from pluralis_lab.engines.swarm.frames import read_json
-from pluralis_lab.engines.swarm.gate import Gate
 from pluralis_lab.engines.swarm.guest_words import check_word
-from pluralis_lab.engines.swarm.hosts import Hosts
+from pluralis_lab.engines.swarm.guests import Guests
+from pluralis_lab.engines.swarm.lifeline import stdin_ended
 from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
-from pluralis_lab.engines.swarm.worker_exit import EXIT_LEFT
-from pluralis_lab.errors import PluralisError, WireError
+from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EXIT_LEFT
+from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
 
@@ -50,31 +52,31 @@ class Supervisor:
     def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
         self.run, self.spec, self.info = run, run.spec, run.info
         self._signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
-        self.hosts = Hosts(self._on_exit, self._on_spawned, self._let_leave)
-        self._prepare(version, Seats(self.info["workers"], self.hosts))
-        self.door = Door(
-            self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), lambda asked: self.gate.invite(asked)
-        )
-        self.gate = Gate(
+        self.guests = Guests(
             run,
             obey=self._obey,
-            on_worker=self._serve_guest,
-            on_seated=self._seat_guest,
-            line_token=lambda name: self.seats.line_token(name),
+            on_worker=self._serve_worker,
+            on_exit=self._on_exit,
+            on_spawned=self._on_spawned,
+            start=self._spawn_attached,
         )
+        self._prepare(version, Seats(self.info["workers"], self.guests.hosts))
+        self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), self.guests.gate.invite)
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
         self._going_back: asyncio.Task[None] | None = None
         self._times_back: Counter[int] = Counter()
+        self._second_chances = SecondChances()
 
     def _prepare(self, version: int, seats: Seats) -> None:
         """Get ready to start all workers from `version` rounds on."""
         self.version, self.seats = version, seats
         self.recorder = Recorder(self.run, sign_epoch=self._signer.sign, clock=time.time)
-        self.closer = EpochCloser(self.recorder, self._on_epochs_closed, self._fail)
+        self.closer = EpochCloser(self.recorder, self._note_serving, self._fail)
         self.questions = Questions(seats, vocab=self.info["corpus"]["vocab"])
         self.enrolment = Enrolment(self.recorder, seats, self._spawn_attached)
+        self.guests.attend(seats, self.enrolment, self.recorder)
         self._are_founders_started = False
 
     async def main(self) -> int:
@@ -83,7 +85,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.end, "stopped", "stopped by its owner")
         await self.door.open()
-        await self.gate.open_again()
+        await self.guests.gate.open_again()
         # What a kernel needs to command this run, and what a sweeper needs to clean up after it.
         control.write_control(self.run, {"socket": self.door.socket, "token": self.door.token})
         self.recorder.forget_after(self.version)
@@ -105,8 +107,7 @@ class Supervisor:
             if watch_stdin is not None:
                 watch_stdin.cancel()
             self.door.close()
-            self.hosts.close(self._end_state[1] or "the run has ended")
-            await self.gate.close()
+            await self.guests.close(self._end_state[1] or "the run has ended")
             self._write_end()
         return 1 if self._end_state[0] == "failed" else 0
 
@@ -118,10 +119,10 @@ class Supervisor:
 
     def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
         """Execute a command of the run's owner and return the answer."""
-        if self._ending.is_set() and request["op"] in ("reserve", "enrol"):
-            return {"ok": False, "error": "it is ending, and takes nobody in"}
-        if self._going_back is not None and request["op"] in ("reserve", "enrol"):
-            return {"ok": False, "error": "it is going back to a checkpoint; try again when it runs"}
+        if request["op"] in ("reserve", "enrol") and (self._ending.is_set() or self._going_back is not None):
+            is_ending = self._ending.is_set()
+            why = "it is ending, and takes nobody in" if is_ending else "it is going back to a checkpoint; try again when it runs"
+            return {"ok": False, "error": why}
         try:
             return commands.execute(request, self.seats, self.enrolment, self.end)
         except (PluralisError, OSError) as error:
@@ -153,19 +154,18 @@ class Supervisor:
 
     def _spawn_attached(self, seat: Seat) -> None:
         """Start a process in the seat of a worker that was attached; one that came before all others is a founder."""
-        if self._are_founders_started:
+        if self._are_founders_started and not self._ending.is_set():
             self._spawn(seat)
 
     def _spawn(self, seat: Seat) -> None:
         """Start a process in `seat`; in one whose machine is away, as soon as that comes back."""
-        if seat.is_remote and seat.name not in self.hosts:
+        if seat.is_remote and seat.name not in self.guests.hosts:
             return
         seat.clear(version=self.version)
         self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
         facts: dict[str, Any] = {"incarnation": seat.incarnation, "version": self.version}
         if seat.is_remote:
-            seat.line_token = secrets.token_hex(16)
-            self.hosts.spawn(seat.name, self.recorder.info["workers"], token=seat.line_token, **facts)
+            self.guests.spawn(seat, version=self.version)
             return
         facts |= {
             "name": seat.name,
@@ -179,37 +179,9 @@ class Supervisor:
         }
         self.forks.spawn(seat.name, self.run.path / "logs" / f"{seat.name}.log", facts)
 
-    async def _seat_guest(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Have the worker `name` start on the machine that has come for it, and listen to that until it is gone."""
-        self.hosts.seat(name, writer)
-        seat = self.seats.get(name)
-        if seat is None:
-            self.hosts.dismiss(name, "it has left the run")
-        elif self._are_founders_started and not self._ending.is_set() and self.enrolment.knows(name) and seat.pid is None:
-            seat.deaths_in_a_row = 0
-            self._spawn(seat)
-        await self.hosts.listen(name, reader, writer)
-
-    def _let_leave(self, name: str) -> None:
-        """Ask the guest `name` to leave, as whoever runs it wishes; where it cannot, its machine will just be gone."""
-        if (why := self.seats.ask_to_leave(name)) is not None:
-            self.hosts.dismiss(name, why)
-
-    async def _serve_guest(self, hello: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Listen to a worker elsewhere as to one here, but do without it when it says what none of ours would."""
-        try:
-            await self._serve_worker(hello, reader, writer)
-        except WireError as error:
-            name = str(hello["worker"])
-            self.recorder.error(f"{name} is sent away, it said what no worker says: {error}", worker=name)
-            self.hosts.dismiss(name, "it does not speak as this run's workers do; install the same version of pluralis-lab")
-            self.hosts.drop(name)
-
     async def _watch_stdin(self) -> None:
-        """End the run when whoever started it is gone, also after SIGKILL."""
-        reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        await reader.read()
+        """End the run when whoever started it is gone."""
+        await stdin_ended()
         self.end("stopped", "its kernel ended")
 
     async def _stop_workers(self) -> None:
@@ -217,14 +189,14 @@ class Supervisor:
         for seat in self.seats:
             seat.say(op="stop")
         try:
-            await asyncio.wait_for(asyncio.gather(self.forks.wait_for_all(), self.hosts.wait_for_all()), STOP_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.gather(self.forks.wait_for_all(), self.guests.hosts.wait_for_all()), STOP_TIMEOUT_S)
         except TimeoutError:
             for seat in self.seats:
                 if seat.pid is not None:
                     log.warning("%s did not end in time and is killed", seat.name)
                     seat.kill()
                     if seat.is_remote:
-                        self.hosts.drop(seat.name)  # nobody can see it end; it finds its line closed
+                        self.guests.hosts.drop(seat.name)  # nobody can see it end; it finds its line closed
             await self.forks.wait_for_all()
 
     def _write_end(self) -> None:
@@ -255,14 +227,20 @@ class Supervisor:
                 continue  # what follows a gap must not be kept: `resuming` takes the last report for the end of a whole record
             if seat.is_remote:
                 check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec)
-            try:
-                self._hear(seat, message)
-            except (PluralisError, OSError) as error:
-                self._is_record_broken = True
-                self._fail(f"the record could not be kept: {error}")
+            self._recording(partial(self._hear, seat, message))
+
+    def _recording(self, act: Callable[[], None]) -> None:
+        """Do what writes to the record; the run ends where that cannot be written."""
+        try:
+            act()
+        except (PluralisError, OSError) as error:
+            self._is_record_broken = True
+            self._fail(f"the record could not be kept: {error}")
 
     def _hear(self, seat: Seat, message: dict[str, Any]) -> None:
         op = message["op"]
+        if seat.is_aside and op not in ("report", "awake", "error", "failed", "left"):
+            return  # of the others it knows nothing any more
         if op == "address":
             seat.addresses = message["addresses"]
             self.seats.lead_into_dht()
@@ -279,6 +257,10 @@ class Supervisor:
             self.enrolment.on_told(seat, message["worker"])
         elif op == "suspect":
             self._check_suspect(message["worker"], message["incarnation"])
+        elif op == "silent":
+            self._set_aside(seat, message)
+        elif op == "awake":
+            seat.say(op="awake")
         elif op == "error":
             self.recorder.error(message["message"], worker=seat.name)
         elif op == "failed":
@@ -290,6 +272,8 @@ class Supervisor:
 
     def _record(self, seat: Seat, message: dict[str, Any]) -> None:
         kind, body = message["kind"], message["body"]
+        if seat.is_aside and kind != "statements":
+            return  # what it used it has signed for; what it counts since is not part of any step
         if kind == "state":
             seat.take_state(body)
             body = {**body, "pid": None if seat.is_remote else seat.pid}
@@ -301,13 +285,9 @@ class Supervisor:
         self.closer.close_due()
         self._note_serving()
 
-    def _on_epochs_closed(self) -> None:
-        if not self._ending.is_set():
-            self._note_serving()
-
     def _note_serving(self) -> None:
         """Note when the run has nothing left to train or to close."""
-        is_done = self.recorder.is_complete and self.seats.are_trained and not self.closer.is_busy
+        is_done = not self._ending.is_set() and self.recorder.is_complete and self.seats.are_trained and not self.closer.is_busy
         if is_done and self.run.info["state"] == "running":
             self.recorder.run_state("serving")
 
@@ -321,11 +301,7 @@ class Supervisor:
             seat.pid, seat.state = None, "dead"
             if status == EXIT_LEFT and not seat.has_said_bye:
                 return  # its last reports have still to be read
-            try:
-                self._fill(seat, status)
-            except (PluralisError, OSError) as error:
-                self._is_record_broken = True
-                self._fail(f"the record could not be kept: {error}")
+            self._recording(lambda: self._fill(seat, status))
 
     def _fill(self, seat: Seat, status: int) -> None:
         """Tell the others that a process has ended, and start its slot anew if that can help."""
@@ -334,6 +310,10 @@ class Supervisor:
         self.questions.on_head_gone(name)
         self.enrolment.on_gone(seat)
         ending = self._ending.is_set() or self._going_back is not None
+        if seat.is_aside and status in (EXIT_ASIDE, EXIT_EXPELLED) and not ending and not seat.is_leaving:
+            seat.state = "aside"
+            asyncio.get_running_loop().call_later(seat.waits_s, self._take_back, seat)
+            return
         has_left = status == EXIT_LEFT
         self.recorder.worker_state(
             name,
@@ -349,7 +329,7 @@ class Supervisor:
         if seat.is_leaving:
             self.seats.tell_lost(seat)
             self.seats.vacate(seat)
-            self.hosts.dismiss(name, "left the run")
+            self.guests.hosts.dismiss(name, "left the run")
             self._check_stage(seat.stage)
             return
         seat.deaths_in_a_row += 1
@@ -358,15 +338,41 @@ class Supervisor:
             self._fail(why, worker=name)
             return
         self.seats.tell_lost(seat)
-        if not self._check_stage(seat.stage):
-            return
-        seat.incarnation += 1
-        seat.founding = False
-        if why is None:
-            self._spawn(seat)
-        else:  # the run is not its machine's: it may come back when that is mended
+        if why is not None:  # the run is not its machine's, which may come back when that is mended
             self.recorder.error(why, worker=name)
-            self.hosts.dismiss(name, why)
+            self.guests.hosts.dismiss(name, why)
+            self.guests.hosts.drop(name)
+        self._start_anew(seat)
+
+    def _start_anew(self, seat: Seat) -> None:
+        """Start the next incarnation in `seat`, if somebody has its stage's state."""
+        if self._check_stage(seat.stage):
+            seat.incarnation += 1
+            seat.founding = False
+            self._spawn(seat)
+
+    def _set_aside(self, by: Seat, said: dict[str, Any]) -> None:
+        """Have the others go on without a worker that `by`, a replica of its stage, finds silent.
+
+        The first of two who accuse each other is believed, and the other is heard no more. The process is left as it is: it
+        cannot answer now, and begins anew when it does.
+        """
+        seat = self.seats.accused(by, said["worker"], said["incarnation"])
+        if seat is None or self._ending.is_set() or self._going_back is not None:
+            return
+        silent_s, reason = said["silent_s"], f"{said['reason']} for {said['silent_s']:.3g} s"
+        log.warning("%s is set aside by %s: %s", seat.name, by.name, reason)
+        seat.set_aside(self._second_chances.wait_s(seat.name, silent_s, time.monotonic()))
+        self.questions.on_head_gone(seat.name)
+        self.enrolment.on_gone(seat)
+        facts = {"incarnation": seat.incarnation, "reason": reason, "by": by.name, "silent_s": silent_s}
+        self.recorder.worker_state(seat.name, "aside", at=time.time(), **facts)
+        self.seats.tell_lost(seat)
+
+    def _take_back(self, seat: Seat) -> None:
+        """Try a worker again that was set aside, has answered and has waited its time."""
+        if seat.is_aside and self.seats.get(seat.name) is seat and not self._ending.is_set() and self._going_back is None:
+            self._recording(lambda: self._start_anew(seat))
 
     def _on_forks_broken(self, reason: str) -> None:
         """The fork server is gone, and the kernel has killed all workers with it."""
@@ -374,10 +380,8 @@ class Supervisor:
 
     def _check_suspect(self, name: str, incarnation: int) -> None:
         """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
-        seat = self.seats.get(name)
-        if seat is None or seat.incarnation != incarnation or seat.is_leaving:
-            return  # of one that leaves they know that it closes its streams
-        if seat.is_alive and not self._ending.is_set():
+        seat = self.seats.suspected(name, incarnation)
+        if seat is not None and not self._ending.is_set():
             log.warning("%s is given up by the others; killing it", name)
             seat.kill()
 
@@ -403,7 +407,7 @@ class Supervisor:
             # From here to the next start nothing that an earlier process said is heard: nothing is awaited in between.
             version = resume_version(self.run)
             self._times_back[version] += 1
-            self._prepare(version, Seats(self.run.info["workers"], self.hosts, before=self.seats))
+            self._prepare(version, Seats(self.run.info["workers"], self.guests.hosts, before=self.seats))
             if self._times_back[version] > MAX_TIMES_BACK:
                 self._fail(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
                 return

@@ -8,3 +8,6 @@ EXIT_LEFT = 76
 
 EXIT_AWAY = 77
 """Nobody saw it end: the machine that it runs on cannot be reached. It comes back when that does."""
+
+EXIT_ASIDE = 78
+"""The others went on without this worker, which did not answer them, and which has heard of it now: it may begin anew."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pluralis_lab.engines.swarm.compute_thread import ComputeThread
 from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
 from pluralis_lab.engines.swarm.peering import Peering
 from pluralis_lab.engines.swarm.supervisor_line import SupervisorLine
-from pluralis_lab.engines.swarm.worker_exit import EXIT_EXPELLED, EXIT_LEFT
+from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -43,8 +45,11 @@ from pluralis_lab.worker import (
     Received,
     Report,
     Send,
+    SetAside,
+    SetTimer,
     Started,
     Withdrawn,
+    Woken,
     Worker,
 )
 from pluralis_lab.worker.messages import Hello, Lost, Message
@@ -52,8 +57,17 @@ from pluralis_lab.worker.messages import Hello, Lost, Message
 log = logging.getLogger(__name__)
 
 
+BEAT_S = 0.25
+STILL_S = 1.0
+"""A beat that is so late was not late: this process stood still (stopped, or its machine asleep), and may have been set aside."""
+
+
 class Expelled(PluralisError):
     """The others have declared this incarnation lost."""
+
+
+class WasSetAside(Expelled):
+    """The others have gone on without this incarnation, which did not answer."""
 
 
 def main(arguments: dict[str, Any]) -> int:
@@ -66,7 +80,7 @@ def main(arguments: dict[str, Any]) -> int:
         return asyncio.run(WorkerProcess(arguments).run())
     except (Expelled, UnreachableError) as error:
         log.warning("%s", error)
-        return EXIT_EXPELLED
+        return EXIT_ASIDE if isinstance(error, WasSetAside) else EXIT_EXPELLED
     except Exception:
         log.exception("worker %s failed", arguments["name"])
         return 1
@@ -104,6 +118,9 @@ class WorkerProcess:
         self._early: list[Event] | None = []
         self._failed: asyncio.Future[None]
         self._left = asyncio.Event()
+        self._beat_at = math.inf
+        self._held: list[Callable[[], None]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self) -> int:
         """Start up, serve until the supervisor says stop or goes away, leave nothing behind, and return the exit status."""
@@ -132,6 +149,7 @@ class WorkerProcess:
                     self.node.renew_forever(),
                     self._raise_failure(),
                     self._until_left(),
+                    self._beat_forever(),
                 )
             return EXIT_LEFT if self._left.is_set() else 0
         except Exception as error:
@@ -182,14 +200,17 @@ class WorkerProcess:
             "probe": lambda said: self._dispatch(Probed(said["request"], said["batches"])),
             "leave": lambda said: self._dispatch(Leave()),
             "withdraw": lambda said: self._dispatch(Withdrawn(said["request"])),
+            "aside": lambda said: self._fail(WasSetAside("the others went on without this worker; starting anew")),
+            "awake": lambda said: self._go_on(),
         }
 
     def _enrol(self, worker: dict[str, Any]) -> None:
         """Know `worker` from now on, who was attached to the run after this process began, and say so."""
         self.keys[worker["name"]] = worker["key"]  # whose record in the DHT counts
         enrolled = Enrolled(worker["name"], worker["stage"], worker["replica"], worker["key"])
-        self._note(enrolled)
-        self.machine.handle(enrolled)
+        now = asyncio.get_running_loop().time()
+        self._note(enrolled, now)
+        self.machine.handle(enrolled, now)
         self.line.tell(op="enrolled", worker=worker["name"])
 
     def _begin(self, peers: tuple[Peer, ...]) -> None:
@@ -225,7 +246,36 @@ class WorkerProcess:
         sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
         return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
 
+    async def _beat_forever(self) -> None:
+        """Note again and again that this process runs."""
+        while True:
+            self._beat_at = asyncio.get_running_loop().time()
+            await asyncio.sleep(BEAT_S)
+
+    def _holds(self, act: Callable[[], None]) -> bool:
+        """Whether `act` is put off: this process stood still, and the supervisor is asked whether the others went on without it.
+
+        What has come meanwhile (streams that were closed, a timer that is long over) means something else then.
+        """
+        if self._held is None and asyncio.get_running_loop().time() - self._beat_at > STILL_S:
+            self._held = []
+            self.line.tell(op="awake")
+        if self._held is None:
+            return False
+        self._held.append(act)
+        return True
+
+    def _go_on(self) -> None:
+        """Do what was put off: the supervisor has answered, and would have said before that if this worker were set aside."""
+        held, self._held = self._held or [], None
+        self._beat_at = asyncio.get_running_loop().time()
+        if not self._failed.done():
+            for act in held:
+                act()
+
     def _on_message(self, source: str, message: Message) -> None:
+        if self._holds(partial(self._on_message, source, message)):
+            return
         if isinstance(message, Lost) and message.worker == self.name and message.incarnation >= self.incarnation:
             self._fail(Expelled(f"{source} declared this worker lost; starting anew"))
             return
@@ -236,6 +286,8 @@ class WorkerProcess:
         self._dispatch(Received(source, message))
 
     def _on_lost(self, name: str, incarnation: int) -> None:
+        if self._holds(partial(self._on_lost, name, incarnation)):
+            return
         self.line.tell(op="suspect", worker=name, incarnation=incarnation)
         self._lose(name, incarnation)
 
@@ -257,20 +309,23 @@ class WorkerProcess:
         if self._early is not None:
             self._early.append(event)
             return
-        self._note(event)
+        if self._holds(partial(self._dispatch, event)):
+            return
+        now = asyncio.get_running_loop().time()
+        self._note(event, now)
         try:
-            for effect in self.machine.handle(event):
+            for effect in self.machine.handle(event, now):
                 self._perform(effect)
         except Exception as error:  # hivemind, whose handlers end here too, would log it and go on
             self._fail(error)
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: Event, now: float) -> None:
         """Record `event`, where the run is recorded, and unless it is a message that will be dropped."""
         if self.scenario is None:
             return
         sender = sender_of(event, self.machine.desk.roster.get(event.source)) if isinstance(event, Received) else 0
         if sender is not None:
-            self.scenario.note(event, sender=sender)
+            self.scenario.note(event, at=now, sender=sender)
 
     def _perform(self, effect: Effect) -> None:
         if isinstance(effect, Send):
@@ -283,6 +338,11 @@ class WorkerProcess:
             self.line.tell(op="answer", **asdict(effect))
         elif isinstance(effect, Expel):
             self._give_up(effect.worker, effect.incarnation, effect.reason)
+        elif isinstance(effect, SetAside):
+            log.warning("%s: %s for %.1f s", effect.worker, effect.reason, effect.silent_s)
+            self.line.tell(op="silent", **asdict(effect))
+        elif isinstance(effect, SetTimer):
+            self._set_timer(effect.after_s)
         elif isinstance(effect, Left):
             log.info("left in round %d", self.machine.desk.round)
             self.line.tell(op="left")  # behind its last reports, which the supervisor waits for
@@ -290,6 +350,12 @@ class WorkerProcess:
         else:
             size = self.checkpoints.save(effect.version, effect.state, effect.digest)
             self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
+
+    def _set_timer(self, after_s: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = None if after_s is None else loop.call_later(after_s, self._dispatch, Woken())
 
     def _report(self, kind: str, body: dict[str, Any]) -> None:
         if kind == "work":

@@ -87,13 +87,14 @@ class ReplayedSwarm:
         life = self._lives.get(name)
         if life is None or not life.lines:
             return self._begin_life(name)
-        event = self._event(life, life.lines[0])
+        line = life.lines[0]
+        event = self._event(life, line)
         if event is None:
             return False
         life.lines.popleft()
         self._num_done += 1
         self._on_progress(self._num_done)
-        for effect in life.machine.handle(event):
+        for effect in life.machine.handle(event, line.get("at", 0.0)):
             self._perform(life, effect)
         return True
 

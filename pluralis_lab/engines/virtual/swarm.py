@@ -12,8 +12,10 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.engines.meter import WireMeter, with_bytes
 from pluralis_lab.engines.pieces import may_wait, piece_sizes
+from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.task_queue import TaskQueue
 from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute, missing_bytes
+from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -36,13 +38,16 @@ from pluralis_lab.worker import (
     Refused,
     Report,
     Send,
+    SetAside,
+    SetTimer,
     Started,
     Withdrawn,
+    Woken,
     Worker,
     worker_name,
 )
 from pluralis_lab.worker.events import Event
-from pluralis_lab.worker.messages import Message, decode, encode, traffic_class
+from pluralis_lab.worker.messages import Message, Ping, Pong, decode, encode, traffic_class
 from pluralis_lab.worker.signing import SIGNING
 
 DEVICE_FLOPS = 20e9
@@ -52,37 +57,6 @@ MODELLED_PIECES = 256
 """Where nothing is computed messages may be of any size; in more pieces than this they would take longer to plan than to send."""
 
 OnReport = Callable[[str, float, str, dict[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Kill:
-    """Kill `worker` when the simulation has processed `after_events` events.
-
-    `restart_s`: virtual seconds after which a fresh incarnation starts (None: never).
-    `loses_wire`: bytes that it has sent and nobody has received are lost with it.
-    """
-
-    worker: str
-    after_events: int
-    restart_s: float | None = 1.0
-    loses_wire: bool = True
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """`worker`, which the spec does not name, comes to `stage` when the simulation has processed `after_events` events."""
-
-    worker: str
-    stage: int
-    after_events: int
-
-
-@dataclass(frozen=True)
-class Departure:
-    """`worker` is asked to leave when the simulation has processed `after_events` events."""
-
-    worker: str
-    after_events: int
 
 
 @dataclass
@@ -96,6 +70,9 @@ class _Seat:
     is_busy: bool = False
     meter: WireMeter = field(default_factory=WireMeter)
     compute_s: float = 0.0
+    frozen: tuple[float, float] = (0.0, 0.0)
+    """From when to when it is stopped."""
+    timer: int | None = None
 
 
 class VirtualSwarm:
@@ -110,7 +87,7 @@ class VirtualSwarm:
     links : the link between every two workers
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
-    kills, attachments, departures : workers to kill, to attach, and to ask to leave on the way, by events
+    kills, freezes, attachments, departures : workers to kill, to stop for a while, to attach, and to ask to leave, by events
     speeds : of some workers, relative to `device_flops`
     churn : workers to kill on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
@@ -129,6 +106,7 @@ class VirtualSwarm:
         keys: dict[str, HotKey],
         on_report: OnReport,
         kills: Sequence[Kill] = (),
+        freezes: Sequence[Freeze] = (),
         attachments: Sequence[Attachment] = (),
         departures: Sequence[Departure] = (),
         vocab: int | None = None,
@@ -144,6 +122,7 @@ class VirtualSwarm:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
+        self.freezes = sorted(freezes, key=lambda freeze: freeze.after_events)
         self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
         self.departures = sorted(departures, key=lambda departure: departure.after_events)
         self.speeds, self.device_flops = speeds or {}, device_flops
@@ -151,7 +130,9 @@ class VirtualSwarm:
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, bool, Callable[[], None]]] = []
+        self._num_due = 0
+        self._second_chances = SecondChances()
         self._links: dict[tuple[str, str], Links] = {}
         self._wire_free: dict[tuple[str, str], float] = {}
         self._lost_wires: set[tuple[str, int]] = set()
@@ -174,10 +155,14 @@ class VirtualSwarm:
         for name in list(self.seats):
             peers = tuple(peer for peer in everybody if peer.name != name)
             self._at(0.0, name, 0, Started(peers, founding=True, mark=self._marks.get(name)))
-        while self._agenda and not should_stop():
-            self.now, _, action = heapq.heappop(self._agenda)
+        while self._num_due and not should_stop():
+            at, _, is_watch, action = heapq.heappop(self._agenda)
+            self._num_due -= not is_watch
+            self.now = at
             action()
             self.num_events += 1
+            while self.freezes and self.freezes[0].after_events <= self.num_events:
+                self._freeze(self.freezes.pop(0))
             while self.kills and self.kills[0].after_events <= self.num_events:
                 self._kill(self.kills.pop(0))
             while self.attachments and self.attachments[0].after_events <= self.num_events:
@@ -191,7 +176,7 @@ class VirtualSwarm:
         def deliver() -> None:
             seat = self.seats.get(head)
             if seat is not None:
-                self._perform(head, seat, seat.machine.handle(question))
+                self._tell(head, seat, question)
 
         self._schedule(at_s, deliver)
 
@@ -221,12 +206,23 @@ class VirtualSwarm:
         def deliver() -> None:
             seat = self.seats.get(name)
             if seat is not None and seat.incarnation == incarnation:
-                self._perform(name, seat, seat.machine.handle(event))
+                self._tell(name, seat, event)
 
         self._schedule(self.now + delay_s, deliver)
 
-    def _schedule(self, at: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (at, next(self._order), action))
+    def _schedule(self, at: float, action: Callable[[], None], *, is_watch: bool = False) -> None:
+        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`)."""
+        self._num_due += not is_watch
+        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action))
+
+    def _tell(self, name: str, seat: _Seat, event: Event) -> None:
+        """Hand `event` to a worker, or, while it is stopped, when it goes on."""
+        if self.seats.get(name) is not seat:
+            return
+        if seat.frozen[0] <= self.now < seat.frozen[1]:
+            self._schedule(seat.frozen[1], lambda: self._tell(name, seat, event))
+        else:
+            self._perform(name, seat, seat.machine.handle(event, self.now))
 
     def _perform(self, name: str, seat: _Seat, effects: list[Effect]) -> None:
         for effect in effects:
@@ -246,6 +242,10 @@ class VirtualSwarm:
                 self.on_answer(name, self.now, effect)
             elif isinstance(effect, Expel):
                 self._expel(name, seat, effect)
+            elif isinstance(effect, SetAside):
+                self._set_aside(name, effect)
+            elif isinstance(effect, SetTimer):
+                self._set_timer(name, seat, effect.after_s)
             elif isinstance(effect, Left):
                 self._leave(name, seat)
                 return
@@ -272,13 +272,14 @@ class VirtualSwarm:
                 return  # the stream was closed when its successor said hello
             here.meter.received(size)
             message = decode(data) if self.corpus is not None else effect.message
-            self._perform(effect.target, here, here.machine.handle(Received(name, message)))
+            self._tell(effect.target, here, Received(name, message))
 
         if may_wait(effect.message):
             most = MODELLED_PIECES if self.corpus is None else None
             self._send_pieces(name, seat, effect.target, piece_sizes(size, most=most), deliver)
         else:
-            self._schedule(self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s, deliver)
+            arrives = self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s
+            self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
 
     def _encoded(self, message: Message) -> tuple[bytes, int]:
         """Return the message's bytes and how many they would be; what goes to many is encoded once."""
@@ -302,6 +303,9 @@ class VirtualSwarm:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
         if self.seats.get(name) is not seat:
             return  # it died with the rest unsent
+        if seat.frozen[0] <= self.now < seat.frozen[1]:
+            self._schedule(seat.frozen[1], lambda: self._send_pieces(name, seat, target, pieces, deliver))
+            return
         left = self._occupy(name, target, pieces[0])
         if len(pieces) == 1:
             self._schedule(left + self._link(name, target).latency_s, deliver)
@@ -319,6 +323,10 @@ class VirtualSwarm:
         def finish() -> None:
             if self.seats.get(name) is not seat:
                 return
+            stopped_at, goes_on = seat.frozen
+            if stopped_at <= self.now < goes_on:
+                self._schedule(goes_on + self.now - stopped_at, finish)  # what was left of it is still to be done
+                return
             event: Event
             try:
                 event = Computed(task, seat.compute.run(task), seconds)
@@ -326,7 +334,7 @@ class VirtualSwarm:
                 event = Refused(task, str(error))
             seat.is_busy = False
             seat.compute_s += seconds
-            self._perform(name, seat, seat.machine.handle(event))
+            self._tell(name, seat, event)
 
         self._schedule(self.now + seconds, finish)
 
@@ -350,13 +358,47 @@ class VirtualSwarm:
         if there is not None and there.incarnation == effect.incarnation:
             self._kill(Kill(effect.worker, self.num_events, loses_wire=False), reason=f"expelled by {name}: {effect.reason}")
 
+    def _set_timer(self, name: str, seat: _Seat, after_s: float | None) -> None:
+        """Wake a worker after so many seconds; what was set before is forgotten."""
+        number = seat.timer = None if after_s is None else next(self._order)
+
+        def wake() -> None:
+            if seat.timer == number and self.seats.get(name) is seat:
+                if self.now < seat.frozen[1]:
+                    self._schedule(seat.frozen[1], wake, is_watch=True)
+                else:
+                    self._tell(name, seat, Woken())
+
+        if after_s is not None:
+            self._schedule(self.now + after_s, wake, is_watch=True)
+
+    def _freeze(self, freeze: Freeze) -> None:
+        seat = self.seats.get(freeze.worker)
+        if seat is not None and self.now >= seat.frozen[1]:
+            seat.frozen = (self.now, self.now + freeze.for_s)
+            self._schedule(seat.frozen[1], lambda: None)  # the run is not over before it goes on
+
+    def _set_aside(self, name: str, effect: SetAside) -> None:
+        """Give up a worker that `name` finds silent: its next incarnation begins when it goes on, and has waited its time."""
+        there = self.seats.get(effect.worker)
+        if there is None or there.incarnation != effect.incarnation or name not in self.seats:
+            return
+        waits_s = self._second_chances.wait_s(effect.worker, effect.silent_s, self.now)
+        body = {"reason": f"{effect.reason} for {effect.silent_s:.3g} s", "by": name, "silent_s": effect.silent_s}
+        back_s = max(there.frozen[1] - self.now, 0.0) + waits_s
+        self._remove(Kill(effect.worker, self.num_events, max(back_s, self.detection_s), loses_wire=False), "aside", **body)
+
     def _kill(self, kill: Kill, *, reason: str = "killed") -> None:
+        self._remove(kill, "dead", reason=reason)
+
+    def _remove(self, kill: Kill, state: str, **facts: Any) -> None:
+        """Take a worker's incarnation out of the run, and let the next one in when its time has come."""
         seat = self.seats.pop(kill.worker, None)
         if seat is None:
             return
         if kill.loses_wire:
             self._lost_wires.add((kill.worker, seat.incarnation))
-        self.on_report(kill.worker, self.now, "state", {"state": "dead", "incarnation": seat.incarnation, "reason": reason})
+        self.on_report(kill.worker, self.now, "state", {"state": state, "incarnation": seat.incarnation, **facts})
         for other, other_seat in self.seats.items():
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:

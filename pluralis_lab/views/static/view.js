@@ -203,7 +203,7 @@ export function createRunView(root, { onStop = null, feeder = "the kernel" } = {
     figures.wire.update(known ? `${precise(wire.forward_bytes_per_token)} B a token` : "–", known ? `forward; back ${precise(wire.backward_bytes_per_token)} B` : "");
 
     if (!waiting) {
-      const marks = run.marks.filter((mark) => ["death", "return", "joined"].includes(mark.kind));
+      const marks = run.marks.filter((mark) => ["death", "return", "aside", "back", "joined"].includes(mark.kind));
       loss.update({
         series: [
           { name: "train", tone: "train", ...run.loss },

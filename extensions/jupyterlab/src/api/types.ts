@@ -83,7 +83,7 @@ export interface Curve {
   y: (number | null)[];
 }
 
-export type WorkerState = 'starting' | 'joining' | 'syncing' | 'active' | 'serving' | 'dead' | 'stopped';
+export type WorkerState = 'starting' | 'joining' | 'syncing' | 'active' | 'serving' | 'aside' | 'dead' | 'stopped';
 
 export interface WorkerPicture {
   name: string;
@@ -133,7 +133,7 @@ export interface EpochPicture {
 }
 
 export interface Mark {
-  /** "death", "return", "joined", "reroute"; a newer server may have more. */
+  /** "death", "return", "aside", "back", "joined", "reroute"; a newer server may have more. */
   kind: string;
   round: number;
   worker: string;

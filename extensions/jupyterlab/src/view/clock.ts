@@ -90,14 +90,23 @@ export function workerHours(clock: Clock, marks: readonly Mark[], workers: numbe
   let live = workers - marks.filter(mark => mark.kind === 'joined').length;
   let from = 0;
   let seconds = 0;
+  const aside = new Set<string>();
   for (const mark of [...marks].sort((a, b) => a.round - b.round)) {
-    if (mark.round > round || !['death', 'return', 'joined'].includes(mark.kind)) {
+    if (mark.round > round || !['death', 'return', 'aside', 'back', 'joined'].includes(mark.kind)) {
       continue;
+    }
+    if (mark.kind === 'death' && aside.has(mark.worker)) {
+      continue; // it was not there any more
     }
     const at = Math.min(end, clock.at(mark.round) ?? end);
     seconds += live * Math.max(0, at - from);
     from = Math.max(from, at);
-    live = Math.min(workers, Math.max(0, live + (mark.kind === 'death' ? -1 : 1)));
+    if (mark.kind === 'aside') {
+      aside.add(mark.worker);
+    } else {
+      aside.delete(mark.worker);
+    }
+    live = Math.min(workers, Math.max(0, live + (mark.kind === 'death' || mark.kind === 'aside' ? -1 : 1)));
   }
   return (seconds + live * Math.max(0, end - from)) / 3600;
 }

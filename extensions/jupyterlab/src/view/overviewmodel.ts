@@ -123,7 +123,7 @@ export function mapped(curve: Curve, place: (round: number) => number | null): C
 
 export function placedMarks(marks: readonly Mark[], place: (round: number) => number | null): (Mark & { x: number })[] {
   return marks
-    .filter(mark => ['death', 'return', 'joined', 'diverged'].includes(mark.kind))
+    .filter(mark => ['death', 'return', 'aside', 'back', 'joined', 'diverged'].includes(mark.kind))
     .flatMap(mark => {
       const x = place(mark.round);
       return x === null ? [] : [{ ...mark, x }];

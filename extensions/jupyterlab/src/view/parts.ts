@@ -45,6 +45,8 @@ export function stateWord(state: string, trans: TranslationBundle): string {
       return trans.__('stopped');
     case 'dead':
       return trans.__('dead');
+    case 'aside':
+      return trans.__('set aside');
     case 'failed':
       return trans.__('failed');
     case 'damaged':

@@ -156,7 +156,7 @@ export function matches(worker: WorkerPicture, filter: string): boolean {
   });
 }
 
-const STATE_ORDER = ['dead', 'starting', 'joining', 'syncing', 'warming', 'active', 'serving', 'stopped'];
+const STATE_ORDER = ['dead', 'aside', 'starting', 'joining', 'syncing', 'warming', 'active', 'serving', 'stopped'];
 
 /** What a column sorts by; null goes last in both directions. */
 export function sortValue(row: WorkerRow, column: ColumnId): number | string | null {

@@ -70,6 +70,20 @@ describe('the clock of the rounds', () => {
     expect(workerHours(clock, marks, 4, 9)).toBeCloseTo(38);
   });
 
+  it('counts no hours of a worker that is set aside, and none twice when it dies then', () => {
+    const clock = new Clock();
+    clock.put(0, 3600);
+    clock.put(9, 36000);
+    const aside: Mark = { kind: 'aside', round: 1, worker: 'a', text: '' };
+    expect(workerHours(clock, [aside, { kind: 'back', round: 3, worker: 'a', text: '' }], 4, 9)).toBeCloseTo(38);
+    const marks: Mark[] = [
+      aside,
+      { kind: 'death', round: 2, worker: 'a', text: '' },
+      { kind: 'return', round: 3, worker: 'a', text: '' }
+    ];
+    expect(workerHours(clock, marks, 4, 9)).toBeCloseTo(38);
+  });
+
   it('counts the hours of an attached worker from the round that it joined in', () => {
     const clock = new Clock();
     clock.put(0, 3600);

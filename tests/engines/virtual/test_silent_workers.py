@@ -1,0 +1,141 @@
+"""A worker that is stopped for a while, and has not died: it is set aside, the others go on, and it comes back."""
+
+import itertools
+import random
+from typing import Any
+
+import pytest
+
+from pluralis_lab.corpus import Corpus
+from pluralis_lab.engines.virtual import Freeze, VirtualSwarm
+from pluralis_lab.links import Links
+from pluralis_lab.parts import DiLoCo
+from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
+from tests.engines.virtual.test_killed_workers import assert_unharmed
+
+CIRCUMSTANCES: list[dict[str, Any]] = [
+    {},
+    {"schedule": "async", "eval_every": 0},
+    {"sync": DiLoCo(inner_steps=3), "eval_every": 0},
+]
+
+
+def states(seen: Observed, worker: str) -> list[str]:
+    return [body["state"] for name, body in seen.of_kind("state") if name == worker]
+
+
+def counted(seen: Observed) -> dict[tuple[int, int], int]:
+    """Return the tokens that each stage says it counted, by (stage, round)."""
+    assert seen.swarm is not None
+    sums: dict[tuple[int, int], int] = {}
+    for worker, body in seen.of_kind("work"):
+        place = seen.swarm._grid[worker][0], body["round"]
+        sums[place] = sums.get(place, 0) + body["tokens"]
+    return sums
+
+
+def test_a_worker_that_is_stopped_is_set_aside_and_comes_back(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=12)
+    whole = run_virtual(spec, text)
+    freeze = Freeze("worker-3", whole.swarm.num_events // 2, for_s=60.0)
+    seen = run_virtual(spec, text, freezes=(freeze,))
+    assert_unharmed(seen, whole, freeze)
+    assert states(seen, "worker-3") == ["active", "aside", "joining", "syncing", "serving"]
+    [(worker, at, _, aside)] = [report for report in seen.reports if report[3].get("state") == "aside"]
+    assert (worker, aside["by"]) == ("worker-3", "worker-2")
+    assert 4.0 <= aside["silent_s"] < 8.0
+    assert "silent for" in aside["reason"]
+    done_at = max(at for _, at, kind, _ in seen.reports if kind == "round")
+    assert done_at < at + 1.0, "the others waited for the one that was set aside"
+
+
+def draw(rng: random.Random, whole: Observed) -> Freeze:
+    assert whole.swarm is not None
+    worker = f"worker-{rng.randrange(len(whole.swarm.seats))}"
+    return Freeze(worker, rng.randrange(1, whole.swarm.num_events), rng.choice([0.01, 1.0, 5.0, 6.5, 30.0, 2000.0]))
+
+
+@pytest.mark.parametrize(("replicas", "cases"), [(2, 12), (3, 6)])
+def test_a_worker_that_is_stopped_at_a_drawn_moment_costs_nothing(text: Corpus, replicas: int, cases: int) -> None:
+    spec = tiny_spec(text, replicas=replicas, steps=8)
+    whole = run_virtual(spec, text)
+    rng = random.Random(drawn_seed())
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch
+    for _ in range(cases):
+        freezes = tuple(draw(rng, whole) for _ in range(rng.choice([1, 1, 2, 3])))
+        seen = run_virtual(spec, text, freezes=freezes)
+        assert_unharmed(seen, whole, freezes)
+        assert all(count <= tokens for count in counted(seen).values()), freezes
+        assert not [state for name, state in seen.of_kind("state") if state["state"] == "dead"]
+
+
+@pytest.mark.parametrize("changes", CIRCUMSTANCES[1:], ids=["async", "DiLoCo"])
+def test_replicas_agree_whoever_is_stopped(text: Corpus, changes: dict[str, Any]) -> None:
+    spec = tiny_spec(text, replicas=2, steps=10, **changes)
+    whole = run_virtual(spec, text)
+    rng = random.Random(drawn_seed())
+    for _ in range(6):
+        freezes = tuple(draw(rng, whole) for _ in range(rng.choice([1, 2])))
+        seen = run_virtual(spec, text, freezes=freezes)
+        assert sorted(seen.losses) == list(range(10)), f"{freezes}: rounds are missing, the run stalled"
+        assert all(len(digests) == 1 for digests in seen.digests().values()), f"{freezes}: replicas diverged"
+        assert {seat.machine.desk.state for seat in seen.swarm.seats.values()} == {"serving"}, freezes
+
+
+def test_the_only_worker_of_a_stage_is_waited_for(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=1, steps=8)
+    whole = run_virtual(spec, text)
+    freeze = Freeze("worker-1", whole.swarm.num_events // 2, for_s=300.0)
+    seen = run_virtual(spec, text, freezes=(freeze,))
+    assert_unharmed(seen, whole, freeze)
+    assert states(seen, "worker-1") == ["active", "serving"]
+
+
+def test_a_worker_that_is_slow_is_not_silent(text: Corpus) -> None:
+    """One of a twentieth of the speed, over a slow link, has a long way to an answer, and is in every round for all that."""
+    spec = tiny_spec(text, replicas=2, steps=8)
+    seen = run_virtual(spec, text, speeds={"worker-3": 1e-6}, links=Links("0.01mbit", latency_ms=500))
+    assert seen.swarm.now > 100.0
+    assert not [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
+
+
+def test_how_long_is_too_long_follows_from_the_rounds(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=10, eval_every=0)
+    slow = {f"worker-{number}": 1e-5 for number in range(6)}
+    whole = run_virtual(spec, text, speeds=slow)
+    ends = sorted({body["round"]: at for _, at, kind, body in whole.reports if kind == "round"}.items())
+    longest = max(after - before for (_, before), (_, after) in itertools.pairwise(ends))
+    assert longest > 10.0
+    freeze = Freeze("worker-3", whole.swarm.num_events * 3 // 4, for_s=100 * longest)
+    seen = run_virtual(spec, text, speeds=slow, freezes=(freeze,))
+    assert_unharmed(seen, whole, freeze)
+    [aside] = [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
+    assert 2.5 * longest < aside["silent_s"] < 6 * longest
+
+
+def test_who_is_stopped_again_and_again_waits_longer_each_time(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=40, eval_every=0, checkpoint_every=1000, epoch_rounds=10)
+    slow = {f"worker-{number}": 1e-4 for number in range(6)}
+    rounds = [4]
+
+    def stop_it_again(swarm: VirtualSwarm) -> None:
+        seat = swarm.seats.get("worker-1")
+        if (
+            len(rounds) <= 3
+            and seat is not None
+            and seat.machine.desk.state == "active"
+            and seat.machine.desk.round >= rounds[-1]
+        ):
+            swarm._freeze(Freeze("worker-1", 0, for_s=12.0))
+            rounds.append(seat.machine.desk.round + 2)
+
+    seen = run_virtual(spec, text, speeds=slow, on_event=stop_it_again)
+    told = [(at, body["state"]) for worker, at, kind, body in seen.reports if kind == "state" and worker == "worker-1"]
+    asides = [at for at, state in told if state == "aside"]
+    returns = [at for at, state in told if state == "joining"]
+    assert len(asides) == len(returns) == 3
+    away = [back - gone for gone, back in zip(asides, returns, strict=True)]
+    assert away[0] < 8.0 < away[1] < 20.0 < away[2] < 60.0, away
+    assert states(seen, "worker-1")[-1] == "serving"
+    assert all(len(digests) == 1 for digests in seen.digests().values())
+    assert sorted(seen.losses) == list(range(40))
