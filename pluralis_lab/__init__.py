@@ -34,6 +34,7 @@ _PUBLIC = {
     "Generation": "generation",
     "HeldOutLoss": "generation",
     "AttachedWorker": "attaching",
+    "devices": "placing",
     "launch": "launching",
     "simulate": "launching",
     "Plan": "planning",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         Subspace,
         TopK,
     )
+    from pluralis_lab.placing import devices
     from pluralis_lab.planning import Plan, plan
     from pluralis_lab.replaying import Replay
     from pluralis_lab.run import Run
@@ -106,6 +108,7 @@ __all__ = [
     "Token",
     "TopK",
     "aggregators",
+    "devices",
     "launch",
     "open_run",
     "plan",

@@ -1,6 +1,5 @@
 """Adding a worker to a run that is live."""
 
-import re
 from dataclasses import dataclass
 
 from pluralis_lab.contributions.attestation import authorisation_typed_data
@@ -9,6 +8,7 @@ from pluralis_lab.engines import processes
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.errors import RunError
 from pluralis_lab.markup import facts
+from pluralis_lab.placing import check_device, check_kinds
 from pluralis_lab.store import RunDirectory
 
 
@@ -31,7 +31,7 @@ class AttachedWorker:
 
 def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, account: str | None = None) -> AttachedWorker:
     """Add a worker to a live run; see `Run.attach`."""
-    _check_device(device)
+    device = check_device(device)
     info = run.info
     if info["engine"] != "swarm":
         raise RunError(f"run {run.id[:8]} is a simulation, which has no processes; attach workers to a run of pl.launch(spec)")
@@ -40,6 +40,8 @@ def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, 
     owner = account or info["account"]
     seat = processes.command(run, "reserve", stage=stage)
     name, chain = seat["worker"], info["chain"]
+    present = [row.get("device", "cpu") for row in info["workers"] if row["stage"] == seat["stage"] and not row.get("left")]
+    check_kinds(run.spec, seat["stage"], present, device)  # an empty seat that nobody comes to does no harm
     key = HotKey.generate()
     signer = signer_for(chain, seed=run.spec.seed, home=run.path.parent.parent)
     authorisation = {
@@ -53,16 +55,3 @@ def attach(run: RunDirectory, device: str = "cpu", *, stage: int | None = None, 
     key.save(run.worker_folder(name) / "hot.key")
     processes.command(run, "enrol", authorisation=authorisation, device=device)
     return AttachedWorker(name, seat["stage"], seat["replica"], owner)
-
-
-def _check_device(device: object) -> None:
-    """Refuse what is no device of this machine."""
-    if device == "cpu":
-        return
-    number = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if number is None:
-        raise RunError(f"device={device!r}; use 'cpu', or 'cuda:0' for this machine's first GPU")
-    import torch
-
-    if int(number[1] or 0) >= torch.cuda.device_count():
-        raise RunError(f"device={device!r}: torch finds {torch.cuda.device_count()} CUDA devices on this machine; use 'cpu'")

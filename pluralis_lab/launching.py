@@ -20,6 +20,7 @@ from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.parts import Blocks, Muon
+from pluralis_lab.placing import place
 from pluralis_lab.run import Run
 from pluralis_lab.session import Lifetime, chosen_lifetime
 from pluralis_lab.spec import RunSpec, worker_name
@@ -34,6 +35,7 @@ def launch(
     chain: Chain | None = None,
     account: str = "default",
     participants: Sequence[str] | None = None,
+    devices: str | Sequence[str] | None = None,
     lifetime: Lifetime | None = None,
     recorded: bool = False,
     home: str | Path | None = None,
@@ -46,6 +48,7 @@ def launch(
     chain : where ownership is kept, for good; None: the embedded chain of this home
     account : the founder's account name; made on first use on the embedded chain
     participants : account names that own the workers, dealt out in turn; None: the founder owns all
+    devices : where workers compute: one for all, e.g. "cuda:0", or several, dealt out in turn; None: the CPU. See `pl.devices`
     lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached
         where somebody is in front, kernel under papermill, in scripts and in CI
     recorded : have each worker write down every event (about 100 bytes each, in its own folder), for `run.replay`
@@ -54,8 +57,10 @@ def launch(
     Raises
     ------
     RunSpecError, CorpusError, ChainError : before anything is started; no run is left behind
+    RunError : likewise, for a device that this machine does not have, or one that keeps replicas from agreeing
     """
     _check_kinds(spec, chain)
+    placed = place(spec, devices)
     where = lab_home(home)
     lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
@@ -71,6 +76,8 @@ def launch(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
+    if set(placed.values()) != {"cpu"}:
+        run.update_info(workers=[{**worker, "device": placed[worker["name"]]} for worker in run.info["workers"]])
     if recorded:
         run.update_info(recorded=True)
     processes.start_supervisor(run, version=0, granted=granted)
@@ -171,6 +178,11 @@ def _check_kinds(spec: object, chain: object) -> None:
     torch = importlib.metadata.version("torch")
     if isinstance(spec.optimizer, Muon) and tuple(map(int, torch.split(".")[:2])) < (2, 9):
         raise RunSpecError(f"optimizer=Muon(...) needs torch 2.9 or later, here is {torch}; update it, or use pl.AdamW()")
+    if spec.compile:
+        from pluralis_lab.models.arithmetic import missing_compiler
+
+        if missing := missing_compiler():
+            raise RunSpecError(f"compile=True: {missing}")
 
 
 def _check_participants(participants: Sequence[str] | None, account: str, spec: RunSpec) -> list[str]:

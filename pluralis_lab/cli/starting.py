@@ -23,6 +23,9 @@ def launch(
         typer.Option("--participant", help="An account that owns workers, dealt out in turn; may be repeated."),
     ] = None,
     chain: Annotated[str | None, typer.Option(metavar="URL", help="A JSON-RPC node; the embedded chain by default.")] = None,
+    devices: Annotated[
+        list[str] | None, typer.Option("--device", help="cpu, cuda:0, ...: dealt out to the workers in turn; may be repeated.")
+    ] = None,
     recorded: Annotated[bool, typer.Option("--recorded", help="Write down every event, for `replay`.")] = False,
     follow: Annotated[bool, typer.Option("--watch", help="Watch the run; Ctrl-C ends the watching, not the run.")] = False,
 ) -> None:
@@ -34,6 +37,8 @@ def launch(
         where["account"] = account
     if participants:
         where["participants"] = participants
+    if devices:
+        where["devices"] = devices
     run = pl.launch(spec, lifetime="detached", **where)
     typer.echo(f"run {run.id}")
     typer.echo(f"watch it:  pluralis-lab watch {run.id[:8]}")
