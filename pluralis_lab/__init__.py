@@ -37,6 +37,7 @@ _PUBLIC = {
     "Invitation": "engines.invitation",
     "Joined": "joined",
     "join": "joined",
+    "devices": "placing",
     "launch": "launching",
     "simulate": "launching",
     "Plan": "planning",
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         Subspace,
         TopK,
     )
+    from pluralis_lab.placing import devices
     from pluralis_lab.planning import Plan, plan
     from pluralis_lab.replaying import Replay
     from pluralis_lab.run import Run
@@ -113,6 +115,7 @@ __all__ = [
     "Token",
     "TopK",
     "aggregators",
+    "devices",
     "join",
     "launch",
     "open_run",

@@ -1,6 +1,5 @@
 """Adding a worker to a run that is live."""
 
-import re
 from dataclasses import dataclass
 
 from pluralis_lab.contributions.attestation import authorisation_typed_data
@@ -10,6 +9,7 @@ from pluralis_lab.engines.own_corpus import bring, check_own_data, keep
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.errors import RunError
 from pluralis_lab.markup import facts
+from pluralis_lab.placing import check_device, check_kinds
 from pluralis_lab.store import RunDirectory
 
 
@@ -39,7 +39,7 @@ def attach(
     data: str | None = None,
 ) -> AttachedWorker:
     """Add a worker to a live run; see `Run.attach`."""
-    check_device(device)
+    device = check_device(device)
     info = run.info
     if info["engine"] != "swarm":
         raise RunError(f"run {run.id[:8]} is a simulation, which has no processes; attach workers to a run of pl.launch(spec)")
@@ -53,6 +53,7 @@ def attach(
     owner = account or info["account"]
     seat = processes.command(run, "reserve", stage=stage)
     name, chain = seat["worker"], info["chain"]
+    check_kinds(run.spec, seat["stage"], seat["devices"], device)  # an empty seat that nobody comes to does no harm
     key = HotKey.generate()
     signer = signer_for(chain, seed=run.spec.seed, home=run.path.parent.parent)
     authorisation = {
@@ -68,16 +69,3 @@ def attach(
         keep(run.worker_folder(name), data)
     processes.command(run, "enrol", authorisation=authorisation, device=device, data=brought)
     return AttachedWorker(name, seat["stage"], seat["replica"], owner)
-
-
-def check_device(device: object) -> None:
-    """Refuse what is no device of this machine."""
-    if device == "cpu":
-        return
-    number = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if number is None:
-        raise RunError(f"device={device!r}; use 'cpu', or 'cuda:0' for this machine's first GPU")
-    import torch
-
-    if int(number[1] or 0) >= torch.cuda.device_count():
-        raise RunError(f"device={device!r}: torch finds {torch.cuda.device_count()} CUDA devices on this machine; use 'cpu'")

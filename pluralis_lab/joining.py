@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pluralis_lab.attaching import check_device
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
@@ -19,6 +18,7 @@ from pluralis_lab.engines.swarm.joiner import Gateway, Joiner
 from pluralis_lab.engines.swarm.visit import Progress, Visit, own_folder
 from pluralis_lab.errors import CorpusError, RunError, WireError
 from pluralis_lab.parts import Blocks
+from pluralis_lab.placing import check_device, check_kinds
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import RunDirectory, lab_home
 
@@ -64,7 +64,7 @@ def join_here(
     """
     began = time.monotonic()
     parsed = Invitation.parse(invitation)
-    check_device(device)
+    device = check_device(device)
     where = lab_home(home)
     visitor = _Visitor(
         parsed,
@@ -158,6 +158,7 @@ class _Visitor:
             stages = [self._stage] if self._stage is not None else [of for of in range(spec.stages) if of or not without_corpus]
             seat = await gateway.ask(op="reserve", stages=stages)
             worker, stage = str(seat["worker"]), int(seat["stage"])
+            check_kinds(spec, stage, [str(device) for device in seat["devices"]], self._device)
             if self._data is not None:
                 self._brought = await asyncio.to_thread(bring, spec, self._data, vocab=welcome.corpus.vocab, home=self._home)
             if stage == 0:

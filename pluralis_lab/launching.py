@@ -23,6 +23,7 @@ from pluralis_lab.errors import ChainError, RunSpecError
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.parts import Blocks, Muon
+from pluralis_lab.placing import place
 from pluralis_lab.run import Run
 from pluralis_lab.session import Lifetime, chosen_lifetime
 from pluralis_lab.spec import RunSpec, worker_name
@@ -37,6 +38,7 @@ def launch(
     chain: Chain | None = None,
     account: str = "default",
     participants: Sequence[str] | None = None,
+    devices: str | Sequence[str] | None = None,
     lifetime: Lifetime | None = None,
     recorded: bool = False,
     host: str = "127.0.0.1",
@@ -51,6 +53,7 @@ def launch(
     chain : where ownership is kept, for good; None: the embedded chain of this home
     account : the founder's account name; made on first use on the embedded chain
     participants : account names that own the workers, dealt out in turn; None: the founder owns all
+    devices : where workers compute: one for all, e.g. "cuda:0", or several, dealt out in turn; None: the CPU. See `pl.devices`
     lifetime : "detached" (the run outlives this kernel) or "kernel" (it ends with it, however that ends). None: detached
         where somebody is in front, kernel under papermill, in scripts and in CI
     recorded : have each worker write down every event (about 100 bytes each, in its own folder), for `run.replay`
@@ -63,10 +66,12 @@ def launch(
     Raises
     ------
     RunSpecError, CorpusError, ChainError : before anything is started; no run is left behind
+    RunError : likewise, for a device that this machine does not have, or one that keeps replicas from agreeing
     """
     _check_kinds(spec, chain)
     host = check_host(host)
     places = check_namespaces(namespaces or {})
+    placed = place(spec, devices)
     where = lab_home(home)
     lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
@@ -82,7 +87,10 @@ def launch(
     run = _create(
         spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
     )
-    run.update_info(host=host, workers=_placed(run.info["workers"], places), **({"recorded": True} if recorded else {}))
+    workers = _placed(run.info["workers"], places)
+    if set(placed.values()) != {"cpu"}:
+        workers = [{**row, "device": placed[row["name"]]} for row in workers]
+    run.update_info(host=host, workers=workers, **({"recorded": True} if recorded else {}))
     processes.start_supervisor(run, version=0, granted=granted)
     return Run(run)
 
@@ -187,6 +195,11 @@ def _check_kinds(spec: object, chain: object) -> None:
     torch = importlib.metadata.version("torch")
     if isinstance(spec.optimizer, Muon) and tuple(map(int, torch.split(".")[:2])) < (2, 9):
         raise RunSpecError(f"optimizer=Muon(...) needs torch 2.9 or later, here is {torch}; update it, or use pl.AdamW()")
+    if spec.compile:
+        from pluralis_lab.models.arithmetic import missing_compiler
+
+        if missing := missing_compiler():
+            raise RunSpecError(f"compile=True: {missing}")
 
 
 def _check_participants(participants: Sequence[str] | None, account: str, spec: RunSpec) -> list[str]:

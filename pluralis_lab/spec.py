@@ -38,7 +38,7 @@ from pluralis_lab.parts import (
 SPEC_VERSION: Literal[1] = 1
 
 
-ADDED_LATER = ("in_flight", "stashing", "own_data")
+ADDED_LATER = ("in_flight", "stashing", "own_data", "precision", "compile")
 """Fields that specs from before do not have: with their defaults they do not change a spec's hash, nor a run's id."""
 
 MAX_PLACES = 65_536
@@ -99,6 +99,10 @@ class RunSpec(BaseModel):
     emission: int = Field(1_000_000, ge=1, le=10**12, description="tokens (whole) minted for the first epoch's work")
     attesters: tuple[str, ...] | None = Field(None, description="who signs an epoch's root; None: the participants at launch")
     dtype: Literal["float32", "float64"] = Field("float32", description="number format of weights and arithmetic")
+    precision: Literal["same", "bfloat16"] = Field(
+        "same", description='number format that matrices are multiplied in: "same" as dtype, or "bfloat16" (autocast)'
+    )
+    compile: bool = Field(False, description="run each block as torch.compile makes it; where g++ is, and a minute's patience")
     seed: int = Field(0, ge=0, lt=2**63, description="decides weights, batches and routes")
     eval_every: int = Field(25, ge=0, description="rounds between two validation losses; 0: only after the last round")
     eval_batches: int = Field(4, ge=1, le=4096, description="validation micro-batches of one validation loss")
@@ -135,7 +139,15 @@ class RunSpec(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole(self) -> Self:
-        for check in (_check_model, _check_stages, _check_boundary, _check_update, _check_batches, _check_data):
+        for check in (
+            _check_model,
+            _check_stages,
+            _check_boundary,
+            _check_update,
+            _check_arithmetic,
+            _check_batches,
+            _check_data,
+        ):
             problem = check(self)
             if problem:
                 raise ValueError(problem)
@@ -336,6 +348,18 @@ def _check_update(spec: RunSpec) -> str | None:
         return 'stashing=False is a variant of schedule="async"; leave it out, or use schedule="async"'
     if isinstance(spec.optimizer, SGD) and spec.optimizer.nesterov and not spec.optimizer.momentum:
         return "optimizer=SGD(nesterov=True, momentum=0.0): there is no velocity to look ahead along; give a momentum, e.g. 0.9"
+    return None
+
+
+def _check_arithmetic(spec: RunSpec) -> str | None:
+    if spec.precision == "bfloat16" and spec.dtype == "float64":
+        return 'precision="bfloat16" rounds float32, but dtype="float64"; use dtype="float32", or precision="same"'
+    kept = "compile=True" if spec.compile else f'precision="{spec.precision}"' if spec.precision != "same" else None
+    if kept and not spec.stashing:
+        return (
+            f"{kept} keeps copies of the weights until a micro-batch comes back, but stashing=False is to look at the weights as "
+            "they are by then; use one of the two"
+        )
     return None
 
 

@@ -24,6 +24,9 @@ def launch(
     ] = None,
     chain: Annotated[str | None, typer.Option(metavar="URL", help="A JSON-RPC node; the embedded chain by default.")] = None,
     host: Annotated[str, typer.Option(help="This machine's address for workers of other machines.")] = "127.0.0.1",
+    devices: Annotated[
+        list[str] | None, typer.Option("--device", help="cpu, cuda:0, ...: dealt out to the workers in turn; may be repeated.")
+    ] = None,
     recorded: Annotated[bool, typer.Option("--recorded", help="Write down every event, for `replay`.")] = False,
     follow: Annotated[bool, typer.Option("--watch", help="Watch the run; Ctrl-C ends the watching, not the run.")] = False,
 ) -> None:
@@ -35,6 +38,8 @@ def launch(
         where["account"] = account
     if participants:
         where["participants"] = participants
+    if devices:
+        where["devices"] = devices
     run = pl.launch(spec, lifetime="detached", **where)
     typer.echo(f"run {run.id}")
     typer.echo(f"watch it:  pluralis-lab watch {run.id[:8]}")

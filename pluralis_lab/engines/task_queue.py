@@ -27,3 +27,9 @@ class TaskQueue:
     def take(self) -> tasks.Task:
         """Remove and return the task to do next. Raises IndexError when there is none."""
         return (self._first or self._last).popleft()
+
+    @property
+    def upcoming(self) -> tasks.Task | None:
+        """The task that `take` would return now; None when there is none."""
+        waiting = self._first or self._last
+        return waiting[0] if waiting else None

@@ -17,13 +17,13 @@ from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.flat_format import FlatFormat
+from pluralis_lab.learning.gate import Gate
 from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, pack
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
-from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
@@ -70,6 +70,8 @@ class StageCompute:
     vocab : token ids or classes of the corpus, which shape embedding and head; None: as the corpus says
     device : "cpu" or "cuda:N"
     own : another corpus of this worker alone, which the head draws `RunSpec.own_data` of its micro-batches from
+
+    Raises RunError where the machine has no such device, or no compiler though the spec wants compiled blocks.
     """
 
     def __init__(
@@ -85,12 +87,15 @@ class StageCompute:
         if corpus is None and (stage == 0 or vocab is None):
             raise RunError(f"stage {stage} was given no corpus; the head draws from one, and other stages must be told its vocab")
         self.spec, self.index, self.corpus, self.device = spec, stage, corpus, torch.device(device)
+        if self.device.type == "cuda" and (self.device.index or 0) >= torch.cuda.device_count():
+            raise RunError(f"stage {stage} is to be on {device!r}, but torch finds {torch.cuda.device_count()} CUDA devices here")
         self.dtype = torch_dtype(spec)
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
-        self.source = Drawing(spec, corpus, own, vocab=self.vocab, takes_tokens=self.module.takes_tokens)
         stream = stream_basis(spec, self.vocab)
         self.codec = build_codec(spec, None if stream is None else stream.to(self.device), self.dtype)
+        source = Drawing(spec, corpus, own, vocab=self.vocab)
+        self.gate = Gate(spec, stage, source=source, vocab=self.vocab, codec=self.codec, device=self.device)
         self.update_rule = stage_rule(spec, stage)
         self.optimizer = build_optimizer(self.module, self.update_rule)
         self.parameters = list(self.module.parameters())
@@ -109,6 +114,8 @@ class StageCompute:
         self._held: dict[str, Tensor] = {}
         """The round's gradients by digest: each is read from its bytes once."""
         self._finite: set[str] = set()
+        if spec.compile:
+            self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
             tasks.Forward: self._forward,
             tasks.Backward: self._backward,
@@ -131,25 +138,38 @@ class StageCompute:
     def num_parameters(self) -> int:
         return num_parameters(self.module)
 
-    def run(self, task: tasks.Task) -> tasks.Result:
-        """Execute `task`. Raises WireError for inputs of a wrong shape, RunError for a task out of order."""
+    def run(self, task: tasks.Task, upcoming: tasks.Task | None = None) -> tasks.Result:
+        """Execute `task`. Raises WireError for inputs of a wrong shape, RunError for a task out of order.
+
+        upcoming : the task after it, if there is one already, whose inputs travel to the device meanwhile
+        """
+        if upcoming is not None:
+            self.gate.expect(upcoming)
         return self._handlers[type(task)](task)
 
+    def _compile(self) -> None:
+        """Have the blocks compiled for a micro-batch's shape: now, while no peer waits for this stage."""
+        x = self.gate.example()
+        with torch.no_grad():
+            self.module(x)
+        entry = [] if self.index == 0 else [x.requires_grad_(True)]
+        out = self.module(x)
+        torch.autograd.grad(out, [*entry, *self.parameters], torch.zeros_like(out), allow_unused=True)
+
     def _forward(self, task: tasks.Forward) -> tasks.Result:
-        is_own = task.inputs is None and task.drawn is None and self.source.is_own(task.round, task.index)
-        entry, labels = self._enter(task.inputs, lambda: self.source.draw(task, is_own=is_own))
+        is_own = task.inputs is None and self.gate.source.is_own(task)
+        entered = self.gate.draw(task) if task.inputs is None else self.gate.receive(task.inputs)
         self._drop_flight((task.round, task.index))
-        x = entry if task.inputs is None else entry.requires_grad_(True)
+        x = entered.x if task.inputs is None else entered.x.requires_grad_(True)
         stashed = None if self.stash is None else self.stash.take()
         module, weights = (self.module, self.parameters) if stashed is None else (stashed.module, stashed.weights)
-        entered = self._ids(x) if task.inputs is None and module.takes_tokens else x
         with _looked_at_anew() if self.spec.is_async and not self.spec.stashing else nullcontext():
-            out = module(entered)
-        flight = _Flight(None if task.inputs is None else entry, out, weights, self.version, stashed)
+            out = module(x)
+        flight = _Flight(None if task.inputs is None else x, out, weights, self.version, stashed)
         if not self.module.is_last:
             self._flights[task.round, task.index] = flight
-            return tasks.ForwardDone(output=self._pack_output(out.detach(), labels), own=is_own)
-        loss = self.module.loss_sum(out, self._targets(labels))
+            return tasks.ForwardDone(output=self.gate.send(out.detach(), entered), own=is_own)
+        loss = self.module.loss_sum(out, self.gate.targets(entered.labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
         gradient = self._differentiate(task, flight, share, None)
@@ -161,18 +181,7 @@ class StageCompute:
             raise RunError(
                 f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug"
             )
-        wire = task.gradient.tensors().get("g")
-        if wire is None:
-            raise WireError("a gradient message carries no array 'g'; the peer runs another version")
-        width = int(flight.exit.shape[-1])
-        count, dtype = self.codec.row(width)
-        expected = (*flight.exit.shape[:-1], count)
-        if wire.shape != expected or wire.dtype != dtype:
-            raise WireError(
-                f"a gradient of shape {tuple(wire.shape)} and dtype {wire.dtype} came back for an output that is sent as "
-                f"{expected}, {dtype}"
-            )
-        gradient = self.codec.decode_gradient(wire.to(self.device), width)
+        gradient = self.gate.receive_gradient(task.gradient, tuple(flight.exit.shape))
         del self._flights[task.round, task.index]
         return tasks.BackwardDone(gradient=self._differentiate(task, flight, flight.exit, gradient))
 
@@ -189,7 +198,7 @@ class StageCompute:
             self._count(task, flight.version, list(found[len(entry) :]))
         if self.stash is not None and flight.stashed is not None:
             self.stash.give_back(flight.stashed)
-        return pack([("g", self.codec.encode_gradient(found[0]))]) if entry else None
+        return self.gate.send_gradient(found[0]) if entry else None
 
     def _sum(self, round_: int) -> _Sum:
         return self._sums.setdefault(round_, _Sum())
@@ -273,9 +282,9 @@ class StageCompute:
 
     def _step(self, round_: int, gradient: Tensor) -> None:
         """Make the optimizer step of `round_` along the flat `gradient`."""
-        offset = 0
+        gradient, offset = gradient.to(self.device), 0
         for parameter in self.parameters:
-            parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter).to(self.device)
+            parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
             offset += parameter.numel()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.update_rule, round_) * delay_factor(self.spec, self.index, round_)
@@ -314,11 +323,11 @@ class StageCompute:
 
     def _evaluate(self, task: tasks.Evaluate | tasks.Probe) -> tasks.Result:
         with torch.no_grad():
-            x, labels = self._enter(task.inputs, lambda: self.source.draw_validation(task.index))
-            out = self.module(self._ids(x) if task.inputs is None and self.module.takes_tokens else x)
+            entered = self.gate.draw_validation(task.index) if task.inputs is None else self.gate.receive(task.inputs)
+            out = self.module(entered.x)
             if not self.module.is_last:
-                return tasks.EvaluateDone(output=self._pack_output(out, labels))
-            targets = self._targets(labels)
+                return tasks.EvaluateDone(output=self.gate.send(out, entered))
+            targets = self.gate.targets(entered.labels)
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
 
     def _infer(self, task: tasks.Infer) -> tasks.Result:
@@ -385,47 +394,6 @@ class StageCompute:
         for parameter in self.parameters if self.local_sync is None else [self.local_sync.anchor]:
             sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
-
-    def _enter(self, inputs: Payload | None, draw: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Return this stage's input tensor and the labels, from the wire or, on the head, from the corpus."""
-        if inputs is None:
-            x, labels = draw()
-            return x.to(self.device), labels.to(self.device)
-        arrays = inputs.tensors()
-        if not {"z", "ids"} <= arrays.keys():
-            raise WireError(
-                f"an activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'; the peer runs another version"
-            )
-        labels, wire = arrays["ids"].to(self.device), arrays["z"].to(self.device)
-        labels_shape, entry_shape = entry_shapes(self.spec, self.index)
-        width = entry_shape[-1]
-        count, dtype = self.codec.row(width)
-        wire_shape = (*entry_shape[:-1], count)
-        if labels.shape != labels_shape or labels.is_floating_point():
-            raise WireError(
-                f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}"
-            )
-        lowest, highest = (int(end) for end in labels.to(torch.int64).aminmax())
-        if lowest < 0 or highest >= self.vocab:
-            raise WireError(f"ids from {lowest} to {highest} came in, but the vocabulary has 0 to {self.vocab - 1}")
-        if wire.shape != wire_shape or wire.dtype != dtype:
-            raise WireError(
-                f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}, {dtype}"
-            )
-        ids = self._ids(labels) if self.module.takes_tokens else None
-        return self.codec.decode(wire, ids, width), labels
-
-    def _ids(self, labels: Tensor) -> Tensor:
-        return labels[:, :-1].to(torch.int64)
-
-    def _targets(self, labels: Tensor) -> Tensor:
-        return (labels[:, 1:] if self.module.takes_tokens else labels).to(torch.int64)
-
-    def _pack_output(self, out: Tensor, labels: Tensor) -> Payload:
-        ids = self._ids(labels) if self.module.takes_tokens else None
-        if self.module.takes_tokens:
-            labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
-        return pack([("z", self.codec.encode(out, ids)), ("ids", labels)])
 
 
 @contextmanager

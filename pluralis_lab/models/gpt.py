@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pluralis_lab.models.arithmetic import lift
 from pluralis_lab.models.seeded import normal, orthonormal
 from pluralis_lab.parts import GPT
 
@@ -81,7 +82,7 @@ class Write(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x @ self.weight
         if self.basis is not None:
-            y = y @ self.basis.T
+            y = lift(y, self.basis)
         if self.norm == "none":
             return y
         y = F.rms_norm(y, y.shape[-1:], eps=1e-6)
@@ -108,7 +109,7 @@ class Embedding(nn.Module):
         """Embed `ids` `[batch, time]`, the first of which stands at position `start`."""
         x = F.embedding(ids, self.table)
         if self.fixed is not None and self.basis is not None:
-            x = F.embedding(ids, self.fixed) + x @ self.basis.T
+            x = F.embedding(ids, self.fixed) + lift(x, self.basis)
         return x + self.positions[start : start + ids.shape[1]] if self.has_positions else x
 
 

@@ -1,9 +1,12 @@
 """One stage of a model: the consecutive blocks that a worker holds, and what they cost."""
 
+from contextlib import AbstractContextManager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pluralis_lab.models.arithmetic import call_block, compiled_call, multiplying
 from pluralis_lab.models.cost import stage_blocks
 from pluralis_lab.models.gpt import Block, Embedding, Head, Seen, StreamBasis
 from pluralis_lab.models.measuring import built
@@ -41,6 +44,7 @@ class Stage(nn.Module):
         dtype, model = torch_dtype(spec), spec.model
         self.is_first, self.is_last = stage == 0, stage == spec.stages - 1
         self.takes_tokens = spec.context is not None
+        self.dtype, self.in_bfloat16, self.is_compiled = dtype, spec.precision == "bfloat16", spec.compile
         self.embedding: Embedding | None = None
         self.head: Head | None = None
         self.entry: nn.Module | None = None
@@ -70,11 +74,13 @@ class Stage(nn.Module):
 
         The first stage of a model that reads tokens takes ids `[batch, time]`.
         """
-        if self.embedding is not None:
-            x = self.embedding(x)
-        for block in (self.entry, *self.blocks, self.exit):
-            x = x if block is None else block(x)
-        return x
+        call = compiled_call() if self.is_compiled else call_block
+        with self._multiplying(x):
+            if self.embedding is not None:
+                x = self.embedding(x)
+            for block in (self.entry, *self.blocks, self.exit):
+                x = x if block is None else call(block, x)
+        return x.to(self.dtype)
 
     def unseen(self) -> list[Seen]:
         """Return what `extend` begins with: a cache for each block. Only a GPT has one."""
@@ -82,23 +88,30 @@ class Stage(nn.Module):
 
     def extend(self, x: Tensor, seen: list[Seen]) -> Tensor:
         """Map positions that follow those in `seen` as `forward` would map all of them at once, and add them to `seen`."""
-        if self.embedding is not None:
-            x = self.embedding(x, seen[0].num_positions)
-        for block, cache in zip(self.blocks, seen, strict=True):
-            x = block(x, cache)
-        return x
+        with self._multiplying(x):
+            if self.embedding is not None:
+                x = self.embedding(x, seen[0].num_positions)
+            for block, cache in zip(self.blocks, seen, strict=True):  # never compiled: each length would be, anew
+                x = block(x, cache)
+        return x.to(self.dtype)
 
     def logits(self, x: Tensor) -> Tensor:
         """Return this last stage's scores `[batch, time, vocab]` of what comes next after each position of `x`."""
         assert self.head is not None
-        scores: Tensor = self.head(x)
+        with self._multiplying(x):
+            scores: Tensor = self.head(x)
         return scores
 
     def loss_sum(self, x: Tensor, targets: Tensor) -> Tensor:
         """Return the summed cross-entropy in nats of this last stage's output `x` (see `forward`)."""
-        if self.head is not None:
-            return self.head.loss_sum(x, targets)
-        return F.cross_entropy(x.flatten(0, -2), targets.flatten(), reduction="sum")
+        with self._multiplying(x):
+            if self.head is not None:
+                return self.head.loss_sum(x, targets)
+            return F.cross_entropy(x.flatten(0, -2), targets.flatten(), reduction="sum")
+
+    def _multiplying(self, x: Tensor) -> AbstractContextManager[object]:
+        """Return the context for arithmetic with `x`. Whoever computes with a stage comes through here, and so agrees."""
+        return multiplying(x.device, in_bfloat16=self.in_bfloat16)
 
 
 def build_stage(spec: RunSpec, stage: int, vocab: int) -> Stage:

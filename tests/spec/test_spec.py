@@ -55,6 +55,13 @@ REFUSALS = [
     ("another schedule", {"schedule": "gossip"}, ["schedule='gossip'", "'sync'", "'async'"]),
     ("a bound of the other schedule", {"in_flight": 3}, ["in_flight=3", 'schedule="async"']),
     ("a variant of the other schedule", {"stashing": False}, ["stashing=False", 'schedule="async"']),
+    ("rounding what is exact", {"precision": "bfloat16", "dtype": "float64"}, ['precision="bfloat16"', 'dtype="float32"']),
+    (
+        "rounded copies of newest weights",
+        {"precision": "bfloat16", "schedule": "async", "stashing": False},
+        ['precision="bfloat16"', "stashing=False"],
+    ),
+    ("compiled newest weights", {"compile": True, "schedule": "async", "stashing": False}, ["compile=True", "stashing=False"]),
     ("another dtype", {"dtype": "float16"}, ["dtype='float16'", "'float32'", "'float64'"]),
     ("no model", {"model": 7}, ["model=7"]),
     ("unknown model kind", {"model": {"kind": "rnn"}}, ["'rnn'", "'gpt'", "'mlp'"]),
@@ -161,17 +168,27 @@ FIELDS = {
     "schedule": st.just("sync"),
     "in_flight": st.none(),
     "stashing": st.just(True),
+    "precision": st.just("same"),
+    "compile": st.booleans(),
 }
 ONE_VALUE_ONLY = {"version", "sync", "policy", "aggregator"}
 ASYNC = {
     "schedule": st.sampled_from(["async", "sync"]),
     "in_flight": st.one_of(st.none(), st.integers(1, 1024)),
     "stashing": st.booleans(),
+    "compile": st.just(False),
 }
-specs = st.one_of(st.builds(RunSpec, **FIELDS), st.builds(RunSpec, **{**FIELDS, **ASYNC, "schedule": st.just("async")}))
+ROUNDED = {"precision": st.sampled_from(["same", "bfloat16"]), "dtype": st.just("float32")}
+specs = st.one_of(
+    st.builds(RunSpec, **FIELDS),
+    st.builds(RunSpec, **{**FIELDS, **ASYNC, "schedule": st.just("async")}),
+    st.builds(RunSpec, **{**FIELDS, **ROUNDED}),
+)
 
 
 def test_what_came_later_changes_no_older_specs_hash():
+    # Of the version before there were a precision and compiled blocks.
+    assert RunSpec().hash == "c9aea87459dcb376fdd3d12ba48954919ba920c353a7c889951ee5d000ef3c01"
     assert b"in_flight" not in RunSpec().to_json()
     changed = RunSpec(schedule="async", in_flight=7)
     assert b'"in_flight":7' in changed.to_json()
@@ -188,8 +205,10 @@ def test_the_strategies_cover_every_field():
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_the_hash_changes_with_every_field(field, data):
-    spec = data.draw(st.builds(RunSpec, **{**FIELDS, "schedule": st.just("async" if field in ASYNC else "sync")}))
-    value = data.draw(ASYNC.get(field, FIELDS[field]))
+    is_of_async, is_rounded = field in ASYNC and field != "compile", field == "precision"
+    variant = {"schedule": st.just("async"), "compile": st.just(False)} if is_of_async else ROUNDED if is_rounded else {}
+    spec = data.draw(st.builds(RunSpec, **{**FIELDS, **variant}))
+    value = data.draw((ASYNC if is_of_async else ROUNDED if is_rounded else FIELDS)[field])
     other = spec.replace(**{field: value})
     assert getattr(other, field) == value
     assert (other.hash == spec.hash) == (value == getattr(spec, field))

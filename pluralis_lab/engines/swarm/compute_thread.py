@@ -53,7 +53,7 @@ class ComputeThread:
             begin = time.perf_counter()
             event: Event
             try:
-                result = await loop.run_in_executor(self._pool, self._stage.run, task)
+                result = await loop.run_in_executor(self._pool, self._stage.run, task, self._tasks.upcoming)
                 event = Computed(task, result, time.perf_counter() - begin)
             except WireError as error:  # what a peer sent cannot be computed with
                 event = Refused(task, str(error))

@@ -36,7 +36,7 @@ class Enrolment:
         self._untold: dict[str, set[str]] = {}
 
     def reserve(self, stage: object, among: object = None) -> Answer:
-        """Return a new worker's name, stage and replica.
+        """Return a new worker's name, stage and replica, and the devices that this stage's workers are on.
 
         stage : where it is to work; None: the stage with the fewest workers, and of several the one with the most to compute
         among : the stages that it can work at; None: all
@@ -57,7 +57,9 @@ class Enrolment:
         given = {row["name"] for row in self._recorder.info["workers"]} | self._reserved.keys()
         name = next(name for number in itertools.count(len(given)) if (name := worker_name(number)) not in given)
         self._reserved[name] = (stage, max(taken) + 1)
-        return {"ok": True, "worker": name, "stage": stage, "replica": self._reserved[name][1]}
+        there = [row for row in self._recorder.info["workers"] if row["stage"] == stage and not row.get("left")]
+        devices = sorted({row.get("device", "cpu") for row in there})
+        return {"ok": True, "worker": name, "stage": stage, "replica": self._reserved[name][1], "devices": devices}
 
     def release(self, worker: str) -> Answer:
         """Take back a seat that was reserved and is not wanted."""

@@ -15,21 +15,13 @@ import sys
 from typing import Any
 
 from pluralis_lab.engines.swarm.lifeline import die_with_parent
+from pluralis_lab.errors import RunError
 
 
 def main(descriptor: int, supervisor: int) -> None:
     """Serve until the supervisor's end of the socket closes, then take all workers along."""
     die_with_parent(supervisor)
-    import hivemind  # noqa: F401  (loaded here once, so that every fork has it)
-    import torch
-
-    from pluralis_lab.contributions.keys import keccak
-    from pluralis_lab.engines.swarm import worker_process  # noqa: F401
-
-    torch.set_num_threads(1)
-    # The first optimizer loads 800 modules: better here than in each worker.
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
-    keccak(b"")
+    preload()
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)
@@ -59,7 +51,30 @@ def main(descriptor: int, supervisor: int) -> None:
         _kill_daemon_of(pid)
 
 
+def preload() -> None:
+    """Load here once what every worker needs, without a thread and without CUDA."""
+    import hivemind  # noqa: F401
+    import torch
+
+    from pluralis_lab.contributions.keys import keccak
+    from pluralis_lab.engines.swarm import worker_process  # noqa: F401
+
+    torch.set_num_threads(1)
+    # The first optimizer loads 800 modules: better here than in each worker.
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
+    keccak(b"")
+
+
+def refuse_after_cuda() -> None:
+    """Raise RunError where CUDA has been started: a forked process could never use it, and would say so only then."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        raise RunError("CUDA has been started in the fork server, so no worker can be forked from it; report this as a bug")
+
+
 def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str, Any]) -> int:
+    refuse_after_cuda()
     parent = os.getpid()
     pid = os.fork()
     if pid:

@@ -158,7 +158,8 @@ class ReplayedSwarm:
             seats={other: (row["stage"], row["replica"]) for other, row in known.items()},
         )
         corpus = self._corpus if row["stage"] == 0 else None
-        compute = StageCompute(self.spec, row["stage"], corpus, vocab=self.info["corpus"]["vocab"])
+        facts = {"vocab": self.info["corpus"]["vocab"], "device": row.get("device", "cpu")}
+        compute = StageCompute(self.spec, row["stage"], corpus, **facts)
         self._lives[name] = _Life(name, born["incarnation"], lines, machine, compute, founding, version)
         return True
 

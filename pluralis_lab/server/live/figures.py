@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 from pluralis_lab.engines.control import is_alive, read_control
-from pluralis_lab.server.live.gpus import Gpus
+from pluralis_lab.gpus import Gpus
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.picture_parts import COMING_STATES, LIVE_STATES

@@ -7,9 +7,9 @@ from contextlib import closing
 from typing import Any
 
 from pluralis_lab.errors import PluralisError
+from pluralis_lab.gpus import Gpus
 from pluralis_lab.server.live.figures import Figures, ProcessFigures
 from pluralis_lab.server.live.frame import Frame, picture_message
-from pluralis_lab.server.live.gpus import Gpus
 from pluralis_lab.server.live.picture_text import PictureText
 from pluralis_lab.server.live.sketch import sketch
 from pluralis_lab.server.metering import Meters

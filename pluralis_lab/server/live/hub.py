@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from pluralis_lab.server.live.gpus import Gpus
+from pluralis_lab.gpus import Gpus
 from pluralis_lab.server.live.live_run import LiveRun
 from pluralis_lab.server.live.viewer import Line, Viewer
 from pluralis_lab.server.metering import Meters

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from pluralis_lab.gpus import Gpus
 from pluralis_lab.server.encoding import to_json
 from pluralis_lab.server.live.follower import Follower
 from pluralis_lab.server.live.frame import Frame
-from pluralis_lab.server.live.gpus import Gpus
 from pluralis_lab.server.live.viewer import Viewer
 from pluralis_lab.server.metering import Meters
 from pluralis_lab.store import RunDirectory

@@ -1,0 +1,135 @@
+"""What comes into a stage and what goes out: drawn from the corpus, or read from the wire, checked, and packed for it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pluralis_lab.corpus.batches import MicroBatch
+from pluralis_lab.errors import WireError
+from pluralis_lab.learning import tasks
+from pluralis_lab.learning.codecs import Codec
+from pluralis_lab.learning.drawing import Drawing
+from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.transfers import Transfers
+from pluralis_lab.learning.wire_cost import entry_shapes
+from pluralis_lab.models.stage import torch_dtype
+from pluralis_lab.spec import RunSpec
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A micro-batch at the beginning of a stage.
+
+    x : what the stage's blocks take: ids `[batch, time]`, features, or the activation that came in; on the device
+    labels : token ids `[batch, time + 1]` or classes `[batch]`, which travel along; in the host's memory
+    ids : token ids `[batch, time]` on the device; None for vectors
+    """
+
+    x: Tensor
+    labels: Tensor
+    ids: Tensor | None
+
+
+class Gate:
+    """Both ends of one stage replica.
+
+    source : where the head draws micro-batches
+    codec : of the run's boundaries
+    vocab : token ids, or classes, are below this
+    """
+
+    def __init__(self, spec: RunSpec, stage: int, *, source: Drawing, vocab: int, codec: Codec, device: torch.device) -> None:
+        self.spec, self.stage, self.source, self.vocab, self.codec = spec, stage, source, vocab, codec
+        self.transfers = Transfers(device)
+        self._takes_tokens = spec.context is not None
+
+    def expect(self, task: tasks.Task) -> None:
+        """Begin to copy what `task` will need, beside the task before it."""
+        if isinstance(task, tasks.Forward | tasks.Evaluate | tasks.Probe) and task.inputs is not None:
+            self.transfers.begin(task.inputs)
+        elif isinstance(task, tasks.Backward):
+            self.transfers.begin(task.gradient)
+
+    def draw(self, task: tasks.Forward) -> Entered:
+        """Return a micro-batch of the training data, for the head. Raises WireError as `Drawing.micro_batch`."""
+        return self._entered(self.source.micro_batch(task))
+
+    def draw_validation(self, index: int) -> Entered:
+        """Return a micro-batch of the held-out data, for the head."""
+        return self._entered(self.source.validation_batch(index))
+
+    def _entered(self, batch: MicroBatch) -> Entered:
+        x = torch.as_tensor(batch.inputs)
+        if self._takes_tokens:
+            ids = self.transfers.to_device(_without_last(x))
+            return Entered(ids, x, ids)
+        return Entered(self.transfers.to_device(x.to(torch_dtype(self.spec))), torch.as_tensor(batch.targets), None)
+
+    def example(self) -> Tensor:
+        """Return something of the shape and kind that the stage's blocks take, on the device."""
+        if self.stage == 0:
+            return self.draw(tasks.Forward(0, 0, None)).x
+        return torch.zeros(entry_shapes(self.spec, self.stage)[1], dtype=torch_dtype(self.spec), device=self.transfers.device)
+
+    def receive(self, inputs: Payload) -> Entered:
+        """Read what the stage before sent. Raises WireError for anything but a micro-batch of this run."""
+        arrays = self.transfers.receive(inputs)
+        if not {"z", "ids"} <= arrays.host.keys():
+            raise WireError(
+                f"an activation carries the arrays {sorted(arrays.host)}, not 'z' and 'ids'; the peer runs another version"
+            )
+        labels, wire = arrays.host["ids"], arrays.host["z"]
+        labels_shape, entry_shape = entry_shapes(self.spec, self.stage)
+        width = entry_shape[-1]
+        count, dtype = self.codec.row(width)
+        wire_shape = (*entry_shape[:-1], count)
+        if labels.shape != labels_shape or labels.is_floating_point():
+            raise WireError(
+                f"ids of shape {tuple(labels.shape)} and dtype {labels.dtype} came in, expected integers {labels_shape}"
+            )
+        lowest, highest = (int(end) for end in labels.to(torch.int64).aminmax())
+        if lowest < 0 or highest >= self.vocab:
+            raise WireError(f"ids from {lowest} to {highest} came in, but the vocabulary has 0 to {self.vocab - 1}")
+        if wire.shape != wire_shape or wire.dtype != dtype:
+            raise WireError(
+                f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}, {dtype}"
+            )
+        ids = _without_last(arrays.device["ids"]) if self._takes_tokens else None
+        return Entered(self.codec.decode(arrays.device["z"], ids, width), labels, ids)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """Return what the tail's output is compared with, on the device: `[batch, time]` or `[batch]`."""
+        return self.transfers.to_device((labels[:, 1:] if self._takes_tokens else labels).to(torch.int64))
+
+    def send(self, out: Tensor, entered: Entered) -> Payload:
+        """Encode and pack the stage's output, with the labels that travel along."""
+        labels = entered.labels
+        if self._takes_tokens:
+            labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
+        return pack([("z", self.transfers.to_host(self.codec.encode(out, entered.ids))), ("ids", labels)])
+
+    def send_gradient(self, gradient: Tensor) -> Payload:
+        """Encode and pack the gradient of what came in."""
+        return pack([("g", self.transfers.to_host(self.codec.encode_gradient(gradient)))])
+
+    def receive_gradient(self, payload: Payload, shape: tuple[int, ...]) -> Tensor:
+        """Read the gradient of an output of `shape`. Raises WireError for anything else."""
+        arrays = self.transfers.receive(payload)
+        wire = arrays.host.get("g")
+        if wire is None:
+            raise WireError("a gradient message carries no array 'g'; the peer runs another version")
+        width = shape[-1]
+        count, dtype = self.codec.row(width)
+        expected = (*shape[:-1], count)
+        if wire.shape != expected or wire.dtype != dtype:
+            raise WireError(
+                f"a gradient of shape {tuple(wire.shape)} and dtype {wire.dtype} came back for an output that is sent as "
+                f"{expected}, {dtype}"
+            )
+        return self.codec.decode_gradient(arrays.device["g"], width)
+
+
+def _without_last(labels: Tensor) -> Tensor:
+    """Return the token ids that are read; the last one is only a target."""
+    return labels[:, :-1].to(torch.int64)
