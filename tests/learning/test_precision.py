@@ -49,7 +49,7 @@ def test_an_activation_is_still_inside_the_subspace(make_spec, pipeline, corpus)
     here.step(0)
     stream = stream_basis(here.spec, corpus.info().vocab)
     head = here.stages[0]
-    ids = head.gate.draw(1, 0).ids
+    ids = head.gate.draw(tasks.Forward(1, 0, None)).ids
     with torch.no_grad():
         written = head.module(ids) - stream.fixed[ids]
     outside = written - written @ stream.basis @ stream.basis.T

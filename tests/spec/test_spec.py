@@ -170,6 +170,7 @@ FIELDS = {
     "stashing": st.just(True),
     "precision": st.just("same"),
     "compile": st.booleans(),
+    "own_data": st.just(0.0),
 }
 ONE_VALUE_ONLY = {"version", "sync", "policy", "aggregator"}
 ASYNC = {
@@ -179,7 +180,9 @@ ASYNC = {
     "compile": st.just(False),
 }
 ROUNDED = {"precision": st.sampled_from(["same", "bfloat16"]), "dtype": st.just("float32")}
+POOLED = {"own_data": st.sampled_from([0.0, 0.5, 1.0]), "stages": st.integers(2, 3)}
 specs = st.one_of(
+    st.builds(RunSpec, **{**FIELDS, **POOLED}),
     st.builds(RunSpec, **FIELDS),
     st.builds(RunSpec, **{**FIELDS, **ASYNC, "schedule": st.just("async")}),
     st.builds(RunSpec, **{**FIELDS, **ROUNDED}),
@@ -207,8 +210,9 @@ def test_the_strategies_cover_every_field():
 def test_the_hash_changes_with_every_field(field, data):
     is_of_async, is_rounded = field in ASYNC and field != "compile", field == "precision"
     variant = {"schedule": st.just("async"), "compile": st.just(False)} if is_of_async else ROUNDED if is_rounded else {}
+    variant = POOLED if field == "own_data" else variant
     spec = data.draw(st.builds(RunSpec, **{**FIELDS, **variant}))
-    value = data.draw((ASYNC if is_of_async else ROUNDED if is_rounded else FIELDS)[field])
+    value = data.draw({**FIELDS, **(ASYNC if is_of_async else variant)}[field])
     other = spec.replace(**{field: value})
     assert getattr(other, field) == value
     assert (other.hash == spec.hash) == (value == getattr(spec, field))
