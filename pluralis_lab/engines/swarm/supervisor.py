@@ -143,17 +143,18 @@ class Supervisor:
 
     def _spawn(self, seat: Seat) -> None:
         """Start a process in `seat`."""
-        seat.clear(version=self.version)
         arguments = {
             "name": seat.name,
             "incarnation": seat.incarnation,
             "founding": seat.founding,
+            "on_trial": seat.is_aside,
             "version": self.version,
             "run": str(self.run.path),
             "home": str(self.run.path.parent.parent),
             "socket": self.door.socket,
             "token": self.door.token,
         }
+        seat.clear(version=self.version)
         self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
         self.forks.spawn(seat.name, self.run.path / "logs" / f"{seat.name}.log", arguments)
 
@@ -362,8 +363,8 @@ class Supervisor:
     def _check_suspect(self, name: str, incarnation: int) -> None:
         """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
         seat = self.seats.get(name)
-        if seat is None or seat.incarnation != incarnation or seat.is_leaving:
-            return  # of one that leaves they know that it closes its streams
+        if seat is None or seat.incarnation != incarnation or seat.is_leaving or seat.is_aside:
+            return  # of one that leaves they know that it closes its streams; who is set aside cannot take any
         if seat.is_alive and not self._ending.is_set():
             log.warning("%s is given up by the others; killing it", name)
             seat.kill()

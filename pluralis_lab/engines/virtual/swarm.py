@@ -399,7 +399,8 @@ class VirtualSwarm:
         for other, other_seat in self.seats.items():
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
-            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, seat.incarnation + 1))
+            again, on_trial = seat.incarnation + 1, state == "aside"
+            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, again, on_trial=on_trial))
 
     def _ask_to_leave(self, name: str) -> None:
         seat = self.seats.get(name)
@@ -421,7 +422,7 @@ class VirtualSwarm:
             seat.machine.handle(Enrolled(name, *self._grid[name], self.keys[name].address))
         self._restart(name, 0)
 
-    def _restart(self, name: str, incarnation: int) -> None:
+    def _restart(self, name: str, incarnation: int, *, on_trial: bool = False) -> None:
         self.seats[name] = self._seat(name, incarnation, None)
         peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
-        self._at(0.0, name, incarnation, Started(peers, founding=False))
+        self._at(0.0, name, incarnation, Started(peers, founding=False, on_trial=on_trial))

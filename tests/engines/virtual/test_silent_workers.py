@@ -49,6 +49,27 @@ def test_a_worker_that_is_stopped_is_set_aside_and_comes_back(text: Corpus) -> N
     assert done_at < at + 1.0, "the others waited for the one that was set aside"
 
 
+@pytest.mark.parametrize(("worker", "schedule"), [("worker-1", "sync"), ("worker-3", "async")])
+def test_who_comes_back_is_tried_with_one_micro_batch(text: Corpus, worker: str, schedule: str) -> None:
+    spec = tiny_spec(text, replicas=2, steps=18, schedule=schedule, eval_every=0, micro_batches=4)
+    slow = {f"worker-{number}": 2e-4 for number in range(6)}
+    whole = run_virtual(spec, text, speeds=slow)
+    seen = run_virtual(spec, text, freezes=(Freeze(worker, whole.swarm.num_events // 4, for_s=7.0),), speeds=slow)
+    assert "aside" in states(seen, worker)
+    back_at = max(at for name, at, kind, body in seen.reports if name == worker and body.get("state") == "active")
+    counts = [
+        body["tokens"] // spec.tokens_per_micro_batch
+        for name, at, kind, body in seen.reports
+        if kind == "work" and name == worker and at > back_at
+    ]
+    tries = 1 + (spec.window + 1) * spec.is_async
+    first = next(number for number, count in enumerate(counts) if count)
+    assert counts[first] == 1, counts
+    assert all(count <= 1 for count in counts[: first + 1])
+    assert len(counts) > first + tries + 1
+    assert min(counts[first + tries : -1]) >= 3, counts
+
+
 def draw(rng: random.Random, whole: Observed) -> Freeze:
     assert whole.swarm is not None
     worker = f"worker-{rng.randrange(len(whole.swarm.seats))}"
