@@ -89,7 +89,7 @@ class VirtualSwarm:
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills, freezes, attachments, departures : workers to kill, to stop for a while, to attach, and to ask to leave, by events
     speeds : of some workers, relative to `device_flops`
-    churn : workers to kill on the way, by virtual time
+    churn : workers to kill, or to stop for a while, on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
     start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
@@ -143,8 +143,10 @@ class VirtualSwarm:
             assert isinstance(restored, tasks.RestoreDone)
             self._marks[name] = restored.mark
         for absence in churn.absences if churn is not None else ():
-            kill = Kill(absence.worker, 0, absence.for_s)
-            self._schedule(absence.at_s, functools.partial(self._kill, kill))
+            befalls: Callable[[], None] = functools.partial(self._kill, Kill(absence.worker, 0, absence.for_s))
+            if absence.frozen:
+                befalls = functools.partial(self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
+            self._schedule(absence.at_s, befalls)
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
