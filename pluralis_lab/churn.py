@@ -15,17 +15,23 @@ class Absence:
     """`worker` dies `at_s` virtual seconds after the start, without a good-bye, and comes back `for_s` later (None: never).
 
     It comes back empty and joins: a replica sends it its stage's state.
+
+    frozen : it does not die, but stands still for `for_s` seconds, as after SIGSTOP, and then goes on; the others wait for it, or
+    go on without it and take it back
     """
 
     worker: str
     at_s: float
     for_s: float | None = None
+    frozen: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.at_s < math.inf:
             raise RunSpecError(f"at_s={self.at_s!r} of {self.worker}; give virtual seconds after the start, 0 or more")
         if self.for_s is not None and not 0 < self.for_s < math.inf:
             raise RunSpecError(f"for_s={self.for_s!r} of {self.worker}; give virtual seconds above 0, or None for ever")
+        if self.frozen and self.for_s is None:
+            raise RunSpecError(f"{self.worker} is frozen for ever; give for_s, virtual seconds after which it goes on")
 
     def _repr_html_(self) -> str:
         return Churn((self,))._repr_html_()
@@ -38,6 +44,7 @@ class Churn:
     Example
     -------
     >>> pl.Churn([pl.Absence("worker-3", at_s=12, for_s=5)])
+    >>> pl.Churn([pl.Absence("worker-3", at_s=12, for_s=20, frozen=True)])
     >>> pl.Churn.drawn(spec, deaths=28, within_s=300, for_s=10)
     """
 
@@ -81,6 +88,12 @@ class Churn:
 
     def _repr_html_(self) -> str:
         rows = [
-            (one.worker, f"{one.at_s:.3g} s", "for good" if one.for_s is None else f"{one.for_s:.3g} s") for one in self.absences
+            (
+                one.worker,
+                "stands still" if one.frozen else "dies",
+                f"{one.at_s:.3g} s",
+                "for good" if one.for_s is None else f"{one.for_s:.3g} s",
+            )
+            for one in self.absences
         ]
-        return table("Churn", ("worker", "dies at", "away"), rows)
+        return table("Churn", ("worker", "what", "at", "away"), rows)

@@ -123,7 +123,7 @@ def simulate(
     ----------
     links : what joins the workers
     speeds : of some workers, relative to the others (1): ``{"worker-3": 0.5}`` takes twice as long for the same arithmetic
-    churn : who dies and comes back when; a simulation that is resumed goes on without
+    churn : who dies, or stands still, and comes back when; a simulation that is resumed goes on without
     spec, chain, account, participants, home : as for `launch`
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.

@@ -78,7 +78,7 @@ class ScenarioLog:
         elif isinstance(event, Refused):
             line |= {"what": identity(event.task), "seconds": 0.0}
         elif isinstance(event, Started):
-            line |= {"peers": [asdict(peer) for peer in event.peers], "founding": event.founding}
+            line |= {"peers": [asdict(peer) for peer in event.peers], "founding": event.founding, "on_trial": event.on_trial}
         else:
             line |= asdict(event)
         self._write(line)

@@ -60,7 +60,7 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
         worker.aside_at = event.time
         text = f"{worker.name} is set aside by {body.get('by')} in round {at}: {worker.reason}"
         picture.marks.append(Mark("aside", at, worker.name, text))
-    elif worker.state == "active" and worker.aside_at is not None:
+    elif worker.state in LIVE_STATES and worker.aside_at is not None:
         away_s, worker.aside_at = event.time - worker.aside_at, None
         picture.marks.append(Mark("back", at, worker.name, f"{worker.name} is back in round {at}, after {away_s:.3g} s"))
     elif worker.state == "active" and worker.is_awaited:

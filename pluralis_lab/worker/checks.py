@@ -18,9 +18,10 @@ from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
-from pluralis_lab.worker.lanes import LEAVING, Table
+from pluralis_lab.worker.lanes import LEAVING, ON_TRIAL, Table
 from pluralis_lab.worker.messages import Item
 from pluralis_lab.worker.own_data import ids_layout
+from pluralis_lab.worker.round_state import Joiners
 
 LOOKAHEAD_ROUNDS = 8
 """No peer can be so many rounds ahead: a step needs the next stage's and the replicas' consent, a claim its head's."""
@@ -154,9 +155,9 @@ class Checks:
         if not _is_pace(message.pace):
             raise WireError(f"a contribution at the pace {message.pace}")
 
-    def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: tuple[tuple[str, int], ...]) -> None:
+    def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: Joiners) -> None:
         """Check the workers that a step at `stage` names."""
-        for names in ([worker for worker, _ in parts], [worker for worker, _ in joiners]):
+        for names in ([worker for worker, _ in parts], [worker for worker, *_ in joiners]):
             if any(self._seat(name)[0] != stage for name in names):
                 raise WireError(f"a step of stage {stage} names {names}, not all of that stage")
         for entries in (parts, joiners):
@@ -229,7 +230,11 @@ class Checks:
         """Check how `stage` says that it deals micro-batches out."""
         slots = self.desk.slots(stage)
         told = [slot for slot, *_ in table]
-        if not slots.issuperset(told) or told != sorted(set(told)) or any(not _is_pace(level) for *_, level in table):
+        if (
+            not slots.issuperset(told)
+            or told != sorted(set(told))
+            or any(not _is_pace(level) and level != ON_TRIAL for *_, level in table)
+        ):
             raise WireError(f"the lanes {str(table)[:80]} of stage {stage}, which has the slots {sorted(slots)}")
 
     def _lost(self, source: str, message: wire.Lost) -> None:

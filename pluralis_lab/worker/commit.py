@@ -38,7 +38,8 @@ class Commit:
         self, desk: Desk, on_step: Callable[[RoundState, str | None], None], *, may_step: Callable[[RoundState], bool]
     ) -> None:
         self.desk, self._on_step, self._may_step = desk, on_step, may_step
-        self.waiting_joiners: dict[str, int] = {}
+        self.waiting_joiners: dict[str, tuple[int, bool]] = {}
+        """Who asked to be let in: incarnation, and whether it is on trial."""
 
     def on_counted_here(self, state: RoundState) -> None:
         self._tell(Counted(state.round, tuple(sorted(state.counted))))
@@ -217,11 +218,12 @@ class Commit:
     def _next_joiners(self, state: RoundState) -> Joiners:
         """Return everybody whom a replica that takes part would admit: nobody is taken back once announced."""
         announced = [have.joiners for have in (*state.haves.values(), state.have) if have is not None]
-        return tuple(sorted({*self.waiting_joiners.items(), *(joiner for joiners in announced for joiner in joiners)}))
+        waiting = {(name, *told) for name, told in self.waiting_joiners.items()}
+        return tuple(sorted(waiting.union(*announced)))
 
     def _have_met(self, joiners: Joiners) -> bool:
         """Whether all of them have said hello here: who is admitted is waited for from then on, so it must be known."""
-        return all(self.desk.roster.has_met(name, incarnation) for name, incarnation in joiners)
+        return all(self.desk.roster.has_met(name, incarnation) for name, incarnation, _ in joiners)
 
     def _own_parts(self, state: RoundState) -> Parts | None:
         """Return the live replicas' contributions when they cover the round; asks for the own sum when it is due."""

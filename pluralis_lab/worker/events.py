@@ -12,12 +12,14 @@ class Started:
     """The engine has connected this worker to `peers` (without itself).
 
     `founding` workers begin at once; a later incarnation joins: it asks a replica of its stage for the state first.
-    `mark`: where a founding worker stood when it wrote the checkpoint that it begins with.
+    `mark`: where a founding worker stood when it wrote the checkpoint that it begins with. `on_trial`: the incarnation before
+    was set aside, so this one is dealt one micro-batch first.
     """
 
     peers: tuple[Peer, ...]
     founding: bool
     mark: SyncMark | None = None
+    on_trial: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ MAX_LEVEL = 2 * ONE_SECOND
 LEAVING = MAX_LEVEL + 1
 """In place of a level: who is about to leave, and is dealt nothing from the next lanes on."""
 
+ON_TRIAL = MAX_LEVEL + 2
+"""In place of a level: who was set aside because it was silent, and is dealt one micro-batch until its work is in a step."""
+
 _OCTAVE = (1024, 1117, 1218, 1328, 1448, 1579, 1722, 1878)
 """1024 times 2 to the n/8. In integers, as all heads must come to the same result, whatever machine they are on."""
 _MOST_OCTAVES = 16
@@ -68,9 +71,14 @@ def deal(table: Table, count: int, round_: int) -> tuple[int, ...]:
     """Return the slot of each of `count` micro-batches.
 
     Everybody gets as many, in turns, unless that takes a fifth longer than giving each to who would be done with it first: what
-    is measured on a busy machine is rough. Where not all get as many, the order of the slots moves on every round.
+    is measured on a busy machine is rough. Where not all get as many, the order of the slots moves on every round. Who is on
+    trial gets one, if that leaves something for the others.
     """
     table = tuple(lane for lane in table if lane[2] != LEAVING) or table
+    others = tuple(lane for lane in table if lane[2] != ON_TRIAL)
+    if others and len(others) < len(table):
+        tried = [slot for slot, _, level in table if level == ON_TRIAL][: count - 1]
+        return (*tried, *deal(others, count - len(tried), round_))
     slots, paces = [slot for slot, *_ in table], _paces(table)
     even = [1] * len(slots)
     chosen = even
@@ -110,7 +118,14 @@ def _counts(paces: list[int], count: int, first: int) -> Counter[int]:
 
 
 def next_table(
-    table: Table, round_: int, *, since: int, paces: dict[int, int | None], dealt: set[int], joined: list[int], is_head: bool
+    table: Table,
+    round_: int,
+    *,
+    since: int,
+    paces: dict[int, int | None],
+    dealt: set[int],
+    joined: dict[int, bool],
+    is_head: bool,
 ) -> Table:
     """Return the lanes after the step of `round_` that the stage's replicas made together.
 
@@ -122,7 +137,7 @@ def next_table(
     since : first round of the new ones
     paces : level by slot, of those whose work is in the step
     dealt : slots that had micro-batches in `round_`
-    joined : slots that are admitted with the step
+    joined : slots that are admitted with the step, and whether they are on trial
     """
     told = sorted(level for level in paces.values() if level is not None and level != LEAVING)
     middle = told[len(told) // 2] if told else None
@@ -130,11 +145,13 @@ def next_table(
     for slot, first, level in table:
         if slot in paces:
             lanes[slot] = (first, paces[slot])
-        elif slot not in dealt and level is not None and level != LEAVING and middle is not None:
+        elif slot not in dealt and level == ON_TRIAL and first <= round_:
+            lanes[slot] = (first, None)  # there was nothing to try it with
+        elif slot not in dealt and level is not None and level < LEAVING and middle is not None:
             lanes[slot] = (first, level + (middle > level) - (middle < level))
         elif slot not in dealt or first > round_ or not is_head:
             lanes[slot] = (first, level)
-    for slot in joined:
+    for slot, on_trial in joined.items():
         known = lanes[slot][1] if slot in lanes else None
-        lanes[slot] = (since, None if known == LEAVING else known)
+        lanes[slot] = (since, ON_TRIAL if on_trial else None if known in (LEAVING, ON_TRIAL) else known)
     return tuple((slot, first, level) for slot, (first, level) in sorted(lanes.items()))

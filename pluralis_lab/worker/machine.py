@@ -183,6 +183,7 @@ class Worker:
             self._begin_round()
             return
         desk.enter("joining", round=None)
+        self.membership.on_trial = event.on_trial
         self.membership.say_hello(desk.roster.others(), since=None, answer=True)
         self.membership.ask_to_join()
 

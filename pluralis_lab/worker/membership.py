@@ -17,6 +17,8 @@ class Membership:
         self.desk, self.commit, self._exchanges = desk, commit, exchanges
         self._admitted: set[str] = set()
         self._donor = ""
+        self.on_trial = False
+        """Whether this worker was set aside before, and asks to be tried with one micro-batch."""
         self._snapshot_for: dict[int, list[Peer]] = {}
 
     @property
@@ -47,7 +49,7 @@ class Membership:
             since = desk.me.since if desk.state in ("active", "serving") else None
             self.say_hello([peer], since=since, answer=False)
         if desk.state == "joining" and peer.stage == desk.me.stage and peer.since is not None:
-            desk.send(source, wire.Join(desk.me.incarnation))
+            desk.send(source, wire.Join(desk.me.incarnation, self.on_trial))
         return peer
 
     def say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
@@ -60,7 +62,7 @@ class Membership:
         holders = [peer for peer in desk.roster.stage(desk.me.stage) if peer.since is not None]
         if not holders:
             desk.report("stalled", stage=desk.me.stage, round=None)
-        desk.broadcast(holders, wire.Join(desk.me.incarnation))
+        desk.broadcast(holders, wire.Join(desk.me.incarnation, self.on_trial))
 
     def on_join(self, source: str, message: wire.Join) -> None:
         """Let a joiner in with the next step, or at once when there is none to come."""
@@ -73,7 +75,7 @@ class Membership:
         elif peer.since is not None:
             desk.expel_live(source, "asks to join, but takes part")
         else:
-            self.commit.waiting_joiners[source] = message.incarnation
+            self.commit.waiting_joiners[source] = (message.incarnation, message.on_trial)
             if desk.state == "active":
                 self.commit.advance(desk.current())
             elif desk.state == "serving":
@@ -82,9 +84,9 @@ class Membership:
     def admit_waiting(self) -> None:
         """Let in whoever asked too late for the last step."""
         desk = self.desk
-        joiners = tuple(sorted(self.commit.waiting_joiners.items()))
+        joiners = tuple(sorted((name, *told) for name, told in self.commit.waiting_joiners.items()))
         self.admit_all(joiners, desk.spec.steps - 1)
-        peers = [desk.roster.get(name) for name, _ in joiners]
+        peers = [desk.roster.get(name) for name, *_ in joiners]
         self._donate([peer for peer in peers if peer is not None and peer.name in self._admitted])
 
     def admit_all(self, joiners: Joiners, step: int) -> None:
@@ -94,8 +96,8 @@ class Membership:
         """
         desk = self.desk
         since = min(step + 1 + desk.spec.window, desk.spec.steps)
-        for name, incarnation in joiners:
-            if self.commit.waiting_joiners.get(name) == incarnation:  # a later one has still to be let in
+        for name, incarnation, on_trial in joiners:
+            if self.commit.waiting_joiners.get(name) == (incarnation, on_trial):  # a later one has still to be let in
                 del self.commit.waiting_joiners[name]
             peer = desk.roster.get(name)
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
@@ -112,7 +114,7 @@ class Membership:
             since=since,
             paces={desk.seats[part[0]][1]: state.contributions[part].pace for part in decision.parts},
             dealt=set(lanes.dealt(state.round)),
-            joined=[desk.seats[name][1] for name, _ in decision.joiners],
+            joined={desk.seats[name][1]: on_trial for name, _, on_trial in decision.joiners},
             is_head=desk.is_head,
         )
         desk.roster.set_lanes(desk.me.stage, since, table)

@@ -87,14 +87,16 @@ class Contribution:
 
 @dataclass(frozen=True)
 class Have:
-    """I hold the contributions `parts` (worker, digest), which cover the round; I would admit `joiners` (worker, incarnation).
+    """I hold the contributions `parts` (worker, digest), which cover the round; I would admit `joiners`.
+
+    Of each joiner: worker, incarnation, and whether it is on trial (`Join`).
 
     To replicas of my stage, who step when all say the same; and to the stage before, which until then keeps what it sent.
     """
 
     round: int
     parts: tuple[tuple[str, str], ...]
-    joiners: tuple[tuple[str, int], ...]
+    joiners: tuple[tuple[str, int, bool], ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Committed:
 
     round: int
     parts: tuple[tuple[str, str], ...]
-    joiners: tuple[tuple[str, int], ...] = ()
+    joiners: tuple[tuple[str, int, bool], ...] = ()
     lanes: tuple[tuple[int, int, int | None], ...] = ()
 
 
@@ -158,9 +160,13 @@ class FetchDisplacement:
 
 @dataclass(frozen=True)
 class Join:
-    """I hold no state: admit me to the stage and send me its state."""
+    """I hold no state: admit me to the stage and send me its state.
+
+    `on_trial`: before this incarnation I was set aside, so deal me one micro-batch until I have answered.
+    """
 
     incarnation: int
+    on_trial: bool
 
 
 @dataclass(frozen=True)

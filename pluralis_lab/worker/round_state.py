@@ -12,8 +12,8 @@ Part = tuple[str, str]
 Parts = tuple[Part, ...]
 """The contributions a step is made from, sorted."""
 
-Joiners = tuple[tuple[str, int], ...]
-"""Who is admitted with a step: (worker, incarnation), sorted."""
+Joiners = tuple[tuple[str, int, bool], ...]
+"""Who is admitted with a step: (worker, incarnation, whether it is on trial), sorted."""
 
 
 @dataclass

@@ -153,7 +153,7 @@ def test_a_public_object_reads_well_as_text_and_as_html(kind: type, lab_home: Pa
     assert re.search(r"\w{3}", shown.text)
 
 
-CHURN = pl.Churn([pl.Absence("worker-3", at_s=12, for_s=5)])
+CHURN = pl.Churn([pl.Absence("worker-3", at_s=12, for_s=5), pl.Absence("worker-1", 20, 60, frozen=True)])
 
 
 def test_what_a_spec_and_its_parts_show_is_python_that_makes_them_again() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pluralis_lab.learning import tasks
-from pluralis_lab.worker.lanes import LEVELS_PER_OCTAVE, MAX_LEVEL, ONE_SECOND, Lanes, deal, next_table
+from pluralis_lab.worker.lanes import LEVELS_PER_OCTAVE, MAX_LEVEL, ON_TRIAL, ONE_SECOND, Lanes, deal, next_table
 from pluralis_lab.worker.pace import MIN_SAMPLES, Pace
 
 levels = st.none() | st.integers(0, MAX_LEVEL)
@@ -37,14 +37,10 @@ def test_each_micro_batch_is_dealt_whatever_the_paces(paces, count, round_):
 @given(paces=st.lists(st.integers(0, 120), min_size=1, max_size=8), count=st.integers(1, 64))
 def test_no_other_dealing_is_a_fifth_faster(paces, count):
     counts = Counter(deal(table(*paces), count, 0))
-    # No schedule ends before the work divided by all speeds, nor before one micro-batch more at the fastest that ends last.
-    fastest = min(range(len(paces)), key=lambda slot: paces[slot])
-    bound = count / sum(1 / seconds(pace) for pace in paces)
-    best = makespan(counts, paces)
-    if best > 1.25 * (bound + seconds(paces[fastest])):
-        each = -(-count // len(paces))
-        assert max(counts.values()) <= each  # dealt evenly, because to do otherwise gains too little
-        assert each * seconds(max(paces)) <= 1.25 * (bound + seconds(max(paces)))
+    each_s = [seconds(pace) for pace in paces]
+    ends = [number * one_s for one_s in each_s for number in range(1, count + 1)]
+    least = min(end for end in ends if sum(math.floor(end / one_s + 1e-9) for one_s in each_s) >= count)
+    assert makespan(counts, paces) <= 1.25 * least
 
 
 @given(pace=st.integers(0, 120), size=st.integers(1, 8), each=st.integers(1, 5), round_=st.integers(0, 99))
@@ -66,6 +62,18 @@ def test_equal_machines_get_equal_turns_measured_or_not(pace, size, each, round_
 def test_who_is_half_as_fast_gets_half(speeds, count, expected):
     paces = [round(ONE_SECOND - LEVELS_PER_OCTAVE * math.log2(speed)) for speed in speeds]
     assert Counter(deal(table(*paces), count, 0)) == expected
+
+
+@pytest.mark.parametrize(("size", "count"), [(2, 8), (3, 4), (2, 2)])
+def test_who_is_on_trial_gets_one(size, count):
+    counts = Counter(deal(table(*[None] * (size - 1), ON_TRIAL), count, 3))
+    assert counts[size - 1] == 1
+    assert sum(counts.values()) == count
+
+
+def test_on_trial_the_others_come_first():
+    assert deal(table(None, ON_TRIAL), 1, 0) == (0,)
+    assert Counter(deal(table(ON_TRIAL, ON_TRIAL), 4, 0)) == {0: 2, 1: 2}
 
 
 def test_what_does_not_divide_goes_to_another_one_every_round():
@@ -91,8 +99,13 @@ def test_lanes_are_those_of_the_last_change_before_the_round_and_turns_begin_wit
 # --- after a step ------------------------------------------------------------------------------------------------------
 
 
-def after(lanes, round_=4, *, paces=None, dealt=(), joined=(), is_head=True):
-    what = {"paces": paces or {}, "dealt": set(dealt), "joined": list(joined), "is_head": is_head}
+def after(lanes, round_=4, *, paces=None, dealt=(), joined=(), on_trial=(), is_head=True):
+    what = {
+        "paces": paces or {},
+        "dealt": set(dealt),
+        "joined": {slot: slot in on_trial for slot in (*joined, *on_trial)},
+        "is_head": is_head,
+    }
     return next_table(lanes, round_, since=round_ + 3, **what)
 
 
@@ -119,16 +132,27 @@ def test_who_joins_is_a_lane_from_the_first_round_that_nobody_has_begun_also_in_
     assert after(again, 7, paces={0: 0}, dealt={0, 1}) == ((0, 0, 0),)
 
 
+def test_a_trial_lasts_until_its_work_is_in_a_step():
+    lanes = after(table(0, 5), round_=4, paces={0: 0}, dealt={0, 1}, on_trial=[1])
+    assert lanes == ((0, 0, 0), (1, 7, ON_TRIAL))
+    assert after(lanes, round_=6, paces={0: 0}, dealt={0}) == lanes, "it has not begun"
+    assert after(lanes, round_=7, paces={0: 0, 1: 9}, dealt={0, 1}) == ((0, 0, 0), (1, 7, 9))
+    assert after(lanes, round_=7, paces={0: 0}, dealt={0}) == ((0, 0, 0), (1, 7, None)), "there was nothing to try it with"
+    assert after(lanes, round_=7, paces={0: 0}, dealt={0, 1}) == ((0, 0, 0),), "it is gone again"
+    assert after(lanes, round_=7, paces={0: 0}, dealt={0, 1}, is_head=False) == lanes
+
+
 @given(
     lanes=st.lists(near, min_size=1, max_size=6).map(lambda paces: table(*paces)),
     paces=st.dictionaries(st.integers(0, 5), near),
     dealt=st.sets(st.integers(0, 5)),
     joined=st.lists(st.integers(0, 9), unique=True),
+    on_trial=st.lists(st.integers(0, 9), unique=True),
 )
-def test_lanes_stay_in_order_each_slot_once(lanes, paces, dealt, joined):
-    found = [slot for slot, *_ in after(lanes, paces=paces, dealt=dealt, joined=joined)]
+def test_lanes_stay_in_order_each_slot_once(lanes, paces, dealt, joined, on_trial):
+    found = [slot for slot, *_ in after(lanes, paces=paces, dealt=dealt, joined=joined, on_trial=on_trial)]
     assert found == sorted(set(found))
-    assert set(joined) <= set(found)
+    assert {*joined, *on_trial} <= set(found)
 
 
 # --- the own pace ------------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ items = st.fixed_dictionaries(
     }
 )
 parts = st.lists(st.tuples(names, names), max_size=3).map(tuple)
+joiners = st.lists(st.tuples(names, numbers, st.booleans()), max_size=3).map(tuple)
 tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).map(tuple)
 lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
 EXAMPLES = {
@@ -79,16 +80,16 @@ EXAMPLES = {
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
     Counted: st.builds(Counted, numbers, indices),
     Contribution: st.builds(Contribution, numbers, names, st.none() | floats, st.none() | numbers, items, payloads),
-    Have: st.builds(Have, numbers, parts, st.lists(st.tuples(names, numbers), max_size=3).map(tuple)),
+    Have: st.builds(Have, numbers, parts, joiners),
     Fetch: st.builds(Fetch, numbers, names),
-    Committed: st.builds(Committed, numbers, parts, st.lists(st.tuples(names, numbers), max_size=3).map(tuple), tables),
+    Committed: st.builds(Committed, numbers, parts, joiners, tables),
     Displacement: st.builds(
         Displacement, numbers, names, numbers, st.lists(st.tuples(numbers, items), max_size=3).map(tuple), payloads
     ),
     Gathered: st.builds(Gathered, numbers, parts),
     Merged: st.builds(Merged, numbers, parts),
     FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
-    Join: st.builds(Join, numbers),
+    Join: st.builds(Join, numbers, st.booleans()),
     State: st.builds(State, numbers, names, lanes, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
     Ping: st.builds(Ping, numbers),
@@ -121,14 +122,14 @@ ONE_OF_EACH = [
     Gradient(3, 1, ITEM, PAYLOAD),
     Counted(3, (0, 2)),
     Contribution(3, "worker-1", 2.5, 40, ITEM, PAYLOAD),
-    Have(3, (("worker-1", "d"),), (("worker-2", 1),)),
+    Have(3, (("worker-1", "d"),), (("worker-2", 1, False),)),
     Fetch(3, "worker-1"),
-    Committed(3, (("worker-1", "d"),), (("worker-2", 1),), ((0, 0, None), (1, 4, 8))),
+    Committed(3, (("worker-1", "d"),), (("worker-2", 1, False),), ((0, 0, None), (1, 4, 8))),
     Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), PAYLOAD),
     Gathered(3, (("worker-1", "d"),)),
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),
-    Join(2),
+    Join(2, True),
     State(3, "d", ((2, ((0, 0, None), (5, 2, 7))),), b"\x00state\xff"),
     Lost("worker-1", 1),
     Ping(3),

@@ -45,6 +45,7 @@ class Spawn(_Fact):
     worker: _Name
     incarnation: _Count
     version: _Count
+    on_trial: bool
     token: Annotated[str, Field(min_length=16, max_length=100)]
     workers: list[Row] = Field(min_length=1, max_length=100_000)
 

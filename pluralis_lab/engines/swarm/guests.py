@@ -44,11 +44,10 @@ class Guests:
         """Serve these seats from now on: all workers start, or start anew."""
         self._seats, self._enrolment, self._recorder = seats, enrolment, recorder
 
-    def spawn(self, seat: Seat, *, version: int) -> None:
-        """Have the process in `seat` started, by the machine that has joined with it, in a run that stands at `version`."""
+    def spawn(self, seat: Seat, facts: dict[str, Any]) -> None:
+        """Have the process in `seat` started, by the machine that has joined with it; `facts` are what it has to know."""
         seat.line_token = secrets.token_hex(16)
-        facts = {"incarnation": seat.incarnation, "version": version, "token": seat.line_token}
-        self.hosts.spawn(seat.name, self._recorder.info["workers"], **facts)
+        self.hosts.spawn(seat.name, self._recorder.info["workers"], token=seat.line_token, **facts)
 
     async def close(self, reason: str) -> None:
         """Tell everybody that the run has ended, and let nobody in any more."""

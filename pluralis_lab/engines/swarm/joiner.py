@@ -168,6 +168,7 @@ class Joiner:
             "incarnation": spawn.incarnation,
             "founding": False,
             "version": spawn.version,
+            "on_trial": spawn.on_trial,
             "run": str(visit.directory.path),
             "home": str(self._home),
             "host": self._host or self._gateway.local_host,

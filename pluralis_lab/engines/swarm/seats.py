@@ -175,9 +175,9 @@ class Seats:
         return None
 
     def suspected(self, name: str, incarnation: int) -> Seat | None:
-        """Return the seat of a live process that others cannot reach; of one that leaves they know that it closes its streams."""
+        """Return the seat of a live process that others cannot reach; who leaves closes its streams, who is aside takes none."""
         seat = self._seats.get(name)
-        if seat is None or seat.incarnation != incarnation or seat.is_leaving or not seat.is_alive:
+        if seat is None or seat.incarnation != incarnation or seat.is_leaving or seat.is_aside or not seat.is_alive:
             return None
         return seat
 

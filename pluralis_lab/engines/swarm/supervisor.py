@@ -161,11 +161,12 @@ class Supervisor:
         """Start a process in `seat`; in one whose machine is away, as soon as that comes back."""
         if seat.is_remote and seat.name not in self.guests.hosts:
             return
+        on_trial = seat.is_aside
         seat.clear(version=self.version)
         self.recorder.worker_state(seat.name, "starting", at=time.time(), incarnation=seat.incarnation)
-        facts: dict[str, Any] = {"incarnation": seat.incarnation, "version": self.version}
+        facts: dict[str, Any] = {"incarnation": seat.incarnation, "version": self.version, "on_trial": on_trial}
         if seat.is_remote:
-            self.guests.spawn(seat, version=self.version)
+            self.guests.spawn(seat, facts)
             return
         facts |= {
             "name": seat.name,

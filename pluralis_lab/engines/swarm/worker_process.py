@@ -89,8 +89,9 @@ def main(arguments: dict[str, Any]) -> int:
 class WorkerProcess:
     """Connects a `Worker` to its supervisor, its peers and its arithmetic.
 
-    arguments : name, incarnation, founding (whether it begins at once), version (rounds its weights stand at), run
-    (the run directory), home, host (this machine's address, for the others), socket and token (the supervisor's)
+    arguments : name, incarnation, founding (whether it begins at once), on_trial (whether the one before was set aside),
+    version (rounds its weights stand at), run (the run directory), home, host (this machine's address, for the others), socket
+    and token (the supervisor's)
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -98,6 +99,7 @@ class WorkerProcess:
         self.incarnation: int = arguments["incarnation"]
         self.founding: bool = arguments["founding"]
         self.version: int = arguments["version"]
+        self.on_trial: bool = arguments["on_trial"]
         self.mark: tasks.SyncMark | None = None
         self.arguments = arguments
         self.directory = RunDirectory(arguments["run"])
@@ -216,7 +218,7 @@ class WorkerProcess:
     def _begin(self, peers: tuple[Peer, ...]) -> None:
         """Start the machine, and let it have what has come since its first peer could reach this worker."""
         early, self._early = self._early or [], None
-        self._dispatch(Started(peers, founding=self.founding, mark=self.mark))
+        self._dispatch(Started(peers, founding=self.founding, mark=self.mark, on_trial=self.on_trial))
         for event in early:
             self._dispatch(event)
 

@@ -102,7 +102,8 @@ class ReplayedSwarm:
         """Return the event of `line`, None while what it needs is not there yet."""
         if line["event"] == "Started":
             mark = self._restore(life) if line["founding"] and life.version else None
-            return Started(started_peers(line), founding=line["founding"], mark=mark)
+            on_trial = line.get("on_trial", False)
+            return Started(started_peers(line), founding=line["founding"], mark=mark, on_trial=on_trial)
         if line["event"] == "Received":
             waiting = self._streams[line["source"], line["sender"], life.name, life.incarnation]
             found = next((message for message in waiting if identity(message) == line["what"]), None)

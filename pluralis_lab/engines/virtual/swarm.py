@@ -89,7 +89,7 @@ class VirtualSwarm:
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills, freezes, attachments, departures : workers to kill, to stop for a while, to attach, and to ask to leave, by events
     speeds : of some workers, relative to `device_flops`
-    churn : workers to kill on the way, by virtual time
+    churn : workers to kill, or to stop for a while, on the way, by virtual time
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
     own : corpora that heads have of their own, by worker name
@@ -146,8 +146,10 @@ class VirtualSwarm:
             assert isinstance(restored, tasks.RestoreDone)
             self._marks[name] = restored.mark
         for absence in churn.absences if churn is not None else ():
-            kill = Kill(absence.worker, 0, absence.for_s)
-            self._schedule(absence.at_s, functools.partial(self._kill, kill))
+            befalls: Callable[[], None] = functools.partial(self._kill, Kill(absence.worker, 0, absence.for_s))
+            if absence.frozen:
+                befalls = functools.partial(self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
+            self._schedule(absence.at_s, befalls)
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
@@ -402,7 +404,8 @@ class VirtualSwarm:
         for other, other_seat in self.seats.items():
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
-            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, seat.incarnation + 1))
+            again, on_trial = seat.incarnation + 1, state == "aside"
+            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, again, on_trial=on_trial))
 
     def _ask_to_leave(self, name: str) -> None:
         seat = self.seats.get(name)
@@ -424,7 +427,7 @@ class VirtualSwarm:
             seat.machine.handle(Enrolled(name, *self._grid[name], self.keys[name].address))
         self._restart(name, 0)
 
-    def _restart(self, name: str, incarnation: int) -> None:
+    def _restart(self, name: str, incarnation: int, *, on_trial: bool = False) -> None:
         self.seats[name] = self._seat(name, incarnation, None)
         peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
-        self._at(0.0, name, incarnation, Started(peers, founding=False))
+        self._at(0.0, name, incarnation, Started(peers, founding=False, on_trial=on_trial))

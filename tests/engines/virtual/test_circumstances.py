@@ -11,6 +11,7 @@ from pluralis_lab.corpus import Corpus
 from pluralis_lab.links import Links
 from pluralis_lab.parts import Boundary, Dense, Subspace
 from pluralis_lab.spec import worker_name
+from pluralis_lab.views.fold import RunPicture
 from tests.engines.conftest import Observed, run_virtual, tiny_spec
 
 
@@ -131,6 +132,29 @@ def test_a_simulation_is_told_all_of_it_and_repeats(tmp_path: Path) -> None:
         *("active", "dead", "joining", "syncing", "active", "serving")
     ]
     assert first.audit().ok
+
+
+def test_a_worker_that_stands_still_is_set_aside_as_the_record_tells(tmp_path: Path) -> None:
+    churn = pl.Churn([pl.Absence("worker-2", 0.06, 9.0, frozen=True)])
+    run = simulated(tmp_path, churn=churn)
+    run.wait()
+    told = [(event.body["state"], event.time) for event in run.events("worker.state") if event.worker == "worker-2"]
+    assert [state for state, _ in told] == ["active", "aside", "joining", "syncing", "serving"]
+    aside_at, back_at = told[1][1], told[-1][1]
+    assert 4.0 < aside_at < 8.0 < 9.06 < back_at
+    [aside] = [event.body for event in run.events("worker.state") if event.body["state"] == "aside"]
+    assert aside["by"] == "worker-3"
+    assert aside["silent_s"] >= 4.0
+    marks = [mark for mark in RunPicture.of(run._directory).marks if mark.kind in ("aside", "back", "death")]
+    assert [mark.kind for mark in marks] == ["aside", "back"]
+    assert "worker-2 is set aside by worker-3" in marks[0].text
+    assert (run.workers()["deaths"] == 0).all()
+    assert run.audit().ok
+
+
+def test_a_worker_cannot_stand_still_for_ever() -> None:
+    with pytest.raises(pl.PluralisError, match="give for_s"):
+        pl.Absence("worker-2", 1, frozen=True)
 
 
 def test_a_simulation_whose_stage_is_empty_fails_and_can_be_resumed(tmp_path: Path) -> None:

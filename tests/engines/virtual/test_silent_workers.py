@@ -49,6 +49,27 @@ def test_a_worker_that_is_stopped_is_set_aside_and_comes_back(text: Corpus) -> N
     assert done_at < at + 1.0, "the others waited for the one that was set aside"
 
 
+@pytest.mark.parametrize(("worker", "schedule"), [("worker-1", "sync"), ("worker-3", "async")])
+def test_who_comes_back_is_tried_with_one_micro_batch(text: Corpus, worker: str, schedule: str) -> None:
+    spec = tiny_spec(text, replicas=2, steps=18, schedule=schedule, eval_every=0, micro_batches=4)
+    slow = {f"worker-{number}": 2e-4 for number in range(6)}
+    whole = run_virtual(spec, text, speeds=slow)
+    seen = run_virtual(spec, text, freezes=(Freeze(worker, whole.swarm.num_events // 4, for_s=7.0),), speeds=slow)
+    assert "aside" in states(seen, worker)
+    back_at = max(at for name, at, kind, body in seen.reports if name == worker and body.get("state") == "active")
+    counts = [
+        body["tokens"] // spec.tokens_per_micro_batch
+        for name, at, kind, body in seen.reports
+        if kind == "work" and name == worker and at > back_at
+    ]
+    tries = 1 + (spec.window + 1) * spec.is_async
+    first = next(number for number, count in enumerate(counts) if count)
+    assert counts[first] == 1, counts
+    assert all(count <= 1 for count in counts[: first + 1])
+    assert len(counts) > first + tries + 1
+    assert min(counts[first + tries : -1]) >= 3, counts
+
+
 def draw(rng: random.Random, whole: Observed) -> Freeze:
     assert whole.swarm is not None
     worker = f"worker-{rng.randrange(len(whole.swarm.seats))}"
@@ -139,3 +160,37 @@ def test_who_is_stopped_again_and_again_waits_longer_each_time(text: Corpus) -> 
     assert states(seen, "worker-1")[-1] == "serving"
     assert all(len(digests) == 1 for digests in seen.digests().values())
     assert sorted(seen.losses) == list(range(40))
+
+
+def test_who_answers_but_gets_nothing_done_is_set_aside_as_well(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=12)
+    whole = run_virtual(spec, text)
+
+    def hang(swarm: VirtualSwarm) -> None:
+        """From its tenth micro-batch or so on, arithmetic of worker-3's first process takes for ever."""
+        seat = swarm.seats.get("worker-3")
+        if swarm.num_events == whole.swarm.num_events // 2 and seat is not None:
+            takes_s = swarm._duration
+            swarm._duration = lambda of, task: 1e9 if of is seat else takes_s(of, task)  # type: ignore[method-assign]
+
+    seen = run_virtual(spec, text, on_event=hang)
+    assert_unharmed(seen, whole, "hung")
+    [aside] = [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
+    assert "gets nothing done" in aside["reason"]
+    assert states(seen, "worker-3") == ["active", "aside", "joining", "syncing", "active", "serving"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"schedule": "async", "in_flight": 3}], ids=["sync", "async"])
+def test_what_waits_for_a_silent_worker_is_bounded(text: Corpus, changes: dict[str, Any]) -> None:
+    """Nobody can take over from worker-1, and worker-0 goes on sending as long as it may."""
+    spec = tiny_spec(text, replicas=1, steps=10, micro_batches=4, **changes)
+    freeze = Freeze("worker-1", run_virtual(spec, text).swarm.num_events // 2, for_s=500.0)
+    waiting: list[int] = []
+
+    def look(swarm: VirtualSwarm) -> None:
+        head = swarm.seats["worker-0"].machine.desk
+        waiting.append(sum(len(state.sent_to.keys() - state.accepted) for state in head.rounds.values()))
+
+    seen = run_virtual(spec, text, freezes=(freeze,), on_event=look)
+    assert sorted(seen.losses) == list(range(10))
+    assert max(waiting) == spec.max_in_flight
