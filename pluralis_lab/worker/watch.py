@@ -23,7 +23,8 @@ TIMES_A_ROUND = 3.0
 """So many times the longest round seen are far longer than a replica that is only slow takes: its pace is in those rounds."""
 
 LEAST_S = 4.0
-"""Who is set aside joins anew, with the stage's state and about as many seconds of preparation: to wait less is no gain."""
+"""Who is set aside joins anew, which takes a second for a small stage and more for a large one; and on a busy machine a process
+that is well can be kept waiting for as long. To be less patient is no gain."""
 
 UNKNOWN_S = 600.0
 """Patience while fewer than `MIN_ROUNDS` are seen: the first ones take what it takes to begin."""

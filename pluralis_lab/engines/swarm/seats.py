@@ -80,7 +80,7 @@ class Seat:
     def set_aside(self, waits_s: float) -> None:
         """Note that the others go on without the process here, and tell it so: it hears of that when it goes on."""
         self.is_aside, self.waits_s, self.state = True, waits_s, "aside"
-        self.is_up = self.founding = False
+        self.is_up = self.founding = self.is_told_to_go = False  # nobody waits for it, or for what it would say
         self.say(op="aside")
 
     def take_state(self, said: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from pluralis_lab.engines.swarm.seats import Seat
+from pluralis_lab.engines.swarm.seats import Seat, Seats
 
 
 def test_a_seat_knows_whether_its_process_lives_at_every_moment_of_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +26,21 @@ def test_a_seat_knows_whether_its_process_lives_at_every_moment_of_its_end(monke
     monkeypatch.setattr(psutil, "Process", lambda pid: at_first_look)
     assert not seat.is_alive, "gone from one look to the next"
     seat.kill()
+
+
+def test_nobody_waits_for_a_worker_that_is_set_aside() -> None:
+    seats = Seats([{"name": f"worker-{n}", "stage": 0, "replica": n} for n in range(2)])
+    for seat in seats:
+        seat.pid, seat.state, seat.is_up, seat.is_told_to_go = os.getpid(), "serving", True, True
+    seats["worker-0"].set_aside(3.0)
+    assert seats.are_trained
+    assert seats.let_go(), "who comes in now is kept waiting"
+    assert seats.hold(0)
+    assert seats.ask_to_leave("worker-1") == (
+        "worker-1 is the only one that has stage 0; attach another there first, or run.stop() the run"
+    )
+    assert "not up yet" in (seats.ask_to_leave("worker-0") or "")
+    seats["worker-1"].state = "dead"
+    assert not seats.hold(0), "what it holds is of an earlier round"
+    seats["worker-0"].clear(version=0)
+    assert not seats["worker-0"].is_aside

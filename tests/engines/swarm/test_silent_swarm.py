@@ -78,3 +78,21 @@ def test_when_a_whole_stage_is_stopped_nobody_is_set_aside(home: Path) -> None:
     run.wait(round=run.metrics()["loss"].dropna().size + 20, timeout_s=30)
     run.stop()
     assert {event.body["incarnation"] for event in run.events("worker.state") if "incarnation" in event.body} == {0}
+
+
+@pytest.mark.deep
+def test_a_run_with_a_stopped_worker_is_replayed_as_it_was(home: Path) -> None:
+    run = pl.launch(small_spec(steps=90, epoch_rounds=30), account="lab-a", participants=PEOPLE, recorded=True)
+    run.wait(round=15, timeout_s=60)
+    pid, stopped_at = pid_of(run, "worker-2"), time.time()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for_state(run, "worker-2", "aside", after=stopped_at, within_s=30)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    run.wait(timeout_s=90)
+    run.stop()
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert replayed.num_rounds == 90
+    assert run.audit().ok
