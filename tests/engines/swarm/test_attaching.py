@@ -132,7 +132,7 @@ def test_what_is_wrong_is_named_and_changes_nothing(home: Path) -> None:
             (authorised(run, "worker-99", "lab-a"), "no seat is reserved"),
             (authorised(run, "worker-0", "lab-a"), "no seat is reserved"),
             (authorised(run, seat, "lab-a", key=other), "it is signed by"),
-            (authorised(run, seat, "lab-b", participant="lab-a"), "belongs to lab-a"),
+            (authorised(run, seat, "lab-b", participant="lab-a"), "knows another account as 'lab-a'"),
             (authorised(run, seat, "lab-a", run="ab" * 32), "it is for run"),
         ):
             with pytest.raises(pl.PluralisError, match=said):

@@ -79,8 +79,8 @@ def joining(home: Path, *arguments: str) -> Iterator[Shell]:
         shell.process.wait()
 
 
-def test_a_joiner_is_paid_and_outlives_deaths_on_both_sides(home: Path, elsewhere: Path) -> None:
-    run = pl.launch(small_spec(steps=3000, epoch_rounds=50), account="default", lifetime="detached")
+def test_a_joiner_is_paid_comes_back_and_leaves(home: Path, elsewhere: Path) -> None:
+    run = pl.launch(small_spec(steps=3000, epoch_rounds=50), account="default")
     try:
         run.wait(round=3, timeout_s=60)
         invitation = run.invite()
@@ -94,34 +94,14 @@ def test_a_joiner_is_paid_and_outlives_deaths_on_both_sides(home: Path, elsewher
             address = pl.Chain.embedded(home=elsewhere).account("default", create=False).address
             assert {owner["name"]: owner["address"] for owner in run.info["participants"]}[row["participant"]] == address
             assert not (run.path / "workers" / "worker-4" / "hot.key").exists(), "its key came along"
-
             run.kill("worker-4")
             shell.wait_for("active", times=2)
-
-            control = read_control(run._directory)
-            assert control is not None
-            os.kill(control["pid"], signal.SIGKILL)
-            shell.wait_for("the run is out of reach")
-            run.resume(lifetime="detached")
-            shell.wait_for("back at the run")
-            shell.wait_for("active", times=3)
-
-            everything = shell.everything()
-            shell.process.kill()  # the whole machine: its worker goes with it
-            assert_all_gone(everything, within_s=15)
-            seen = len(run.metrics())
-            run.wait(round=seen + 10, timeout_s=60)
-
-        with joining(elsewhere, str(invitation)) as shell:  # its one seat is taken: only its own can it come back to
-            shell.wait_for("worker-4 comes back")
-            shell.wait_for("first micro-batch counted")
             everything = shell.everything()
             shell.process.send_signal(signal.SIGINT)
             assert "left the run" in shell.wait_for("it is over")
             assert shell.process.wait(20) == 0
             assert_all_gone(everything, within_s=5)
         assert next(row for row in run.info["workers"] if row["name"] == "worker-4")["left"]
-
         with joining(elsewhere, str(invitation)) as shell:
             shell.wait_for("worker-4 does not come back")
             assert shell.process.wait(30) == 1
@@ -133,7 +113,48 @@ def test_a_joiner_is_paid_and_outlives_deaths_on_both_sides(home: Path, elsewher
     assert shares["worker-4"] > 0
 
 
-def test_pl_join_brings_a_worker_and_goes_with_its_process(home: Path, tmp_path: Path) -> None:
+@pytest.mark.deep
+def test_a_joiner_comes_back_after_the_run_or_its_own_machine_was_gone(home: Path, elsewhere: Path) -> None:
+    run = pl.launch(small_spec(steps=3000, epoch_rounds=50), account="default", lifetime="detached")
+    try:
+        run.wait(round=3, timeout_s=60)
+        invitation = run.invite()
+        with joining(elsewhere, str(invitation)) as shell:
+            shell.wait_for("active")
+            control = read_control(run._directory)
+            assert control is not None
+            os.kill(control["pid"], signal.SIGKILL)
+            shell.wait_for("the run is out of reach")
+            run.resume(lifetime="detached")
+            shell.wait_for("back at the run")
+            shell.wait_for("active", times=2)
+            everything = shell.everything()
+            shell.process.kill()  # the whole machine: its worker goes with it
+            assert_all_gone(everything, within_s=15)
+            seen = len(run.metrics())
+            run.wait(round=seen + 10, timeout_s=60)
+        with joining(elsewhere, str(invitation)) as shell:  # its one seat is taken: only its own can it come back to
+            shell.wait_for("worker-4 comes back")
+            shell.wait_for("first micro-batch counted")
+    finally:
+        run.stop()
+    assert run.audit().ok, str(run.audit())
+
+
+@pytest.mark.deep
+def test_what_pl_join_has_brought_goes_with_its_process(home: Path) -> None:
+    run = pl.launch(small_spec(steps=3000))
+    try:
+        joined = pl.join(run.invite())
+        children = [psutil.Process(joined._process.pid), *psutil.Process(joined._process.pid).children(recursive=True)]
+        assert joined._process.stdin is not None
+        joined._process.stdin.close()  # as when this process is killed
+        assert_all_gone(children, within_s=15)
+    finally:
+        run.stop()
+
+
+def test_pl_join_brings_a_worker_that_leaves_when_it_is_told_to(home: Path, tmp_path: Path) -> None:
     run = pl.launch(small_spec(steps=3000))
     try:
         run.wait(round=3, timeout_s=60)
@@ -142,11 +163,6 @@ def test_pl_join_brings_a_worker_and_goes_with_its_process(home: Path, tmp_path:
         assert "worker-4 comes to stage 0 for default" in "\n".join(joined.lines)
         assert joined.leave().lines[-1] == "it is over: left the run"
         assert not joined.is_running
-        second = pl.join(run.invite())
-        children = [psutil.Process(second._process.pid), *psutil.Process(second._process.pid).children(recursive=True)]
-        assert second._process.stdin is not None
-        second._process.stdin.close()  # as when this process is killed
-        assert_all_gone(children, within_s=15)
         with pytest.raises(pl.PluralisError, match="no such invitation"):
             pl.join(
                 pl.Invitation(run.id, "127.0.0.1", joined.invitation.port, joined.invitation.fingerprint, "guessed"),
