@@ -205,11 +205,18 @@ class Dense(Part):
 
 
 class Subspace(Part):
-    """`rank` numbers a token cross the boundary, without loss (arXiv 2506.01260)."""
+    """`rank` numbers a token cross the boundary, without loss (arXiv 2506.01260).
+
+    With `refresh_every` the subspace is turned towards where the gradients have energy, every so many rounds, in all stages with
+    the same step. The function that the model computes changes with that, once each time: `run.events("refresh")` has the loss on
+    held-out data right before and right after.
+    """
 
     kind: Literal["subspace"] = "subspace"
     rank: int = Field(16, ge=1, description="dimension k of the subspace; k + k numbers a token instead of d + d")
     wire: Literal["same", "bfloat16"] = Field("bfloat16", description='"same" as spec.dtype (exact), or "bfloat16"')
+    refresh_every: int | None = Field(None, ge=2, description="rounds between two turns of the subspace; None: it stays")
+    refresh_step: float = Field(0.5, gt=0, le=1, description="how far it turns: step of the Riemannian gradient, over its bound")
 
 
 class Int8(Part):

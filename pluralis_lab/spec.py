@@ -164,6 +164,8 @@ class RunSpec(BaseModel):
         fields = self.model_dump(mode="json", exclude=later)
         if isinstance(self.sync, FullSync) and self.sync.payload == "same":
             del fields["sync"]["payload"]
+        if isinstance(self.boundary, Subspace) and self.boundary.refresh_every is None:
+            del fields["boundary"]["refresh_every"], fields["boundary"]["refresh_step"]
         return canonical_json(fields)
 
     @classmethod
@@ -315,6 +317,8 @@ def _check_boundary(spec: RunSpec) -> str | None:
         )
     if boundary.rank > model.d_model:
         return f"rank={boundary.rank} is above the width d_model={model.d_model}; use rank <= {model.d_model}"
+    if problem := _check_refresh(spec, boundary):
+        return problem
     if model.positions == "learned":
         return (
             "layer 'positions' (positions='learned') writes outside the subspace, so boundary=Subspace would lose information; "
@@ -324,6 +328,31 @@ def _check_boundary(spec: RunSpec) -> str | None:
         return (
             "layer 'blocks.0.write_norm' (write_norm='trainable') scales a write out of the subspace, so boundary=Subspace would "
             "lose information; use write_norm='frozen' or 'none', or boundary=pl.Dense()"
+        )
+    return None
+
+
+def _check_refresh(spec: RunSpec, boundary: Subspace) -> str | None:
+    every = boundary.refresh_every
+    if every is None:
+        default = Subspace.model_fields["refresh_step"].default
+        is_default = boundary.refresh_step == default
+        return (
+            None
+            if is_default
+            else f"refresh_step={boundary.refresh_step} without refresh_every; give both, e.g. refresh_every=100"
+        )
+    if spec.stages == 1:
+        return f"refresh_every={every} turns the subspace of boundaries, but stages=1 has none; leave it out"
+    if spec.is_async:
+        return (
+            f'refresh_every={every} turns all stages with one step, but under schedule="async" they are at different rounds; use '
+            'schedule="sync", or leave it out'
+        )
+    if spec.sync_every is not None:
+        return (
+            f"refresh_every={every} needs replicas that agree every round, but sync={type(spec.sync).__name__} lets them train "
+            "on their own; use sync=pl.FullSync(), or leave it out"
         )
     return None
 

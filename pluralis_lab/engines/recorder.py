@@ -10,6 +10,7 @@ from pluralis_lab.contributions.closing import Close, check_close, close_epoch
 from pluralis_lab.contributions.shape import RunShape
 from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.errors import ChainError, PluralisError
+from pluralis_lab.learning.turns import basis_version, switches
 from pluralis_lab.learning.wire_cost import codec_bytes_per_token
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.store import EventWriter, RunDirectory
@@ -49,7 +50,7 @@ class Recorder:
         closes = run.evidence.closes()
         self.next_epoch = len(closes)
         self._rounds_seen = {event.round for event in run.events(kinds=["round"])}
-        self._validations_seen = {event.round for event in run.events(kinds=["validation"])}
+        self._validations = {event.round: event.body["loss"] for event in run.events(kinds=["validation"])}
         self._last_round_at: float | None = None
         self._is_stalled = False
         self._kept: set[str] = set()
@@ -61,7 +62,7 @@ class Recorder:
     def forget_after(self, version: int) -> None:
         """Prepare for a run that goes on from `version` rounds: later losses are measured again, open statements set aside."""
         self._rounds_seen = {number for number in self._rounds_seen if number is not None and number < version}
-        self._validations_seen = {number for number in self._validations_seen if number is not None and number <= version}
+        self._validations = {at: loss for at, loss in self._validations.items() if at is not None and at <= version}
         open_epochs = range(self.next_epoch, self.spec.num_epochs)
         kept = {epoch: self.run.evidence.statements(epoch) for epoch in open_epochs}
         self.run.evidence.rewind(first_epoch=self.next_epoch)
@@ -130,9 +131,7 @@ class Recorder:
         elif kind == "round":
             self._round(at, body)
         elif kind == "validation":
-            if body["round"] not in self._validations_seen:
-                self._validations_seen.add(body["round"])
-                self.events.append("validation", worker, body["round"], {"loss": body["loss"], "tokens": body["tokens"]}, time=at)
+            self._validation(worker, at, body)
         elif kind == "work":
             self._work(worker, at, body)
         elif kind == "exchange":
@@ -148,7 +147,7 @@ class Recorder:
     @property
     def is_complete(self) -> bool:
         """Whether every round is trained, the last validation is in and every epoch is closed."""
-        return self.next_epoch >= self.spec.num_epochs and self.spec.steps in self._validations_seen
+        return self.next_epoch >= self.spec.num_epochs and self.spec.steps in self._validations
 
     def epochs_to_close(self) -> list[int]:
         """Return the epochs whose last round every live worker has finished and whose receipts it has written, oldest first."""
@@ -246,6 +245,17 @@ class Recorder:
             "tokens_per_s": None if seconds is None else body["tokens"] / seconds,
         }
         self.events.append("round", None, body["round"], facts, time=at)
+
+    def _validation(self, worker: str, at: float, body: dict[str, Any]) -> None:
+        """Write a held-out loss; where the subspace turned with the step before it, also what it was before that."""
+        version, loss = body["round"], body["loss"]
+        if version in self._validations:
+            return
+        self._validations[version] = loss
+        self.events.append("validation", worker, version, {"loss": loss, "tokens": body["tokens"]}, time=at)
+        if switches(self.spec, version - 1) and version - 1 in self._validations:
+            losses = {"loss_before": self._validations[version - 1], "loss_after": loss}
+            self.events.append("refresh", None, version - 1, {"version": basis_version(self.spec, version), **losses}, time=at)
 
     def _work(self, worker: str, at: float, body: dict[str, Any]) -> None:
         round_, digest = body["round"], body["state_digest"]

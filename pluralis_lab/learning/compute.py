@@ -13,7 +13,6 @@ from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
 from pluralis_lab.learning.aggregation import weighted_mean
-from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.flat_format import FlatFormat
@@ -21,10 +20,12 @@ from pluralis_lab.learning.gate import Gate
 from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
-from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.payload import Payload, joined, pack
+from pluralis_lab.learning.refresh import energy_of
+from pluralis_lab.learning.refreshing import Codecs, Refreshing
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
-from pluralis_lab.models.stage import Stage, build_stage, num_parameters, stream_basis, torch_dtype
+from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
 
@@ -50,6 +51,8 @@ class _Sum:
     indices: set[int] = field(default_factory=set)
     gradients: list[Tensor] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
+    energy: Tensor | None = None
+    """Of the gradients at the stage's entry, where the subspace is about to turn."""
 
 
 class StageCompute:
@@ -92,12 +95,12 @@ class StageCompute:
         self.dtype = torch_dtype(spec)
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
-        stream = stream_basis(spec, self.vocab)
-        self.codec = build_codec(spec, None if stream is None else stream.to(self.device), self.dtype)
+        self.codecs = Codecs(spec, self.vocab, self.device)
         source = Drawing(spec, corpus, own, vocab=self.vocab)
-        self.gate = Gate(spec, stage, source=source, vocab=self.vocab, codec=self.codec, device=self.device)
+        self.gate = Gate(spec, stage, source=source, vocab=self.vocab, codecs=self.codecs, device=self.device)
         self.update_rule = stage_rule(spec, stage)
         self.optimizer = build_optimizer(self.module, self.update_rule)
+        self.refreshing = Refreshing(spec, self.module, self.optimizer, self.codecs, stage=stage)
         self.parameters = list(self.module.parameters())
         self.version = 0
         self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
@@ -108,7 +111,7 @@ class StageCompute:
         self.inference: StageInference | None = None
         if isinstance(spec.model, GPT):
             shape = {"context": spec.model.context, "width": spec.model.d_model, "vocab": self.vocab}
-            self.inference = StageInference(self.module, self.codec, **shape, device=self.device)
+            self.inference = StageInference(self.module, self.codecs, **shape, device=self.device)
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._sums: dict[int, _Sum] = {}
         self._held: dict[str, Tensor] = {}
@@ -181,7 +184,8 @@ class StageCompute:
             raise RunError(
                 f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug"
             )
-        gradient = self.gate.receive_gradient(task.gradient, tuple(flight.exit.shape))
+        gradient, beside = self.gate.receive_gradient(task.gradient, tuple(flight.exit.shape))
+        self.refreshing.hear(task.round, beside)
         del self._flights[task.round, task.index]
         return tasks.BackwardDone(gradient=self._differentiate(task, flight, flight.exit, gradient))
 
@@ -196,9 +200,12 @@ class StageCompute:
         found = torch.autograd.grad(end, [*entry, *weights], gradient, materialize_grads=True) if entry or weights else ()
         if task.counts:
             self._count(task, flight.version, list(found[len(entry) :]))
+            if self.refreshing.wants_energy(task.round):
+                total, energy = self._sum(task.round), energy_of(found[0])
+                total.energy = energy if total.energy is None else total.energy + energy
         if self.stash is not None and flight.stashed is not None:
             self.stash.give_back(flight.stashed)
-        return self.gate.send_gradient(found[0]) if entry else None
+        return self.gate.send_gradient(found[0], self.refreshing.beside_gradient(task.round)) if entry else None
 
     def _sum(self, round_: int) -> _Sum:
         return self._sums.setdefault(round_, _Sum())
@@ -228,12 +235,13 @@ class StageCompute:
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
             self._held[commitment.digest] = gradient
             return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
-        payload = self.format.write(gradient)
-        self._held[payload.digest] = self.format.read(payload, len(gradient))
+        written = self.format.write(gradient)
+        payload = joined(written, self.refreshing.beside_sum(task.round, total.energy))
+        self._held[payload.digest] = self.format.read(written, len(gradient))
         return tasks.CollectDone(payload, delay)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
-        gradients = {part.worker: self._gradient_of(part) for part in task.parts}
+        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
         norms, cosines = measure({worker: [gradient.numpy()] for worker, gradient in gradients.items()})
         for part in task.parts:
             if norms[part.worker] is None:
@@ -241,23 +249,31 @@ class StageCompute:
             self._finite.add(part.gradient.digest)
         return tasks.InspectDone(norms=norms, agreements=cosines)
 
-    def _gradient_of(self, part: tasks.Part) -> Tensor:
+    def _gradient_of(self, part: tasks.Part, round_: int) -> Tensor:
         """Return the part's flat gradient. Raises WireError for one that is not of this stage's size."""
         if part.gradient.digest not in self._held:
             size = sum(parameter.numel() for parameter in self.parameters)
             try:
-                self._held[part.gradient.digest] = self.format.read(part.gradient, size)
+                self.refreshing.check(round_, self._beside(part))
+                self._held[part.gradient.digest] = self.format.read(part.gradient.first(1), size)
             except WireError as error:
                 raise WireError(f"the gradient of {part.worker}: {error}; this stage has {size} weights") from error
         return self._held[part.gradient.digest]
 
+    @staticmethod
+    def _beside(part: tasks.Part) -> dict[str, Tensor]:
+        """Return what the part carries behind its gradient."""
+        if len(part.gradient.layout) < 2:
+            return {}
+        return dict(list(part.gradient.tensors().items())[1:])
+
     def _require_finite(self, part: tasks.Part, round_: int) -> None:
         """Raise WireError for NaN or infinity. Dear beside a norm, which tells as much unless it is infinite."""
-        if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part)).all():
+        if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part, round_)).all():
             raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
 
     def _apply(self, task: tasks.Apply) -> tasks.Result:
-        gradients = {part.worker: self._gradient_of(part) for part in task.parts}
+        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
         for part in task.parts:
             self._require_finite(part, task.round)
         indices = sorted(index for part in task.parts for index in part.indices)
@@ -265,6 +281,8 @@ class StageCompute:
             raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
         counts = {part.worker: len(part.indices) for part in task.parts}
         self._step(task.round, weighted_mean(gradients, counts, total=self.spec.num_micro_batches))
+        if self.refreshing.after_step(task.round, [self._beside(part) for part in task.parts]):
+            self._weights_have_changed()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
 
     def _local_step(self, task: tasks.LocalStep) -> tasks.Result:
@@ -323,7 +341,11 @@ class StageCompute:
 
     def _evaluate(self, task: tasks.Evaluate | tasks.Probe) -> tasks.Result:
         with torch.no_grad():
-            entered = self.gate.draw_validation(task.index) if task.inputs is None else self.gate.receive(task.inputs)
+            entered = (
+                self.gate.draw_validation(task.index)
+                if task.inputs is None
+                else self.gate.receive(task.inputs, may_be_apart=isinstance(task, tasks.Probe))
+            )
             out = self.module(entered.x)
             if not self.module.is_last:
                 return tasks.EvaluateDone(output=self.gate.send(out, entered))
@@ -341,9 +363,9 @@ class StageCompute:
         return tasks.InferDone()
 
     def _snapshot(self, task: tasks.Snapshot) -> tasks.Result:
-        more = {}
+        more = self.refreshing.dump()
         if self.local_sync is not None and task.mark is not None:
-            more = self.local_sync.dump() | write_mark(task.mark)
+            more |= self.local_sync.dump() | write_mark(task.mark)
         state = snapshots.dump(self.module, self.optimizer, more)
         return tasks.SnapshotDone(task.version, state, hashlib.sha256(state).hexdigest())
 
@@ -352,6 +374,7 @@ class StageCompute:
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
         tensors = snapshots.load(task.state, self.module, self.optimizer, self.update_rule)
+        self.refreshing.load(tensors, task.version)
         mark = None
         if self.local_sync is not None:
             self.local_sync.load(tensors)
@@ -391,7 +414,8 @@ class StageCompute:
     def state_digest(self) -> str:
         """Return the SHA-256 over what replicas that are in step have in common: all weights in order, or their anchor."""
         sha = hashlib.sha256()
-        for parameter in self.parameters if self.local_sync is None else [self.local_sync.anchor]:
+        agreed = list(self.parameters) if self.local_sync is None else [self.local_sync.anchor]
+        for parameter in agreed if self.refreshing.basis is None else [*agreed, self.refreshing.basis]:
             sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
 

@@ -1,5 +1,6 @@
 """What comes into a stage and what goes out: drawn from the corpus, or read from the wire, checked, and packed for it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor
 from pluralis_lab.corpus.batches import MicroBatch
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
-from pluralis_lab.learning.codecs import Codec
 from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.refreshing import Codecs
 from pluralis_lab.learning.transfers import Transfers
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import torch_dtype
@@ -35,12 +36,12 @@ class Gate:
     """Both ends of one stage replica.
 
     source : where the head draws micro-batches
-    codec : of the run's boundaries
+    codecs : of the run's boundaries
     vocab : token ids, or classes, are below this
     """
 
-    def __init__(self, spec: RunSpec, stage: int, *, source: Drawing, vocab: int, codec: Codec, device: torch.device) -> None:
-        self.spec, self.stage, self.source, self.vocab, self.codec = spec, stage, source, vocab, codec
+    def __init__(self, spec: RunSpec, stage: int, *, source: Drawing, vocab: int, codecs: Codecs, device: torch.device) -> None:
+        self.spec, self.stage, self.source, self.vocab, self.codecs = spec, stage, source, vocab, codecs
         self.transfers = Transfers(device)
         self._takes_tokens = spec.context is not None
 
@@ -72,17 +73,24 @@ class Gate:
             return self.draw(tasks.Forward(0, 0, None)).x
         return torch.zeros(entry_shapes(self.spec, self.stage)[1], dtype=torch_dtype(self.spec), device=self.transfers.device)
 
-    def receive(self, inputs: Payload) -> Entered:
-        """Read what the stage before sent. Raises WireError for anything but a micro-batch of this run."""
+    def receive(self, inputs: Payload, *, may_be_apart: bool = False) -> Entered:
+        """Read what the stage before sent. Raises WireError for anything but a micro-batch of this run.
+
+        may_be_apart : read it also where the sender's subspace is not known here, although it then comes out a little wrong
+        """
         arrays = self.transfers.receive(inputs)
         if not {"z", "ids"} <= arrays.host.keys():
             raise WireError(
                 f"an activation carries the arrays {sorted(arrays.host)}, not 'z' and 'ids'; the peer runs another version"
             )
-        labels, wire = arrays.host["ids"], arrays.host["z"]
+        labels, wire, codec = arrays.host["ids"], arrays.host["z"], self.codecs.of(arrays.host)
+        if codec is None and may_be_apart:
+            codec = self.codecs.current
+        if codec is None or not (may_be_apart or codec is self.codecs.current):
+            raise WireError("an activation came in from a subspace that this stage is not in; the peer is at fault")
         labels_shape, entry_shape = entry_shapes(self.spec, self.stage)
         width = entry_shape[-1]
-        count, dtype = self.codec.row(width)
+        count, dtype = codec.row(width)
         wire_shape = (*entry_shape[:-1], count)
         if labels.shape != labels_shape or labels.is_floating_point():
             raise WireError(
@@ -96,7 +104,7 @@ class Gate:
                 f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}, {dtype}"
             )
         ids = _without_last(arrays.device["ids"]) if self._takes_tokens else None
-        return Entered(self.codec.decode(arrays.device["z"], ids, width), labels, ids)
+        return Entered(codec.decode(arrays.device["z"], ids, width), labels, ids)
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return what the tail's output is compared with, on the device: `[batch, time]` or `[batch]`."""
@@ -107,27 +115,29 @@ class Gate:
         labels = entered.labels
         if self._takes_tokens:
             labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
-        return pack([("z", self.transfers.to_host(self.codec.encode(out, entered.ids))), ("ids", labels)])
+        return pack(
+            [("z", self.transfers.to_host(self.codecs.current.encode(out, entered.ids))), ("ids", labels), *self.codecs.mark()]
+        )
 
-    def send_gradient(self, gradient: Tensor) -> Payload:
-        """Encode and pack the gradient of what came in."""
-        return pack([("g", self.transfers.to_host(self.codec.encode_gradient(gradient)))])
+    def send_gradient(self, gradient: Tensor, beside: Sequence[tuple[str, Tensor]] = ()) -> Payload:
+        """Encode and pack the gradient of what came in, and the arrays that go along."""
+        return pack([("g", self.transfers.to_host(self.codecs.current.encode_gradient(gradient))), *beside])
 
-    def receive_gradient(self, payload: Payload, shape: tuple[int, ...]) -> Tensor:
-        """Read the gradient of an output of `shape`. Raises WireError for anything else."""
-        arrays = self.transfers.receive(payload)
+    def receive_gradient(self, payload: Payload, shape: tuple[int, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the gradient of an output of `shape`, and what came along. Raises WireError for anything else."""
+        arrays, codec = self.transfers.receive(payload), self.codecs.current
         wire = arrays.host.get("g")
         if wire is None:
             raise WireError("a gradient message carries no array 'g'; the peer runs another version")
         width = shape[-1]
-        count, dtype = self.codec.row(width)
+        count, dtype = codec.row(width)
         expected = (*shape[:-1], count)
         if wire.shape != expected or wire.dtype != dtype:
             raise WireError(
                 f"a gradient of shape {tuple(wire.shape)} and dtype {wire.dtype} came back for an output that is sent as "
                 f"{expected}, {dtype}"
             )
-        return self.codec.decode_gradient(arrays.device["g"], width)
+        return codec.decode_gradient(arrays.device["g"], width), arrays.host
 
 
 def _without_last(labels: Tensor) -> Tensor:

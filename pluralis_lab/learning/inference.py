@@ -9,7 +9,8 @@ from torch import Tensor
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.codecs import Codec
-from pluralis_lab.learning.payload import Payload, pack
+from pluralis_lab.learning.payload import pack
+from pluralis_lab.learning.refreshing import Codecs
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.models.gpt import Seen
 from pluralis_lab.models.seeded import generator
@@ -21,11 +22,14 @@ MAX_TEXTS = 8
 
 @dataclass
 class _Text:
-    """A text's attempt: what each block has seen, and the weights that it was begun with."""
+    """A text's attempt: what each block has seen, and the weights and codecs (in, out) that it was begun with."""
 
     attempt: int
     seen: list[Seen]
     stashed: StashedStage
+    reads: Codec
+    writes: Codec
+    mark: list[tuple[str, Tensor]]
 
 
 class StageInference:
@@ -37,8 +41,15 @@ class StageInference:
     module : the stage that the optimizer changes in place
     """
 
-    def __init__(self, module: Stage, codec: Codec, *, context: int, width: int, vocab: int, device: torch.device) -> None:
-        self.module, self.codec, self.context, self.width, self.vocab, self.device = module, codec, context, width, vocab, device
+    def __init__(self, module: Stage, codecs: Codecs, *, context: int, width: int, vocab: int, device: torch.device) -> None:
+        self.module, self.codecs, self.context, self.width, self.vocab, self.device = (
+            module,
+            codecs,
+            context,
+            width,
+            vocab,
+            device,
+        )
         self._stash = WeightStash(module)
         self._texts: OrderedDict[str, _Text] = OrderedDict()
 
@@ -48,11 +59,16 @@ class StageInference:
 
     def infer(self, task: tasks.Infer) -> tasks.InferDone:
         """Extend a text by some positions. Raises WireError for activations of a wrong shape, or beyond the context."""
-        entered, ids = self._enter(task)
+        ids, arrays = self._received(task)
+        self._check(ids, task.start)
         if task.start == 0:
             self._forget(task.request)
+            reads = self.codecs.of(arrays) if arrays else self.codecs.current
+            if reads is None:
+                return tasks.InferDone()  # the stages before are in another subspace by now, or still: it is begun anew
             stashed = self._stash.take()
-            self._texts[task.request] = _Text(task.attempt, stashed.module.unseen(), stashed)
+            seen, writes, mark = stashed.module.unseen(), self.codecs.current, self.codecs.mark()
+            self._texts[task.request] = _Text(task.attempt, seen, stashed, reads, writes, mark)
             if len(self._texts) > MAX_TEXTS:
                 self._forget(next(iter(self._texts)))
         text = self._texts.get(task.request)
@@ -60,10 +76,13 @@ class StageInference:
             return tasks.InferDone()
         self._texts.move_to_end(task.request)
         stage = text.stashed.module
+        entered = text.reads.decode(arrays["z"].to(self.device), ids, self.width) if arrays else ids
         with torch.no_grad():
             out = stage.extend(entered, text.seen)
             if not stage.is_last:
-                return tasks.InferDone(output=pack([("z", self.codec.encode(out, ids)), ("ids", ids.to(torch.int32))]))
+                return tasks.InferDone(
+                    output=pack([("z", text.writes.encode(out, ids)), ("ids", ids.to(torch.int32)), *text.mark])
+                )
             return tasks.InferDone(token=choose(stage.logits(out[:, -1:])[0, 0], task.draw))
 
     def end(self, request: str, attempt: int) -> None:
@@ -76,16 +95,6 @@ class StageInference:
         if text is not None:
             self._stash.give_back(text.stashed)
 
-    def _enter(self, task: tasks.Infer) -> tuple[Tensor, Tensor]:
-        """Return what goes into the stage, and the ids `[1, time]` of the new positions."""
-        if task.inputs is None:
-            ids = torch.tensor([task.ids], dtype=torch.int64, device=self.device)
-            self._check(ids, task.start)
-            return ids, ids
-        ids, wire = self._received(task.inputs)
-        self._check(ids, task.start)
-        return self.codec.decode(wire, ids, self.width), ids
-
     def _check(self, ids: Tensor, start: int) -> None:
         count = ids.shape[1]
         if not 0 < count <= self.context - start:
@@ -93,9 +102,12 @@ class StageInference:
         if int(ids.min()) < 0 or int(ids.max()) >= self.vocab:
             raise WireError(f"ids from {int(ids.min())} to {int(ids.max())} in a text; the vocabulary has 0 to {self.vocab - 1}")
 
-    def _received(self, inputs: Payload) -> tuple[Tensor, Tensor]:
-        arrays = inputs.tensors()
-        count, dtype = self.codec.row(self.width)
+    def _received(self, task: tasks.Infer) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the ids `[1, time]` of the new positions, and what came in, by name; on the head, nothing."""
+        if task.inputs is None:
+            return torch.tensor([task.ids], dtype=torch.int64, device=self.device), {}
+        arrays = task.inputs.tensors()
+        count, dtype = self.codecs.current.row(self.width)
         if not {"z", "ids"} <= arrays.keys():
             raise WireError(f"a text's activation carries the arrays {sorted(arrays)}, not 'z' and 'ids'")
         ids, wire = arrays["ids"], arrays["z"]
@@ -110,7 +122,7 @@ class StageInference:
                 f"a text's activation of shape {tuple(wire.shape)}, {wire.dtype} for ids {tuple(ids.shape)}, {ids.dtype}; "
                 f"expected [1, time, {count}] of {dtype} and [1, time] of int32"
             )
-        return ids.to(self.device, torch.int64), wire.to(self.device)
+        return ids.to(self.device, torch.int64), arrays
 
 
 def choose(scores: Tensor, draw: tasks.Draw) -> int:

@@ -60,7 +60,12 @@ class Payload:
     @property
     def size_bytes(self) -> int:
         """How many bytes the arrays have."""
-        return sum(_SIZES[code] * math.prod(shape) for _, code, shape in self.layout)
+        return sum(map(_size_bytes, self.layout))
+
+    def first(self, count: int) -> "Payload":
+        """Return the first `count` arrays alone."""
+        layout = self.layout[:count]
+        return self if layout == self.layout else Payload(layout, self.data[: sum(map(_size_bytes, layout))])
 
     def only(self, name: str) -> "Payload":
         """Return the one array `name` without the others. Raises WireError when there is none."""
@@ -82,6 +87,19 @@ class Payload:
             out[name] = flat.to(_DTYPES[code]).view(shape)
             offset += size
         return out
+
+
+def _size_bytes(entry: tuple[str, str, tuple[int, ...]]) -> int:
+    _, code, shape = entry
+    return _SIZES[code] * math.prod(shape)
+
+
+def joined(payload: Payload, arrays: Sequence[tuple[str, Tensor]]) -> Payload:
+    """Return `payload` with more arrays behind its own."""
+    if not arrays:
+        return payload
+    more = pack(arrays)
+    return Payload((*payload.layout, *more.layout), payload.data + more.data)
 
 
 def pack(arrays: Sequence[tuple[str, Tensor]]) -> Payload:

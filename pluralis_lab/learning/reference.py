@@ -8,7 +8,10 @@ from torch import Tensor
 
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
+from pluralis_lab.learning.refresh import energy_of, rebase, turned
+from pluralis_lab.learning.turns import gathers, switches
 from pluralis_lab.models.stage import Stage, stream_basis, torch_dtype
+from pluralis_lab.parts import Subspace
 from pluralis_lab.spec import RunSpec
 
 
@@ -33,12 +36,17 @@ def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None, keeps_grad
     """
     stages = whole_model(spec, corpus.info().vocab)
     optimizers = [build_optimizer(stage, spec.optimizer) for stage in stages]
+    next_basis: Tensor | None = None
     for round_ in range(spec.steps if steps is None else steps):
-        losses = 0.0
+        losses, energy = 0.0, None
         for index in range(spec.num_micro_batches):
-            loss = micro_batch_loss(spec, stages, corpus, round_, index)
+            loss, entry = _forward(spec, stages, corpus, round_, index)
+            if gathers(spec, round_):
+                entry.retain_grad()
             (loss / (spec.num_micro_batches * spec.tokens_per_micro_batch)).backward()
             losses += loss.item()
+            if gathers(spec, round_) and entry.grad is not None:
+                energy = energy_of(entry.grad) + (0 if energy is None else energy)
         kept = stages if keeps_gradients else []
         gradients = tuple(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]) for stage in kept)
         for optimizer in optimizers:
@@ -46,11 +54,22 @@ def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None, keeps_grad
                 group["lr"] = learning_rate(spec.optimizer, round_)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        basis = stages[0].basis
+        if switches(spec, round_) and basis is not None and next_basis is not None:
+            for stage, optimizer in zip(stages, optimizers, strict=True):
+                rebase(stage, optimizer, basis, next_basis)
+        if energy is not None and basis is not None and isinstance(spec.boundary, Subspace):
+            next_basis = turned(basis, energy, spec.boundary.refresh_step)
         yield Step(round_, losses / (spec.num_micro_batches * spec.tokens_per_micro_batch), gradients)
 
 
 def micro_batch_loss(spec: RunSpec, stages: list[Stage], corpus: Corpus, round_: int, index: int) -> Tensor:
     """Return the summed loss of one micro-batch, with its graph."""
+    return _forward(spec, stages, corpus, round_, index)[0]
+
+
+def _forward(spec: RunSpec, stages: list[Stage], corpus: Corpus, round_: int, index: int) -> tuple[Tensor, Tensor]:
+    """Return the summed loss of one micro-batch, with its graph, and what came in at the last stage."""
     batch = corpus.micro_batch(spec.seed, round_, index, spec.micro_batch_size)
     x = torch.as_tensor(batch.inputs)
     if stages[0].takes_tokens:
@@ -58,6 +77,7 @@ def micro_batch_loss(spec: RunSpec, stages: list[Stage], corpus: Corpus, round_:
         x, targets = ids[:, :-1], ids[:, 1:]
     else:
         x, targets = x.to(torch_dtype(spec)), torch.as_tensor(batch.targets)
+    entry = x
     for stage in stages:
-        x = stage(x)
-    return stages[-1].loss_sum(x, targets)
+        entry, x = x, stage(x)
+    return stages[-1].loss_sum(x, targets), entry

@@ -40,6 +40,8 @@ class WeightStash:
             self._newest = self._free.pop() if self._free else self._copy()
             with torch.no_grad():
                 torch._foreach_copy_(self._newest.weights, self._weights)
+            if self._master.basis is not None:
+                self._newest.module.take_basis(self._master.basis)
         self._newest.num_users += 1
         return self._newest
 

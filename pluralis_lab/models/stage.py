@@ -1,5 +1,6 @@
 """One stage of a model: the consecutive blocks that a worker holds, and what they cost."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from pluralis_lab.models.arithmetic import call_block, compiled_call, multiplying
 from pluralis_lab.models.cost import stage_blocks
-from pluralis_lab.models.gpt import Block, Embedding, Head, Seen, StreamBasis
+from pluralis_lab.models.gpt import Block, Embedding, Head, Seen, StreamBasis, Write
 from pluralis_lab.models.measuring import built
 from pluralis_lab.models.mlp import Layer
 from pluralis_lab.parts import GPT, MLP, Blocks, Subspace
@@ -81,6 +82,25 @@ class Stage(nn.Module):
             for block in (self.entry, *self.blocks, self.exit):
                 x = x if block is None else call(block, x)
         return x.to(self.dtype)
+
+    @property
+    def basis(self) -> Tensor | None:
+        """The orthonormal basis `[d_model, rank]` of the subspace that this stage writes into; None where it is free."""
+        return next((part.basis for part in self._confined_parts()), None)
+
+    def take_basis(self, basis: Tensor) -> None:
+        """Write into another subspace from now on, with the same coordinates; copies of the stage keep theirs."""
+        for part in self._confined_parts():
+            assert part.basis is not None
+            basis = basis.to(part.basis.device)
+            part.basis = basis
+
+    def confined(self) -> list[nn.Parameter]:
+        """Return the weights `[..., rank]` whose rows are coordinates in the basis."""
+        return [part.table if isinstance(part, Embedding) else part.weight for part in self._confined_parts()]
+
+    def _confined_parts(self) -> Iterator[Embedding | Write]:
+        return (part for part in self.modules() if isinstance(part, Embedding | Write) and part.basis is not None)
 
     def unseen(self) -> list[Seen]:
         """Return what `extend` begins with: a cache for each block. Only a GPT has one."""

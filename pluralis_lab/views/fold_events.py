@@ -151,6 +151,20 @@ def _reroute(picture: RunPicture, event: Event) -> None:
     picture.marks.append(Mark("reroute", at, str(event.worker or ""), text))
 
 
+def _refresh(picture: RunPicture, event: Event) -> None:
+    """Note the newest turn of the subspace, and none of those before it: there can be hundreds, and each is in the loss."""
+    before, after = finite(event.body.get("loss_before")), finite(event.body.get("loss_after"))
+    if event.round is None or before is None or after is None:
+        return
+    text = f"the subspace turned after round {event.round}: validation loss {before:.3f} before, {after:.3f} after"
+    mark = Mark("refresh", event.round, "", text)
+    place = next((index for index, known in enumerate(picture.marks) if known.kind == "refresh"), None)
+    if place is None:
+        picture.marks.append(mark)
+    else:
+        picture.marks[place] = mark  # those behind it stay where they are: who follows counts them
+
+
 def _epoch(picture: RunPicture, event: Event) -> None:
     body = event.body
     number = int(body.get("epoch", len(picture.epochs)))
@@ -192,6 +206,7 @@ FOLDS: dict[str, Callable[[RunPicture, Event], None]] = {
     "worker.round": _worker_round,
     "exchange": _exchange,
     "reroute": _reroute,
+    "refresh": _refresh,
     "epoch": _epoch,
     "checkpoint": _checkpoint,
     "wire": _wire,

@@ -13,6 +13,7 @@ from pluralis_lab.errors import WireError
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
+from pluralis_lab.learning.refresh import extra_layout
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
@@ -147,8 +148,9 @@ class Checks:
         self._stage_of(message.worker, 0)
         kind: ItemKind = "local_step" if desk.is_local else "contribution"
         self._work(kind, message.round, message.worker, message.item, message.payload)
-        if message.payload.layout != self._gradient_layout:
-            raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {self._gradient_layout}")
+        expected = (*self._gradient_layout, *extra_layout(desk.spec, desk.me.stage, message.round))
+        if message.payload.layout != expected:
+            raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {expected}")
         if desk.is_tail != (message.loss is not None) or not math.isfinite(message.loss or 0.0):
             raise WireError(f"a contribution with loss {message.loss} at stage {desk.me.stage} of {desk.spec.stages}")
 

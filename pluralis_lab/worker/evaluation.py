@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.turns import switches
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import EvalActivation, EvalDone
 from pluralis_lab.worker.roster import Peer
@@ -120,8 +121,11 @@ class Evaluation:
 
     @property
     def _is_due(self) -> bool:
-        desk, every = self.desk, self.desk.spec.eval_every
-        return desk.round > 0 and (desk.is_finished or (every > 0 and desk.round % every == 0))
+        desk, spec = self.desk, self.desk.spec
+        is_regular = spec.eval_every > 0 and desk.round % spec.eval_every == 0
+        # The same held-out data right before and right after the subspace turns shows what that costs.
+        is_by_turn = switches(spec, desk.round) or switches(spec, desk.round - 1)
+        return desk.round > 0 and (desk.is_finished or is_regular or is_by_turn)
 
     def _first_head(self) -> str | None:
         heads = self.desk.roster.serving(0, self.desk.round)

@@ -107,7 +107,7 @@ def test_ids_of_a_large_vocabulary_travel_whole(make_spec, corpus):
 
 def test_encoding_a_stage_output_loses_nothing_and_a_foreign_stream_does(make_spec, corpus):
     spec = make_spec(boundary=Subspace(4, wire="same"))
-    codec = StageCompute(spec, 0, corpus).codec
+    codec = StageCompute(spec, 0, corpus).codecs.current
     ids = torch.as_tensor(corpus.micro_batch(0, 0, 0, 2).inputs).to(torch.int64)[:, :-1]
     with torch.no_grad():
         x = build_stage(spec, 0, 256)(ids)

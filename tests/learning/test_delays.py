@@ -10,7 +10,8 @@ from pluralis_lab.learning.compute import _looked_at_anew
 from pluralis_lab.learning.delays import delay_factor, expected_delay, stage_rule
 from pluralis_lab.learning.nesterov_adam import NesterovAdam
 from pluralis_lab.learning.stash import WeightStash
-from pluralis_lab.parts import GPT, AdamW, NAdam
+from pluralis_lab.models.stage import build_stage
+from pluralis_lab.parts import GPT, AdamW, NAdam, Subspace
 from pluralis_lab.spec import RunSpec
 
 
@@ -86,21 +87,27 @@ def test_what_is_looked_at_anew_is_the_weight_as_it_is_by_then() -> None:
 
 
 def test_a_copy_is_the_weights_it_was_taken_at_and_is_used_again() -> None:
-    master = nn.Linear(2, 2)
-    stash = WeightStash(master)  # type: ignore[arg-type]
+    master = build_stage(late_spec(model=GPT(n_layer=8, n_head=2, d_model=8, context=4), boundary=Subspace(4)), 1, 16)
+    newest, stash = master.blocks[0].qkv, WeightStash(master)
     first = stash.take()
     before = [weight.clone() for weight in first.weights]
     assert stash.take() is first
     with torch.no_grad():
-        master.weight.add_(1.0)
+        newest.add_(1.0)
+    drawn, turned = master.basis, torch.eye(8)[:, :4]
+    master.take_basis(turned)
     stash.forget_newest()
     second = stash.take()
     assert second is not first
-    assert torch.equal(second.weights[0], master.weight)
+    weights = list(master.parameters())
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(second.weights, weights, strict=True))
+    assert torch.equal(first.module.basis, drawn)  # what is under way goes back through what it went forward through
+    assert torch.equal(second.module.basis, turned)
     assert all(torch.equal(now, then) for now, then in zip(first.weights, before, strict=True))
     stash.give_back(first)
     stash.give_back(first)
     stash.forget_newest()
     assert stash.take() is first
-    assert torch.equal(first.weights[0], master.weight)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(first.weights, weights, strict=True))
+    assert torch.equal(first.module.basis, turned)
     assert stash.num_copies == 2

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pluralis_lab.errors import PluralisError, RunSpecError
-from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Mean, Subspace, Work
+from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Mean, SliceSync, Subspace, Work
 from pluralis_lab.spec import RunSpec
 
 MLP_SPEC = {"model": MLP((64, 32, 10)), "data": "digits"}
 
+TURNING = {"boundary": Subspace(8, refresh_every=50), "stages": 2}
 REFUSALS = [
     # (fields, what the message must contain: the value, then the remedy)
     ("more stages than blocks", {"stages": 9}, ["stages=9", "6 blocks", "stages <= 6"]),
@@ -55,6 +56,11 @@ REFUSALS = [
     ("another schedule", {"schedule": "gossip"}, ["schedule='gossip'", "'sync'", "'async'"]),
     ("a bound of the other schedule", {"in_flight": 3}, ["in_flight=3", 'schedule="async"']),
     ("a variant of the other schedule", {"stashing": False}, ["stashing=False", 'schedule="async"']),
+    ("a turn of stages apart", {"schedule": "async", **TURNING}, ["refresh_every=50", 'schedule="sync"']),
+    ("a turn of replicas apart", {"sync": SliceSync(), **TURNING}, ["refresh_every=50", "SliceSync", "pl.FullSync()"]),
+    ("a turn without boundaries", {**TURNING, "stages": 1}, ["refresh_every=50", "stages=1"]),
+    ("a turn's step alone", {"boundary": Subspace(8, refresh_step=0.1), "stages": 2}, ["refresh_step=0.1", "refresh_every=100"]),
+    ("a turn each round", {"boundary": {"kind": "subspace", "refresh_every": 1}}, ["refresh_every=1", "2"]),
     ("rounding what is exact", {"precision": "bfloat16", "dtype": "float64"}, ['precision="bfloat16"', 'dtype="float32"']),
     (
         "rounded copies of newest weights",
@@ -120,7 +126,8 @@ def test_what_breaks_the_subspace_is_allowed_where_it_cannot():
 def test_the_default_boundary_fits_the_model_and_is_written_out(fields, boundary):
     spec = RunSpec(**fields)
     assert spec.boundary == boundary
-    assert json.loads(spec.to_json())["boundary"] == boundary.model_dump()
+    written = json.loads(spec.to_json())["boundary"]
+    assert written == {name: value for name, value in boundary.model_dump().items() if not name.startswith("refresh")}
     assert RunSpec(**fields, boundary=boundary).hash == spec.hash
 
 
@@ -192,7 +199,11 @@ specs = st.one_of(
 def test_what_came_later_changes_no_older_specs_hash():
     # Of the version before there were a precision and compiled blocks.
     assert RunSpec().hash == "c9aea87459dcb376fdd3d12ba48954919ba920c353a7c889951ee5d000ef3c01"
+    assert RunSpec(boundary=Subspace(8), stages=2).hash == "24fd1f9f5d15645383c60179851b4167513ff62adc5236f1692314176f97fabf"
     assert b"in_flight" not in RunSpec().to_json()
+    turning = RunSpec(**TURNING)
+    assert b'"refresh_every":50' in turning.to_json()
+    assert RunSpec.from_json(turning.to_json()) == turning
     changed = RunSpec(schedule="async", in_flight=7)
     assert b'"in_flight":7' in changed.to_json()
     assert RunSpec.from_json(changed.to_json()) == changed

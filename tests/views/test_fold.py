@@ -113,6 +113,19 @@ def test_rounds_repeated_after_a_resume_replace_the_old_ones(half_run: RunDirect
     assert len(picture.loss.x) == 92
 
 
+def test_the_newest_turn_of_the_subspace_is_a_mark_with_the_losses_around_it(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    before = list(picture.marks)
+    for turn, after in ((80, 2.25), (90, 2.125)):
+        body = {"version": 1, "loss_before": 2.0, "loss_after": after}
+        picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", turn, body)])
+    assert picture.marks[:-1] == before
+    assert picture.marks[-1].text == "the subspace turned after round 90: validation loss 2.000 before, 2.125 after"
+    broken = {"version": 2, "loss_before": None, "loss_after": math.nan}
+    picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", 95, broken)])
+    assert picture.marks[-1].round == 90
+
+
 def test_a_loss_that_is_not_finite_is_a_mark_and_not_a_point(half_run: RunDirectory) -> None:
     picture = RunPicture.of(half_run)
     before = len(picture.loss.x)

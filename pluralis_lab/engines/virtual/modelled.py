@@ -16,6 +16,7 @@ from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import part_size
 from pluralis_lab.learning.payload import CODES, Payload
+from pluralis_lab.learning.refresh import extra_layout
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.gpt import StreamBasis
@@ -114,6 +115,7 @@ class ModelledCompute:
             return tasks.BackwardDone(None if self.index == 0 else self._gradient(task.round, task.index))
         if isinstance(task, tasks.Collect):
             layout = self._format.layout(self.num_parameters) if self.spec.sync_every is None else COMMITMENT_LAYOUT
+            layout = (*layout, *extra_layout(self.spec, self.index, task.round))
             return tasks.CollectDone(SizedPayload(layout, b"", f"sum {self.name} {task.round} {task.indices}"))
         if isinstance(task, tasks.Inspect):
             return tasks.InspectDone({part.worker: None for part in task.parts}, {part.worker: None for part in task.parts})
