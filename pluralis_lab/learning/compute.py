@@ -16,13 +16,13 @@ from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.flat_format import FlatFormat
-from pluralis_lab.learning.gate import Gate
 from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, joined, pack
 from pluralis_lab.learning.refresh import energy_of
 from pluralis_lab.learning.refreshing import Codecs, Refreshing
+from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
@@ -97,7 +97,7 @@ class StageCompute:
         self.module: Stage = build_stage(spec, stage, self.vocab).to(self.device)
         self.codecs = Codecs(spec, self.vocab, self.device)
         source = Drawing(spec, corpus, own, vocab=self.vocab)
-        self.gate = Gate(spec, stage, source=source, vocab=self.vocab, codecs=self.codecs, device=self.device)
+        self.ends = StageEnds(spec, stage, source=source, vocab=self.vocab, codecs=self.codecs, device=self.device)
         self.update_rule = stage_rule(spec, stage)
         self.optimizer = build_optimizer(self.module, self.update_rule)
         self.refreshing = Refreshing(spec, self.module, self.optimizer, self.codecs, stage=stage)
@@ -147,12 +147,12 @@ class StageCompute:
         upcoming : the task after it, if there is one already, whose inputs travel to the device meanwhile
         """
         if upcoming is not None:
-            self.gate.expect(upcoming)
+            self.ends.expect(upcoming)
         return self._handlers[type(task)](task)
 
     def _compile(self) -> None:
         """Have the blocks compiled for a micro-batch's shape: now, while no peer waits for this stage."""
-        x = self.gate.example()
+        x = self.ends.example()
         with torch.no_grad():
             self.module(x)
         entry = [] if self.index == 0 else [x.requires_grad_(True)]
@@ -160,8 +160,8 @@ class StageCompute:
         torch.autograd.grad(out, [*entry, *self.parameters], torch.zeros_like(out), allow_unused=True)
 
     def _forward(self, task: tasks.Forward) -> tasks.Result:
-        is_own = task.inputs is None and self.gate.source.is_own(task)
-        entered = self.gate.draw(task) if task.inputs is None else self.gate.receive(task.inputs)
+        is_own = task.inputs is None and self.ends.source.is_own(task)
+        entered = self.ends.draw(task) if task.inputs is None else self.ends.receive(task.inputs)
         self._drop_flight((task.round, task.index))
         x = entered.x if task.inputs is None else entered.x.requires_grad_(True)
         stashed = None if self.stash is None else self.stash.take()
@@ -171,8 +171,8 @@ class StageCompute:
         flight = _Flight(None if task.inputs is None else x, out, weights, self.version, stashed)
         if not self.module.is_last:
             self._flights[task.round, task.index] = flight
-            return tasks.ForwardDone(output=self.gate.send(out.detach(), entered), own=is_own)
-        loss = self.module.loss_sum(out, self.gate.targets(entered.labels))
+            return tasks.ForwardDone(output=self.ends.send(out.detach(), entered), own=is_own)
+        loss = self.module.loss_sum(out, self.ends.targets(entered.labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
         gradient = self._differentiate(task, flight, share, None)
@@ -184,7 +184,7 @@ class StageCompute:
             raise RunError(
                 f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug"
             )
-        gradient, beside = self.gate.receive_gradient(task.gradient, tuple(flight.exit.shape))
+        gradient, beside = self.ends.receive_gradient(task.gradient, tuple(flight.exit.shape))
         self.refreshing.hear(task.round, beside)
         del self._flights[task.round, task.index]
         return tasks.BackwardDone(gradient=self._differentiate(task, flight, flight.exit, gradient))
@@ -205,7 +205,7 @@ class StageCompute:
                 total.energy = energy if total.energy is None else total.energy + energy
         if self.stash is not None and flight.stashed is not None:
             self.stash.give_back(flight.stashed)
-        return self.gate.send_gradient(found[0], self.refreshing.beside_gradient(task.round)) if entry else None
+        return self.ends.send_gradient(found[0], self.refreshing.beside_gradient(task.round)) if entry else None
 
     def _sum(self, round_: int) -> _Sum:
         return self._sums.setdefault(round_, _Sum())
@@ -342,14 +342,14 @@ class StageCompute:
     def _evaluate(self, task: tasks.Evaluate | tasks.Probe) -> tasks.Result:
         with torch.no_grad():
             entered = (
-                self.gate.draw_validation(task.index)
+                self.ends.draw_validation(task.index)
                 if task.inputs is None
-                else self.gate.receive(task.inputs, may_be_apart=isinstance(task, tasks.Probe))
+                else self.ends.receive(task.inputs, may_be_apart=isinstance(task, tasks.Probe))
             )
             out = self.module(entered.x)
             if not self.module.is_last:
-                return tasks.EvaluateDone(output=self.gate.send(out, entered))
-            targets = self.gate.targets(entered.labels)
+                return tasks.EvaluateDone(output=self.ends.send(out, entered))
+            targets = self.ends.targets(entered.labels)
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
 
     def _infer(self, task: tasks.Infer) -> tasks.Result:

@@ -71,7 +71,7 @@ class Payload:
         """Return the one array `name` without the others. Raises WireError when there is none."""
         offset = 0
         for entry in self.layout:
-            size = _SIZES[entry[1]] * math.prod(entry[2])
+            size = _size_bytes(entry)
             if entry[0] == name:
                 return Payload((entry,), bytes(self.data[offset : offset + size]))
             offset += size

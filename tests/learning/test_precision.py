@@ -49,7 +49,7 @@ def test_an_activation_is_still_inside_the_subspace(make_spec, pipeline, corpus)
     here.step(0)
     stream = stream_basis(here.spec, corpus.info().vocab)
     head = here.stages[0]
-    ids = head.gate.draw(tasks.Forward(1, 0, None)).ids
+    ids = head.ends.draw(tasks.Forward(1, 0, None)).ids
     with torch.no_grad():
         written = head.module(ids) - stream.fixed[ids]
     outside = written - written @ stream.basis @ stream.basis.T
@@ -70,8 +70,8 @@ def test_whoever_computes_a_micro_batch_again_gets_the_same_bits(make_spec, pipe
 def test_held_out_losses_and_texts_come_from_the_same_arithmetic(make_spec, pipeline):
     here = pipeline(make_spec(stages=1, boundary=Dense(), **ROUNDED))
     (stage,) = here.stages
-    entered = stage.gate.draw_validation(0)
-    expected = stage.module.loss_sum(stage.module(entered.x), stage.gate.targets(entered.labels)).item()
+    entered = stage.ends.draw_validation(0)
+    expected = stage.module.loss_sum(stage.module(entered.x), stage.ends.targets(entered.labels)).item()
     for task in (tasks.Evaluate(0, 0, None), tasks.Probe("ask", 0, None)):
         assert stage.run(task).loss == expected
     whole = stage.module(entered.ids[:1])

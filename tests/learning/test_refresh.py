@@ -81,7 +81,7 @@ def test_boundaries_are_exact_before_and_after_each_turn(make_turning, pipeline,
             assert (gradient[: len(other)] - other).abs().max() < 1e-12
         head, basis = here.stages[0], here.stages[0].refreshing.basis
         assert all(torch.equal(stage.refreshing.basis, basis) for stage in here.stages)
-        ids = head.gate.draw(expected.round + 1, 0).ids
+        ids = head.ends.draw(tasks.Forward(expected.round + 1, 0, None)).ids
         with torch.no_grad():
             written = head.module(ids) - drawn.fixed[ids]
         assert (written - written @ basis @ basis.T).square().sum() < 1e-28 * written.square().sum()
@@ -221,10 +221,10 @@ def test_stages_that_are_a_turn_apart_understand_each_other(make_turning, pipeli
     before, after = behind.stages[1], here.stages[1]
     _, gradients = behind.collect(2, [0, 1])
     before.run(tasks.Inspect(2, (tasks.Part("worker-0", (0, 1), gradients[1]),)))  # all it has done when the head has turned
-    drawn = here.stages[0].gate.draw_validation(0).ids
+    drawn = here.stages[0].ends.draw_validation(0).ids
     stream = here.stages[0].module(drawn).detach()
     for stage in (before, after):
-        assert (stage.gate.receive(late, may_be_apart=True).x - stream).abs().max() < 1e-14
+        assert (stage.ends.receive(late, may_be_apart=True).x - stream).abs().max() < 1e-14
         stage.run(tasks.Probe("ask", 0, late))
         stage.run(tasks.Probe("ask", 0, early))
     with pytest.raises(WireError, match="subspace"):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from pluralis_lab.learning import tasks
-from pluralis_lab.learning.gate import Gate
 from pluralis_lab.learning.payload import pack
+from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.transfers import MAX_BEGUN, Transfers
 
 
@@ -33,7 +33,7 @@ def test_what_a_task_brings_is_announced_and_nothing_else(make_spec, pipeline, m
     for upcoming in (forward, backward, tasks.Evaluate(0, 0, here.forward_payloads[0]), tasks.Collect(0, (0,)), None):
         middle.run(tasks.Snapshot(0), upcoming)
     assert begun == [forward.inputs, backward.gradient, forward.inputs]
-    assert isinstance(middle.gate, Gate)
+    assert isinstance(middle.ends, StageEnds)
 
 
 @pytest.mark.gpu

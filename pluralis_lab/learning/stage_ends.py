@@ -32,7 +32,7 @@ class Entered:
     ids: Tensor | None
 
 
-class Gate:
+class StageEnds:
     """Both ends of one stage replica.
 
     source : where the head draws micro-batches
