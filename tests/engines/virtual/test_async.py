@@ -210,8 +210,7 @@ def assert_goes_on(seen: Observed, whole: Observed, what: object) -> None:
     states = {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()}
     assert set(states.values()) == {"serving"}, f"{what}: {states}"
     assert max(seen.validations) == max(whole.validations), f"{what}: the last validation is missing"
-    reasons = [body.get("reason", "") for _, body in seen.of_kind("state")]
-    assert not [reason for reason in reasons if reason.startswith("expelled")], f"{what}: {reasons}"
+    assert not seen.wrongly_expelled(), what
     last = max(whole.losses)
     assert seen.losses[last] == pytest.approx(whole.losses[last], rel=0.1), f"{what}: another model"
 
