@@ -82,12 +82,17 @@ def join_here(
     try:
         return asyncio.run(joiner.run())
     except OSError as error:
+        how = error.strerror or str(error) or "nothing came back"
         raise RunError(
-            f"nobody answers at {parsed.host}:{parsed.port} ({error.strerror or error}); is the run still "
+            f"nobody answers at {parsed.host}:{parsed.port} ({how}); is the run still "
             "running, and was it launched with host=, an address that this machine can reach?"
         ) from None
     except WireError as error:
         raise RunError(str(error)) from None
+
+
+class _NoSeatError(RunError):
+    """The run has the seat no more that this machine has the key of."""
 
 
 class _Visitor:
@@ -119,7 +124,7 @@ class _Visitor:
             if (folder / "hot.key").exists() and own_folder(folder) is not None:
                 try:
                     return await self._come_back(RunDirectory(path), folder.name)
-                except RunError as error:
+                except _NoSeatError as error:
                     self._tell(f"{folder.name} does not come back ({error}); a new worker comes")
                     (folder / "hot.key").rename(folder / "hot.key.left")
         return await self._come_new()
@@ -128,7 +133,10 @@ class _Visitor:
         gateway = await Gateway.open(self._invitation)
         try:
             key = HotKey.load(directory.worker_folder(worker) / "hot.key")
-            welcome = await gateway.prove(worker, key)
+            try:
+                welcome = await gateway.prove(worker, key)
+            except RunError as error:
+                raise _NoSeatError(str(error)) from None
             self._agree(welcome)
         except BaseException:
             gateway.close()

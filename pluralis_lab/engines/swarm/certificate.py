@@ -19,6 +19,8 @@ from cryptography.x509.oid import NameOID
 from pluralis_lab.errors import WireError
 from pluralis_lab.store.files import write_atomic
 
+CONNECT_TIMEOUT_S = 20.0
+"""For a network that swallows what is sent to it: a machine that is there refuses at once, or answers in a second."""
 _LIFETIME = datetime.timedelta(days=3650)
 
 
@@ -41,20 +43,16 @@ def server_context(file: Path) -> ssl.SSLContext:
     return context
 
 
-async def open_pinned(
-    host: str, port: int, fingerprint: str, *, local_host: str | None = None
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_pinned(host: str, port: int, fingerprint: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to the gate at `host`, `port` that has the certificate with that `fingerprint`.
-
-    local_host : address of this machine to connect from; None: whichever leads there
 
     Raises WireError for another certificate, before anything is sent; OSError when nobody answers.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no authority signed it: it is compared below
-    local = None if local_host is None else (local_host, 0)
-    reader, writer = await asyncio.open_connection(host, port, ssl=context, local_addr=local)
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        reader, writer = await asyncio.open_connection(host, port, ssl=context)
     shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     if not hmac.compare_digest(hashlib.sha256(shown).hexdigest(), fingerprint):
         writer.close()

@@ -1,7 +1,7 @@
 """What a run's gate says to those who join, checked by them: they run this on the word of somebody they may not know."""
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,6 +27,9 @@ class Brought(_Fact):
     train_tokens: _Count
 
 
+_F = TypeVar("_F", bound=_Fact)
+
+
 class Row(_Fact):
     """A worker of the run."""
 
@@ -48,6 +51,11 @@ class Spawn(_Fact):
     on_trial: bool
     token: Annotated[str, Field(min_length=16, max_length=100)]
     workers: list[Row] = Field(min_length=1, max_length=100_000)
+
+    @classmethod
+    def read(cls, message: object) -> Self:
+        """Check what the gate said. Raises WireError for what cannot be."""
+        return _checked(cls, message)
 
 
 class _Corpus(_Fact):
@@ -91,11 +99,7 @@ class Welcome(_Fact):
     @classmethod
     def read(cls, facts: object, *, run_id: str) -> Self:
         """Check what the gate said. Raises WireError for what cannot be, RunError for a run of another version."""
-        try:
-            welcome = cls.model_validate(facts)
-        except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            raise WireError(f"the run says {'.'.join(map(str, fault['loc'])) or 'nothing'} wrong: {fault['msg']}") from None
+        welcome = _checked(cls, facts)
         spec = welcome.parsed_spec()
         if welcome.id != run_id or spec.hash != welcome.spec_hash:
             raise RunError("the run describes itself in another way than this version reads it; install the run's pluralis-lab")
@@ -111,6 +115,14 @@ class Welcome(_Fact):
         """Return the facts that a worker's run directory holds."""
         facts = self.model_dump(exclude={"spec"})
         return json.loads(json.dumps({**facts, "engine": "swarm", "state": "running", "reason": "", "workers": []}))  # type: ignore[no-any-return]
+
+
+def _checked(cls: type[_F], said: object) -> _F:
+    try:
+        return cls.model_validate(said)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        raise WireError(f"the run says {'.'.join(map(str, fault['loc'])) or 'nothing'} wrong: {fault['msg']}") from None
 
 
 def proof_text(run_id: str, worker: str, nonce: str) -> bytes:

@@ -79,12 +79,11 @@ class Joiner:
         forks = self._forks = ForkClient(self._on_exit, self._on_spawned, self._on_forks_broken)
         warming = asyncio.create_task(forks.start(self._folder / "forkserver.log"))  # torch loads while a seat is found
         local = await asyncio.start_unix_server(self._carry_line, self._folder / "s")
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._leave)
         watching = asyncio.create_task(self._watch_stdin()) if self._tied else None
         try:
             self._gateway, self._visit = await self._choose()
+            for number in (signal.SIGINT, signal.SIGTERM):  # from here on there is something to leave in order
+                asyncio.get_running_loop().add_signal_handler(number, self._leave)
             await warming
             while not self._ended.is_set():
                 await self._obey()
@@ -149,7 +148,7 @@ class Joiner:
         while (message := await gateway.hear()) is not None:
             op = message.get("op")
             if op == "spawn":
-                self._spawn(Spawn.model_validate(message))
+                self._spawn(Spawn.read(message))
             elif op == "kill":
                 self._kill()
             elif op == "end":
