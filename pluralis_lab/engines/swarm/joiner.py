@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines.invitation import Invitation
 from pluralis_lab.engines.swarm.certificate import open_pinned
@@ -33,6 +35,7 @@ RETURN_FOR_S = 600.0
 """A run whose supervisor is out of reach for longer will hardly come back: whoever joined can come again by hand."""
 RETRY_S = 2.0
 LINE_LIMIT_BYTES = 1 << 28
+_FOLDER = "pluralis-join-"
 
 Tell = Callable[[str], None]
 
@@ -59,7 +62,8 @@ class Joiner:
     ) -> None:
         self._tied = tied
         self.invitation, self._choose, self._home, self._host, self._tell = invitation, choose, home, host, tell
-        self._folder = Path(tempfile.mkdtemp(prefix="pluralis-"))
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))  # not in the home: socket paths must be short
         self._visit: Visit | None = None
         self._gateway: Gateway | None = None
         self._lines: set[asyncio.Task[None]] = set()
@@ -285,6 +289,14 @@ class Gateway:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _sweep() -> None:
+    """Remove what joiners left that were killed: their sockets."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)  # another user's stays
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, look: Callable[[bytes], None]) -> None:

@@ -37,8 +37,8 @@ def test_a_run_in_namespaces_takes_in_a_joiner_from_another(home: Path, tmp_path
                 ).stdout
                 assert int(re.findall(r"\n\s+(\d+)\s+\d+", sent)[-1]) > 100_000, "its work went over the shaped link"
             finally:
-                shell.process.kill()
-                shell.process.wait()
+                shell.process.terminate()  # it leaves in order
+                shell.process.wait(30)
             seen = len(run.metrics())
             run.wait(round=seen + 5, timeout_s=60)
         finally:

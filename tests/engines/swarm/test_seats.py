@@ -7,6 +7,7 @@ import sys
 import psutil
 import pytest
 
+from pluralis_lab.engines.swarm.hosts import Hosts
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 
 
@@ -29,7 +30,8 @@ def test_a_seat_knows_whether_its_process_lives_at_every_moment_of_its_end(monke
 
 
 def test_nobody_waits_for_a_worker_that_is_set_aside() -> None:
-    seats = Seats([{"name": f"worker-{n}", "stage": 0, "replica": n} for n in range(2)])
+    nobody = Hosts(lambda name, pid, status: None, lambda name, pid: None, lambda name: None)
+    seats = Seats([{"name": f"worker-{n}", "stage": 0, "replica": n} for n in range(2)], nobody)
     for seat in seats:
         seat.pid, seat.state, seat.is_up, seat.is_told_to_go = os.getpid(), "serving", True, True
     seats["worker-0"].set_aside(3.0)

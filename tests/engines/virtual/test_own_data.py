@@ -127,7 +127,7 @@ def test_whoever_takes_over_makes_the_same_micro_batches(text: Corpus, trained: 
     whole, _ = trained(spec, links=links)
     assert whole.swarm is not None
     rng = random.Random(drawn_seed())
-    for _ in range(20):
+    for _ in range(12):
         kills = drawn_kill(rng, spec, whole.swarm.num_events)
         seen, given = trained(spec, links=links, kills=kills)
         assert_one_model(seen, given, spec, kills)
