@@ -1,6 +1,7 @@
 """A real run in a home of its own, and how fast its rounds were."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,12 +58,18 @@ def in_process_of_its_own(module: str, *arguments: object) -> bytes:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]).stdout
 
 
-def hivemind_peer(module: str, *arguments: object) -> subprocess.Popen[str]:
-    """Start a peer of hivemind, a module of `benchmarks.peers` that is talked to by lines."""
+def hivemind_peer(module: str, *arguments: object, within: Sequence[str] = ()) -> subprocess.Popen[str]:
+    """Start a peer of hivemind, a module of `benchmarks.peers` that is talked to by lines; `within`: words before the command."""
     command = [sys.executable, "-m", f"benchmarks.peers.{module}", *map(str, arguments)]
     root = Path(__file__).parents[1]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root
+        [*within, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=root,
+        start_new_session=True,  # with its DHT's processes, so that all of them can be ended
     )
 
 
@@ -78,3 +85,5 @@ def end_in_order(peers: Sequence[subprocess.Popen[str]]) -> None:
         except subprocess.TimeoutExpired:
             peer.kill()
             peer.wait()
+        with suppress(ProcessLookupError):  # its DHT's process and daemon outlive a peer that had to be killed
+            os.killpg(peer.pid, signal.SIGKILL)

@@ -18,7 +18,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pluralis_lab as pl
 from benchmarks.engine_run import end_in_order, hivemind_peer, temporary_home
@@ -141,15 +140,7 @@ def hivemind_s(network: ShapedNetwork) -> float:
             for _ in range(3):
                 _step(peers[0])
             begin = time.perf_counter()
-            command = [sys.executable, "-m", "benchmarks.peers.hivemind_join", str(file), address, entry]
-            third = subprocess.Popen(
-                ["ip", "netns", "exec", namespace, *command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                cwd=Path(__file__).parents[1],
-            )
+            third = hivemind_peer("hivemind_join", file, address, entry, within=("ip", "netns", "exec", namespace))
             peers.append(third)
             epoch = _step(third)
             seconds = time.perf_counter() - begin

@@ -52,7 +52,9 @@ class Part(BaseModel):
 def fields_table(model: BaseModel, skip: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
     """Return a row a field: name, value, description."""
     fields = type(model).model_fields
-    return [(name, repr(getattr(model, name)), field.description or "") for name, field in fields.items() if name not in skip]
+    rows = [(name, repr(getattr(model, name)), field.description or "") for name, field in fields.items() if name not in skip]
+    # The text of a model of one's own would fill the screen: `spec.model.source` has it whole.
+    return [(name, text if len(text) <= 400 else f"{text[:380]}… ({len(text):,} characters)", what) for name, text, what in rows]
 
 
 def explain(error: ValidationError, cls: type[BaseModel]) -> str:

@@ -42,6 +42,7 @@ def _can_make_namespaces() -> bool:
 
 
 SYSTEM_PARTS: dict[str, tuple[Callable[[], bool], str]] = {
+    "compiler": (lambda: any(shutil.which(name) for name in ("g++", "c++", "clang++")), "apt-get install g++"),
     "chromium": (lambda: shutil.which("chromium") is not None, "apt-get install chromium fonts-dejavu-core"),
     "netns": (_can_make_namespaces, "apt-get install iproute2, and run as root"),
     "npm": (lambda: shutil.which("npm") is not None, "apt-get install nodejs npm"),

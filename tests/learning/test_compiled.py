@@ -4,11 +4,11 @@ import pytest
 
 from pluralis_lab.errors import RunError
 from pluralis_lab.learning.compute import StageCompute
-from pluralis_lab.models.arithmetic import compiled_call, missing_compiler
+from pluralis_lab.models.arithmetic import compiled_call
 from pluralis_lab.parts import MLP, Subspace
 from pluralis_lab.spec import RunSpec
 
-needs_a_compiler = pytest.mark.skipif(missing_compiler() is not None, reason=f"{missing_compiler()}")
+needs_a_compiler = pytest.mark.system("compiler")
 DIGITS = {"model": MLP((64, 24, 10)), "data": "digits", "batch_size": 8, "micro_batches": 2}
 
 

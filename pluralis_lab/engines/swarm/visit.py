@@ -36,7 +36,6 @@ class Progress:
 
     tell: Callable[[str], None]
     began: float
-    rounds: int = 0
     tokens: int = 0
     first_counted_s: float | None = None
     _told_at: float = field(default=0.0, repr=False)
@@ -50,7 +49,6 @@ class Progress:
         if message["kind"] == "state":
             self.tell(f"{body['state']} after {now - self.began:.1f} s")
         elif message["kind"] == "work":
-            self.rounds += 1
             self.tokens += body["tokens"]
             if body["tokens"] and self.first_counted_s is None:
                 self.first_counted_s = now - self.began

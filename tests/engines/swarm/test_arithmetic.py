@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
-from pluralis_lab.models.arithmetic import missing_compiler
 from tests.engines.swarm.conftest import small_spec
 
 
@@ -20,7 +19,7 @@ def test_replicas_agree_in_bfloat16(home: Path) -> None:
 
 @pytest.mark.deep
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(missing_compiler() is not None, reason=f"{missing_compiler()}")
+@pytest.mark.system("compiler")
 def test_compiled_workers_train_as_others_do(home: Path) -> None:
     spec = pl.RunSpec(model=pl.MLP([64, 32, 10]), data="digits", stages=2, replicas=2, steps=20, batch_size=16, epoch_rounds=10)
     runs = [pl.launch(spec.replace(compile=flag), account="lab-a").wait(timeout_s=140).stop() for flag in (True, False)]
