@@ -238,9 +238,17 @@ _PAYLOAD = 'number format of what replicas send each other: "same" as spec.dtype
 
 
 class FullSync(Part):
-    """Replicas average their gradients every round and wait for it: that is its meaning."""
+    """Replicas average their gradients every round and wait for it: that is its meaning.
+
+    With ``transport="gather"`` each replica sends its gradient to all others and adds up what it got: R − 1 gradients in and out.
+    With ``"butterfly"`` each adds up a part for all: 2 (R − 1) / R gradients in and out, and a round trip more. A replica then
+    takes the other parts' sums on trust, checks one chunk of them a round, drawn by chance, and expels whoever sent a false one.
+    """
 
     kind: Literal["full"] = "full"
+    transport: Literal["gather", "butterfly"] = Field(
+        "gather", description='"gather": everybody receives all gradients; "butterfly": everybody adds up a part for all'
+    )
     payload: Literal["same", "bfloat16", "int8"] = Field("same", description=_PAYLOAD)
 
 

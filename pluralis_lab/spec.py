@@ -164,6 +164,8 @@ class RunSpec(BaseModel):
         fields = self.model_dump(mode="json", exclude=later)
         if isinstance(self.sync, FullSync) and self.sync.payload == "same":
             del fields["sync"]["payload"]
+        if isinstance(self.sync, FullSync) and self.sync.transport == "gather":
+            del fields["sync"]["transport"]
         if isinstance(self.boundary, Subspace) and self.boundary.refresh_every is None:
             del fields["boundary"]["refresh_every"], fields["boundary"]["refresh_step"]
         return canonical_json(fields)
@@ -261,6 +263,11 @@ class RunSpec(BaseModel):
         if isinstance(self.sync, DiLoCo):
             return self.sync.inner_steps
         return self.sync.every if isinstance(self.sync, SliceSync) else None
+
+    @property
+    def is_butterfly(self) -> bool:
+        """Whether replicas add up their gradients for each other, chunk by chunk."""
+        return isinstance(self.sync, FullSync) and self.sync.transport == "butterfly"
 
     @property
     def num_epochs(self) -> int:

@@ -63,6 +63,27 @@ def measure(gradients: Mapping[str, Gradient]) -> tuple[dict[str, float | None],
     return norms, cosines
 
 
+def measure_totals(
+    workers: Sequence[str], squares: Sequence[float], products: Sequence[float], total: float
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Return what `measure` does where nobody holds all gradients: from sums over their parts, as BTARD (arXiv 2106.11257) has.
+
+    Parameters
+    ----------
+    workers : the stage's replicas
+    squares : ‖g_i‖² of each
+    products : ⟨g_i, Σ g⟩ of each, with the sum over all replicas, its own gradient among them
+    total : ‖Σ g‖²
+    """
+    norms, cosines = {}, {}
+    for name, own, product in zip(workers, squares, products, strict=True):
+        square = total - 2 * product + own
+        is_known = square > _CANCELLED * (abs(total) + 2 * abs(product) + own)
+        norms[name] = _norm(own)
+        cosines[name] = _cosine(product - own, own, square) if is_known else None
+    return norms, cosines
+
+
 def _norm(square: float) -> float | None:
     return math.sqrt(square) if math.isfinite(square) else None
 

@@ -35,6 +35,7 @@ Line = dict[str, Any]
 _TELLING = (
     "round",
     "index",
+    "chunk",
     "indices",
     "worker",
     "version",

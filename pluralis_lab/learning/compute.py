@@ -13,6 +13,7 @@ from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
 from pluralis_lab.learning.aggregation import weighted_mean
+from pluralis_lab.learning.chunks import ChunkedSums
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.flat_format import FlatFormat
@@ -107,6 +108,7 @@ class StageCompute:
         self.format = FlatFormat(spec.sync.payload, self.dtype)
         self.format.self_test()
         self.local_sync = None if spec.sync_every is None else LocalSync(spec, stage, self.parameters)
+        self.chunked = ChunkedSums(self.format, self.num_parameters) if spec.is_butterfly else None
         self._displaced_at = -1
         self.inference: StageInference | None = None
         if isinstance(spec.model, GPT):
@@ -123,6 +125,7 @@ class StageCompute:
             tasks.Forward: self._forward,
             tasks.Backward: self._backward,
             tasks.Collect: self._collect,
+            tasks.Reduce: self._reduce,
             tasks.Inspect: self._inspect,
             tasks.Apply: self._apply,
             tasks.LocalStep: self._local_step,
@@ -235,12 +238,23 @@ class StageCompute:
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
             self._held[commitment.digest] = gradient
             return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
+        if self.chunked is not None:
+            hashes, pieces = self.chunked.cut(gradient)
+            return tasks.CollectDone(joined(hashes, self.refreshing.beside_sum(task.round, total.energy)), delay, pieces=pieces)
         written = self.format.write(gradient)
         payload = joined(written, self.refreshing.beside_sum(task.round, total.energy))
         self._held[payload.digest] = self.format.read(written, len(gradient))
         return tasks.CollectDone(payload, delay)
 
+    def _reduce(self, task: tasks.Reduce) -> tasks.Result:
+        assert self.chunked is not None
+        return self.chunked.reduce(task)
+
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
+        if self.chunked is not None:
+            for part in task.parts:
+                self.refreshing.check(task.round, self._beside(part))
+            return self.chunked.inspect(task)
         gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
         norms, cosines = measure({worker: [gradient.numpy()] for worker, gradient in gradients.items()})
         for part in task.parts:
@@ -273,17 +287,23 @@ class StageCompute:
             raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
 
     def _apply(self, task: tasks.Apply) -> tasks.Result:
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
-        for part in task.parts:
-            self._require_finite(part, task.round)
         indices = sorted(index for part in task.parts for index in part.indices)
         if indices != list(range(self.spec.num_micro_batches)):
             raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
-        counts = {part.worker: len(part.indices) for part in task.parts}
-        self._step(task.round, weighted_mean(gradients, counts, total=self.spec.num_micro_batches))
+        self._step(task.round, self._aggregate(task))
         if self.refreshing.after_step(task.round, [self._beside(part) for part in task.parts]):
             self._weights_have_changed()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
+
+    def _aggregate(self, task: tasks.Apply) -> Tensor:
+        """Return the round's gradient, flat."""
+        if self.chunked is not None:
+            return self.chunked.gradient(task.sums, task.round)
+        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
+        for part in task.parts:
+            self._require_finite(part, task.round)
+        counts = {part.worker: len(part.indices) for part in task.parts}
+        return weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
 
     def _local_step(self, task: tasks.LocalStep) -> tasks.Result:
         if task.digest is None:

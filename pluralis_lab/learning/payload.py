@@ -21,6 +21,9 @@ _DTYPES: dict[str, torch.dtype] = {
     "u1": torch.uint8,
 }
 _MAX_ELEMENTS = 2**40
+Layout = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""How to read bytes as arrays: (name, dtype code, shape) each."""
+
 CODES = {dtype: code for code, dtype in _DTYPES.items()}
 """What each number format is called in a layout."""
 _SIZES = {code: dtype.itemsize for code, dtype in _DTYPES.items()}
@@ -35,7 +38,7 @@ class Payload:
     WireError : on construction, when layout and data do not fit together.
     """
 
-    layout: tuple[tuple[str, str, tuple[int, ...]], ...]
+    layout: Layout
     data: bytes
 
     def __post_init__(self) -> None:

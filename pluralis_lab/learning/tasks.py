@@ -64,12 +64,36 @@ class Collect:
 class CollectDone:
     """The summed weight `gradient` as one flat array; where replicas train locally only its SHA-256, and its `norm`.
 
+    Where replicas add up for each other, the SHA-256 of each of its `pieces`.
     `delay`: steps between the weights that a micro-batch went forward with and those its gradient is applied to, on average
     """
 
     gradient: Payload
     delay: float = 0.0
     norm: float | None = None
+    pieces: tuple[Payload, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Add up `chunk` of the weight gradients of `round`: of each of `parts` (worker, digest), in order, its piece.
+
+    `said`: what another replica says that it adds up to, to be compared.
+    """
+
+    round: int
+    parts: tuple[tuple[str, str], ...]
+    chunk: int
+    pieces: tuple[Payload, ...]
+    said: Payload | None = None
+
+
+@dataclass(frozen=True)
+class ReduceDone:
+    """The sum, and what norms and agreements are made of (`ChunkedSums.reduce`); whether it is what was said."""
+
+    total: Payload
+    agrees: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,10 +107,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Measure the replicas' `parts` of `round` before anyone commits to them; refuses a malformed or non-finite one."""
+    """Measure the replicas' `parts` of `round` before anyone commits to them; refuses a malformed or non-finite one.
+
+    `sums`: of all chunks, where replicas add up for each other.
+    """
 
     round: int
     parts: tuple[Part, ...]
+    sums: tuple[Payload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,11 +127,12 @@ class InspectDone:
 
 @dataclass(frozen=True)
 class Apply:
-    """Aggregate the replicas' `parts` and make the optimizer step of `round`."""
+    """Aggregate the replicas' `parts`, or take their `sums`, and make the optimizer step of `round`."""
 
     round: int
     parts: tuple[Part, ...]
     wants_digest: bool = False
+    sums: tuple[Payload, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -291,6 +320,7 @@ Task = (
     Forward
     | Backward
     | Collect
+    | Reduce
     | Inspect
     | Apply
     | LocalStep
@@ -308,6 +338,7 @@ Result = (
     ForwardDone
     | BackwardDone
     | CollectDone
+    | ReduceDone
     | InspectDone
     | ApplyDone
     | DisplaceDone

@@ -38,6 +38,8 @@ def sync_bytes_per_weight(spec: RunSpec) -> float:
     same = {"float32": 4.0, "float64": 8.0}[spec.dtype]
     number = {"same": same, "bfloat16": 2.0, "int8": 1.0 + SCALE_BYTES / BLOCK}[spec.sync.payload]
     share = 1 / math.ceil(1 / spec.sync.fraction) if isinstance(spec.sync, SliceSync) else 1.0
+    if spec.is_butterfly:
+        share = 2 / spec.replicas  # a part of the gradient there, and a part of the sum back
     return number * share / (spec.sync_every or 1)
 
 

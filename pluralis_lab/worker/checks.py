@@ -10,6 +10,7 @@ from typing import Any
 
 from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.errors import WireError
+from pluralis_lab.learning.chunks import ChunkedSums, hashes_layout
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
@@ -39,7 +40,10 @@ class Checks:
         weights = stage_parameters(desk.spec, desk.me.stage, vocab)
         self._num_weights, self._vocab = weights, vocab
         self._format = FlatFormat(desk.spec.sync.payload, torch_dtype(desk.spec))
+        self._chunked = ChunkedSums(self._format, weights) if desk.spec.is_butterfly else None
         self._gradient_layout = wire.COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
+        if self._chunked is not None:
+            self._gradient_layout = hashes_layout(weights)
         self._checks: dict[type, Callable[[str, Any], None]] = {
             wire.Hello: self._hello,
             wire.Activation: self._activation,
@@ -47,6 +51,10 @@ class Checks:
             wire.Gradient: self._gradient,
             wire.Counted: self._counted,
             wire.Contribution: self._contribution,
+            wire.Piece: self._piece,
+            wire.FetchPiece: self._fetch_piece,
+            wire.Reduced: self._reduced,
+            wire.FetchReduced: self._fetch_reduced,
             wire.Have: self._have,
             wire.Fetch: self._fetch,
             wire.Committed: self._committed,
@@ -156,6 +164,36 @@ class Checks:
 
         if not _is_pace(message.pace):
             raise WireError(f"a contribution at the pace {message.pace}")
+
+    def _chunk(self, source: str, round_: int, chunk: int) -> ChunkedSums:
+        """Require that a replica speaks of a chunk that there is, and return the arithmetic on them."""
+        self._stage_of(source, 0)
+        self._round(round_)
+        if self._chunked is None:
+            raise WireError(
+                f"a chunk of a gradient in a run whose replicas do not add up for each other ({self.desk.spec.sync!r})"
+            )
+        if not 0 <= chunk < len(self._chunked.bounds):
+            raise WireError(f"chunk {chunk} of a gradient that has {len(self._chunked.bounds)}")
+        return self._chunked
+
+    def _fetch_piece(self, source: str, message: wire.FetchPiece) -> None:
+        self._chunk(source, message.round, message.chunk)
+
+    def _fetch_reduced(self, source: str, message: wire.FetchReduced) -> None:
+        self._chunk(source, message.round, 0)
+
+    def _piece(self, source: str, message: wire.Piece) -> None:
+        expected = self._chunk(source, message.round, message.chunk).piece_layout(message.chunk)
+        if message.payload.layout != expected:
+            raise WireError(f"a chunk laid out as {str(message.payload.layout)[:80]}, not {expected}")
+
+    def _reduced(self, source: str, message: wire.Reduced) -> None:
+        expected = self._chunk(source, message.round, message.chunk).sum_layout(message.chunk, len(message.parts))
+        self._agreement(self.desk.me.stage, message.parts, ())
+        self._stage_of(message.by, 0)
+        if not message.parts or message.payload.layout != expected:
+            raise WireError(f"a sum laid out as {str(message.payload.layout)[:80]}, not {expected}")
 
     def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: Joiners) -> None:
         """Check the workers that a step at `stage` names."""

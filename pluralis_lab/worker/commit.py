@@ -11,6 +11,8 @@ need an activation again which only a worker that died here can send.
 Under ``schedule="async"`` the first of the two is left out: stages do not wait for those before them, and a gradient that is
 still needed there after the step is computed for it with later weights (`Flow.on_activation`).
 
+Over `butterfly` nobody holds all contributions, but everybody what they add up to (`Butterfly`); the rest is the same.
+
 With `DiLoCo` and `SliceSync` all of this holds for who counted what; but a contribution is then only a commitment to a sum that
 stays where it is, each replica steps with its own, and what they exchange is another matter (`Exchanges`).
 """
@@ -19,6 +21,8 @@ from collections.abc import Callable
 
 from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.payload import Payload
+from pluralis_lab.worker.butterfly import Butterfly
 from pluralis_lab.worker.countersigning import sign_contributions, sign_neighbours
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.lanes import LEAVING
@@ -40,6 +44,7 @@ class Commit:
         self.desk, self._on_step, self._may_step = desk, on_step, may_step
         self.waiting_joiners: dict[str, tuple[int, bool]] = {}
         """Who asked to be let in: incarnation, and whether it is on trial."""
+        self.butterfly = Butterfly(desk, self.advance) if desk.spec.is_butterfly else None
 
     def on_counted_here(self, state: RoundState) -> None:
         self._tell(Counted(state.round, tuple(sorted(state.counted))))
@@ -69,6 +74,8 @@ class Commit:
         elif not self._is_settled(source, message.round):
             state = desk.current()
             state.haves[source] = message
+            if self.butterfly is not None:
+                self.butterfly.on_have(source, message)
             self.advance(state)
 
     def on_fetch(self, source: str, message: Fetch) -> None:
@@ -108,6 +115,8 @@ class Commit:
             for (worker, _), contribution in state.contributions.items():
                 if worker == desk.me.name:
                     desk.send(peer.name, contribution)
+        if self.butterfly is not None:
+            self.butterfly.on_peer_found(peer)
         if state.have is not None and peer.stage in (desk.me.stage - 1, desk.me.stage):
             desk.send(peer.name, state.have)
 
@@ -119,6 +128,8 @@ class Commit:
         state.haves.pop(lost.name, None)
         state.next_haves.discard(lost.name)
         state.fetching = {(holder, part) for holder, part in state.fetching if holder != lost.name}
+        if self.butterfly is not None:
+            self.butterfly.on_peer_lost(lost)
         self.advance(state)
         self.desk.retire_rounds()
 
@@ -134,11 +145,15 @@ class Commit:
         state.contributions[desk.me.name, done.gradient.digest] = message
         state.delay, state.norm = done.delay, done.norm
         self._tell(message)
+        if self.butterfly is not None:
+            self.butterfly.on_collected(state, done.gradient.digest, done.pieces)
         self.advance(state)
 
     def on_inspect_done(self, task: tasks.Inspect, done: tasks.InspectDone) -> None:
         state = self.desk.rounds[task.round]
         parts = tuple((part.worker, part.gradient.digest) for part in task.parts)
+        if task.sums != self._sums(state, parts):
+            return  # one of them was false, and has been corrected
         state.inspected = (parts, done)
         self.advance(state)
 
@@ -164,12 +179,16 @@ class Commit:
         joiners = self._next_joiners(state)
         if not self._have_met(joiners):
             return
-        if state.have is None or (state.have.parts, state.have.joiners) != (parts, joiners):
+        sums = "" if self.butterfly is None else self.butterfly.digest_of(state, parts)
+        if state.have is None or (state.have.parts, state.have.joiners, state.have.sums) != (parts, joiners, sums):
             sign_neighbours(desk, state)
-            state.have = Have(state.round, parts, joiners)
+            state.have = Have(state.round, parts, joiners, sums)
             self._tell(state.have)
             desk.broadcast(desk.roster.stage(desk.me.stage - 1), state.have)
         if any(state.haves.get(peer.name) != state.have for peer in desk.mates(state.round)):
+            others = {name: have.sums for name, have in state.haves.items() if have.parts == parts and have.sums != sums}
+            if self.butterfly is not None and others:
+                self.butterfly.settle(state, parts, others)
             return
         if (desk.is_head or desk.spec.is_async or state.previous_committed) and self._is_next_safe(state):
             self._apply(state, Committed(state.round, parts, joiners))
@@ -184,7 +203,8 @@ class Commit:
             desk.compute(tasks.LocalStep(state.round, indices, own, wants_digest=ends_epoch))
             return
         sign_contributions(desk, state, decision.parts)
-        desk.compute(tasks.Apply(state.round, self._task_parts(state, decision.parts), wants_digest=ends_epoch))
+        parts, sums = self._task_parts(state, decision.parts), self._sums(state, decision.parts)
+        desk.compute(tasks.Apply(state.round, parts, wants_digest=ends_epoch, sums=sums))
 
     def _next_parts(self, state: RoundState) -> Parts | None:
         """Return the set to step with, or to announce next; None while something is missing, which is asked for.
@@ -197,6 +217,8 @@ class Commit:
                 return state.decided.parts
             desk.expel_live(state.decided_by, f"made a step of round {state.round} that does not count each micro-batch once")
             state.decided = None
+        if state.have is not None and self.butterfly is not None and not self.butterfly.is_whole(state, state.have.parts):
+            state.have = None  # one of the sums turned out to be false: nobody steps with them, for that one says so no more
         own = self._own_parts(state) if state.have is None else state.have.parts
         candidates = [] if own is None else [own]
         for name, have in sorted(state.haves.items()):
@@ -208,12 +230,14 @@ class Commit:
         return max(candidates, default=None)
 
     def _fetched(self, state: RoundState, parts: Parts, holder: str) -> bool:
-        """Whether the contributions `parts` are here; those that are not are asked for, once of each holder."""
+        """Whether the contributions `parts` are here, or their sums; what is not is asked for, once of each holder."""
         for part in parts:
             if part not in state.contributions and (holder, part) not in state.fetching:
                 state.fetching.add((holder, part))
                 self.desk.send(holder, Fetch(state.round, part[0]))
-        return all(part in state.contributions for part in parts)
+        if not all(part in state.contributions for part in parts):
+            return False
+        return self.butterfly is None or self.butterfly.is_whole(state, parts, holder)
 
     def _next_joiners(self, state: RoundState) -> Joiners:
         """Return everybody whom a replica that takes part would admit: nobody is taken back once announced."""
@@ -242,7 +266,8 @@ class Commit:
         wanted = [(name, frozenset(indices)) for name, indices in counted.items() if indices]
         if not all(entry in held for entry in wanted):
             return None
-        return tuple(sorted((entry[0], held[entry]) for entry in wanted))
+        parts = tuple(sorted((entry[0], held[entry]) for entry in wanted))
+        return parts if self.butterfly is None or self.butterfly.is_whole(state, parts) else None
 
     def _refuse_double(self, state: RoundState, counted: dict[str, set[int]]) -> None:
         """Give up a replica that says it counted what this worker, whose lane it is, has counted."""
@@ -267,8 +292,12 @@ class Commit:
             return True
         if state.inspecting != parts:
             state.inspecting = parts
-            desk.compute(tasks.Inspect(state.round, self._task_parts(state, parts)))
+            desk.compute(tasks.Inspect(state.round, self._task_parts(state, parts), self._sums(state, parts)))
         return False
+
+    def _sums(self, state: RoundState, parts: Parts) -> tuple[Payload, ...]:
+        """Return the sums of `parts`; nothing where everybody adds up for itself."""
+        return () if self.butterfly is None else self.butterfly.sums_of(state, parts)
 
     def _task_parts(self, state: RoundState, parts: Parts) -> tuple[tasks.Part, ...]:
         held = [state.contributions[part] for part in parts]

@@ -7,6 +7,7 @@ from typing import Any
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.errors import EvidenceError, RunError, WireError
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.chunks import MAX_CHUNKS
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import messages as wire
@@ -88,7 +89,8 @@ class Worker:
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self.inference, self.probing, self.watch = Inference(self.desk), Probing(self.desk), Watch(self.desk)
         self._future: list[tuple[str, wire.Message]] = []
-        self._max_early = 64 + 16 * spec.num_micro_batches  # of one peer: it is at most a few rounds ahead
+        # Of one peer: it is at most a few rounds ahead.
+        self._max_early = 64 + 16 * spec.num_micro_batches + (8 * MAX_CHUNKS if spec.is_butterfly else 0)
         self._on_message: dict[type, Callable[[str, Any], None]] = {
             wire.Activation: self.flow.on_activation,
             wire.Drawn: self.flow.own_data.on_drawn,
@@ -134,6 +136,14 @@ class Worker:
             tasks.Snapshot: self.membership.on_snapshot_done,
             tasks.Restore: self._on_restored,
         }
+        if (butterfly := self.commit.butterfly) is not None:
+            self._on_result[tasks.Reduce] = butterfly.on_reduce_done
+            self._on_message |= {
+                wire.Piece: butterfly.on_piece,
+                wire.FetchPiece: butterfly.on_fetch_piece,
+                wire.Reduced: butterfly.on_reduced,
+                wire.FetchReduced: butterfly.on_fetch_reduced,
+            }
 
     def handle(self, event: Event, now: float = 0.0) -> list[Effect]:
         """Take one event and return what is to be done, in order.
@@ -385,6 +395,8 @@ class Worker:
         if not desk.is_finished:
             desk.enter("active", round=done.version)
         self.exchanges.restore(done.mark, is_own=False)
+        if self.commit.butterfly is not None:
+            self.commit.butterfly.on_joined()
         self._begin_round()
 
     def _is_mate(self, source: str) -> bool:

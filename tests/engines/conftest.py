@@ -172,7 +172,9 @@ def _spy(stage: int, run: Callable[[tasks.Task], tasks.Result], seen: Observed) 
     """Note the sum of the contributions that each step is made from."""
 
     def observe(task: tasks.Task) -> tasks.Result:
-        if isinstance(task, tasks.Apply) and "g" in task.parts[0].gradient.tensors():
+        if isinstance(task, tasks.Apply) and task.sums and "g" in task.sums[0].tensors():
+            seen.gradients[stage, task.round] = torch.cat([total.tensors()["g"] for total in task.sums])
+        elif isinstance(task, tasks.Apply) and "g" in task.parts[0].gradient.tensors():
             seen.gradients[stage, task.round] = torch.stack([part.gradient.tensors()["g"] for part in task.parts]).sum(dim=0)
         return run(task)
 

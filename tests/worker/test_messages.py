@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 import pluralis_lab.worker.messages as module
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.payload import pack
+from pluralis_lab.worker import encoding
+from pluralis_lab.worker.encoding import decode, encode, traffic_class
 from pluralis_lab.worker.messages import (
     Activation,
     Committed,
@@ -28,6 +30,8 @@ from pluralis_lab.worker.messages import (
     EvalDone,
     Fetch,
     FetchDisplacement,
+    FetchPiece,
+    FetchReduced,
     Gathered,
     Gradient,
     Have,
@@ -37,15 +41,14 @@ from pluralis_lab.worker.messages import (
     Lost,
     Merged,
     Mislaid,
+    Piece,
     Ping,
     Pong,
     ProbeActivation,
     ProbeDone,
+    Reduced,
     State,
     Token,
-    decode,
-    encode,
-    traffic_class,
 )
 
 numbers = st.integers(0, 2**40)
@@ -80,7 +83,7 @@ EXAMPLES = {
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
     Counted: st.builds(Counted, numbers, indices),
     Contribution: st.builds(Contribution, numbers, names, st.none() | floats, st.none() | numbers, items, payloads),
-    Have: st.builds(Have, numbers, parts, joiners),
+    Have: st.builds(Have, numbers, parts, joiners, names),
     Fetch: st.builds(Fetch, numbers, names),
     Committed: st.builds(Committed, numbers, parts, joiners, tables),
     Displacement: st.builds(
@@ -92,6 +95,10 @@ EXAMPLES = {
     Join: st.builds(Join, numbers, st.booleans()),
     State: st.builds(State, numbers, names, lanes, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
+    Piece: st.builds(Piece, numbers, names, numbers, payloads),
+    FetchPiece: st.builds(FetchPiece, numbers, names, numbers),
+    Reduced: st.builds(Reduced, numbers, parts, numbers, names, payloads),
+    FetchReduced: st.builds(FetchReduced, numbers),
     Ping: st.builds(Ping, numbers),
     Pong: st.builds(Pong, numbers, numbers, numbers),
     EvalActivation: st.builds(EvalActivation, numbers, numbers, names, payloads),
@@ -122,8 +129,12 @@ ONE_OF_EACH = [
     Gradient(3, 1, ITEM, PAYLOAD),
     Counted(3, (0, 2)),
     Contribution(3, "worker-1", 2.5, 40, ITEM, PAYLOAD),
-    Have(3, (("worker-1", "d"),), (("worker-2", 1, False),)),
+    Have(3, (("worker-1", "d"),), (("worker-2", 1, False),), "ab"),
     Fetch(3, "worker-1"),
+    Piece(3, "d", 7, PAYLOAD),
+    FetchPiece(3, "d", 7),
+    Reduced(3, (("worker-1", "d"),), 7, "worker-2", PAYLOAD),
+    FetchReduced(3),
     Committed(3, (("worker-1", "d"),), (("worker-2", 1, False),), ((0, 0, None), (1, 4, 8))),
     Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), PAYLOAD),
     Gathered(3, (("worker-1", "d"),)),
@@ -270,8 +281,8 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Fetch", {"round": 1, "worker": "w"}, b"raw", "3 bytes"),
         ("Counted", {"round": 1, "indices": [1, "2"]}, b"", "Counted.indices"),
         ("Counted", {"round": 1, "indices": 1}, b"", "Counted.indices"),
-        ("Have", {"round": 1, "parts": [["w"]], "joiners": []}, b"", "Have.parts"),
-        ("Have", {"round": 1, "parts": [["w", "d", "e"]], "joiners": []}, b"", "Have.parts"),
+        ("Have", {"round": 1, "parts": [["w"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
+        ("Have", {"round": 1, "parts": [["w", "d", "e"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
         ("Hello", {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": 1}, b"", "Hello.answer"),
         ("EvalDone", {"version": 1, "index": 1, "loss": "2.5", "tokens": 1}, b"", "EvalDone.loss"),
         ("EvalDone", {"version": 1, "index": 1, "loss": None, "tokens": 1}, b"", "EvalDone.loss"),
@@ -324,7 +335,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
     ):
         only_a_message_or_a_wire_error(data)
     assert not (tmp_path / "sprung").exists()
-    tree = ast.parse(Path(module.__file__).read_text())
+    tree = ast.parse(Path(encoding.__file__).read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not imported & {"pickle", "cloudpickle", "dill", "marshal", "torch", "hivemind"}
@@ -332,7 +343,8 @@ def test_nothing_is_ever_unpickled(tmp_path):
 
 @by_name
 def test_the_meter_books_activations_gradients_and_contributions_apart(message):
-    expected = {"Activation": "forward", "Gradient": "backward", "Contribution": "sync", "Displacement": "sync"}
+    expected = {"Activation": "forward", "Gradient": "backward"}
+    expected |= dict.fromkeys(["Contribution", "Displacement", "Piece", "Reduced"], "sync")
     assert traffic_class(message) == expected.get(type(message).__name__, "control")
 
 

@@ -14,7 +14,8 @@ from pluralis_lab.engines.pieces import Assembly, cut, may_wait
 from pluralis_lab.engines.swarm.dht_roster import Record
 from pluralis_lab.engines.swarm.frames import frame, read_frame
 from pluralis_lab.errors import WireError
-from pluralis_lab.worker.messages import Message, decode, encode, traffic_class
+from pluralis_lab.worker.encoding import decode, encode, traffic_class
+from pluralis_lab.worker.messages import Message
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import torch
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import ItemKind, WorkItem
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.chunks import ChunkedSums, hashes_layout
 from pluralis_lab.learning.codecs import build_codec
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import part_size
@@ -42,6 +43,12 @@ class SizedPayload(Payload):
     @cached_property
     def digest(self) -> str:
         return hashlib.sha256(f"{self.layout} {self.tag}".encode()).hexdigest()
+
+    def first(self, count: int) -> "SizedPayload":
+        return SizedPayload(self.layout[:count], b"", self.tag)
+
+    def only(self, name: str) -> "SizedPayload":
+        return SizedPayload(tuple(entry for entry in self.layout if entry[0] == name), b"", self.tag)
 
 
 class SizedState(bytes):
@@ -101,6 +108,7 @@ class ModelledCompute:
         self.version = 0
         self._dtype = torch_dtype(spec)
         self._format = FlatFormat(spec.sync.payload, self._dtype)
+        self._chunked = ChunkedSums(self._format, self.num_parameters)
         self._is_last = stage == spec.stages - 1
         stream = None
         if isinstance(spec.boundary, Subspace):
@@ -114,9 +122,10 @@ class ModelledCompute:
         if isinstance(task, tasks.Backward):
             return tasks.BackwardDone(None if self.index == 0 else self._gradient(task.round, task.index))
         if isinstance(task, tasks.Collect):
-            layout = self._format.layout(self.num_parameters) if self.spec.sync_every is None else COMMITMENT_LAYOUT
-            layout = (*layout, *extra_layout(self.spec, self.index, task.round))
-            return tasks.CollectDone(SizedPayload(layout, b"", f"sum {self.name} {task.round} {task.indices}"))
+            return self._collect(task)
+        if isinstance(task, tasks.Reduce):
+            layout = self._chunked.sum_layout(task.chunk, len(task.parts))
+            return tasks.ReduceDone(SizedPayload(layout, b"", f"total {task.round} {task.chunk} {task.parts}"))
         if isinstance(task, tasks.Inspect):
             return tasks.InspectDone({part.worker: None for part in task.parts}, {part.worker: None for part in task.parts})
         if isinstance(task, tasks.Measure):
@@ -140,6 +149,17 @@ class ModelledCompute:
                 return tasks.EvaluateDone(loss=tokens * math.log(self.vocab), tokens=tokens)
             return tasks.EvaluateDone(output=self._output(f"evaluate {task.index}"))
         raise AssertionError(f"{type(task).__name__} is not modelled; report this as a bug")
+
+    def _collect(self, task: tasks.Collect) -> tasks.CollectDone:
+        tag = f"sum {self.name} {task.round} {task.indices}"
+        layout = self._format.layout(self.num_parameters) if self.spec.sync_every is None else COMMITMENT_LAYOUT
+        pieces: tuple[Payload, ...] = ()
+        if self.spec.is_butterfly:
+            layout = hashes_layout(self.num_parameters)
+            chunks = range(len(self._chunked.bounds))
+            pieces = tuple(SizedPayload(self._chunked.piece_layout(chunk), b"", f"{tag} {chunk}") for chunk in chunks)
+        layout = (*layout, *extra_layout(self.spec, self.index, task.round))
+        return tasks.CollectDone(SizedPayload(layout, b"", tag), pieces=pieces)
 
     def _forward(self, task: tasks.Forward) -> tasks.ForwardDone:
         if not self._is_last:

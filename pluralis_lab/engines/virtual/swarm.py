@@ -46,8 +46,9 @@ from pluralis_lab.worker import (
     Worker,
     worker_name,
 )
+from pluralis_lab.worker.encoding import decode, encode, traffic_class
 from pluralis_lab.worker.events import Event
-from pluralis_lab.worker.messages import Message, Ping, Pong, decode, encode, traffic_class
+from pluralis_lab.worker.messages import Message, Ping, Pong
 from pluralis_lab.worker.signing import SIGNING
 
 DEVICE_FLOPS = 20e9

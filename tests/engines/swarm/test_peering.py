@@ -20,7 +20,8 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines.swarm.dht_roster import DHTRoster, Record, _body
 from pluralis_lab.engines.swarm.frames import frame
 from pluralis_lab.engines.swarm.peering import Peering, dial
-from pluralis_lab.worker.messages import Counted, Fetch, Message, encode
+from pluralis_lab.worker.encoding import encode
+from pluralis_lab.worker.messages import Counted, Fetch, Message
 
 RUN_ID = "ab" * 32
 LIMIT_BYTES = 1 << 20

@@ -13,9 +13,10 @@ from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.payload import Payload
-from pluralis_lab.parts import Dense, DiLoCo, SliceSync
+from pluralis_lab.parts import Dense, DiLoCo, FullSync, SliceSync
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import Expel, Probed, Prompted, Received, Send, worker_name
+from pluralis_lab.worker.encoding import decode, encode
 from pluralis_lab.worker.messages import (
     Activation,
     Committed,
@@ -29,8 +30,6 @@ from pluralis_lab.worker.messages import (
     Lost,
     Message,
     State,
-    decode,
-    encode,
 )
 from tests.engines.conftest import RUN_ID, drawn_seed, run_virtual, tiny_spec
 
@@ -83,6 +82,8 @@ WAYS_TO_TRAIN: dict[str, dict[str, Any]] = {
     "sync": {},
     "async": {"schedule": "async"},
     "slices": {"sync": SliceSync(fraction=0.4, every=2), "boundary": Dense()},
+    "butterfly": {"sync": FullSync(transport="butterfly")},
+    "async, butterfly": {"schedule": "async", "sync": FullSync(transport="butterfly"), "boundary": Dense()},
     "async, diloco": {"schedule": "async", "sync": DiLoCo(inner_steps=2), "boundary": Dense()},
 }
 
