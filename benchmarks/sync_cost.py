@@ -25,10 +25,11 @@ PEER_ROUNDS, PEER_LIMIT_S = 20, 150.0
 
 RULES: dict[str, pl.FullSync | pl.DiLoCo | pl.SliceSync] = {
     "FullSync": pl.FullSync(),
+    "FullSync, butterfly": pl.FullSync(transport="butterfly"),
     "DiLoCo(20)": pl.DiLoCo(inner_steps=20),
     "SliceSync(0.05, every 20)": pl.SliceSync(fraction=0.05, every=20),
 }
-LEAST = {"FullSync": 5.0, "DiLoCo(20)": 20.0, "SliceSync(0.05, every 20)": 20.0}
+LEAST = {"FullSync": 5.0, "FullSync, butterfly": 5.0, "DiLoCo(20)": 20.0, "SliceSync(0.05, every 20)": 20.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "waits, matchmaking 1.5 s": {"use_local_updates": False, "matchmaking_time": 1.5},
     "waits, matchmaking 0.5 s": {"use_local_updates": False, "matchmaking_time": 0.5},

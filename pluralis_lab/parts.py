@@ -280,6 +280,11 @@ class SliceSync(Part):
     payload: Literal["same", "bfloat16", "int8"] = Field("same", description=_PAYLOAD)
 
 
+def most_replicas(sync: Part) -> int:
+    """Return how many replicas a stage may have: few enough for each to receive from all, unless they add up for each other."""
+    return 64 if isinstance(sync, FullSync) and sync.transport == "butterfly" else 16
+
+
 class AdamW(Part):
     """AdamW with decoupled weight decay (arXiv 1711.05101), linear warm-up, then a constant rate."""
 

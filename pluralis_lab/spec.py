@@ -33,6 +33,7 @@ from pluralis_lab.parts import (
     Work,
     explain,
     fields_table,
+    most_replicas,
 )
 
 SPEC_VERSION: Literal[1] = 1
@@ -72,7 +73,7 @@ class RunSpec(BaseModel):
     model: Model = Field(default_factory=GPT, description="the model: pl.GPT(...), pl.MLP(...) or pl.Blocks(...)")
     data: str = Field("stdlib", description='"stdlib", "digits", "path:FILE_OR_FOLDER" or "hf:NAME"')
     stages: int = Field(1, ge=1, le=1024, description="slices the model's blocks are cut into; 1 is plain data parallelism")
-    replicas: int = Field(1, ge=1, le=16, description="workers that hold the same stage (gather sync: at most 16)")
+    replicas: int = Field(1, ge=1, le=64, description="workers that hold the same stage; more than 16 over butterfly alone")
     boundary: Boundary | None = Field(
         None, description="codec between stages; None: Subspace for a GPT of several stages, else Dense"
     )
@@ -378,6 +379,8 @@ def _check_places(spec: RunSpec, count: int) -> str | None:
 
 
 def _check_update(spec: RunSpec) -> str | None:
+    if spec.replicas > (most := most_replicas(spec.sync)):
+        return f'replicas={spec.replicas}, at most {most} can send to each; use sync=pl.FullSync(transport="butterfly"), up to 64'
     if not spec.is_async and spec.in_flight is not None:
         return f'in_flight={spec.in_flight} is a bound of schedule="async"; leave it out, or use schedule="async"'
     if not spec.is_async and not spec.stashing:

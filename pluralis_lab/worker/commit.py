@@ -270,12 +270,16 @@ class Commit:
         return parts if self.butterfly is None or self.butterfly.is_whole(state, parts) else None
 
     def _refuse_double(self, state: RoundState, counted: dict[str, set[int]]) -> None:
-        """Give up a replica that says it counted what this worker, whose lane it is, has counted."""
+        """Give up a replica that says it counted what this worker has counted, where this one is nearer to its lane.
+
+        Not only where it is this one's lane: who sent it to either may have known of other lanes, when a third one joined.
+        """
         desk = self.desk
         for name, indices in counted.items():
             if both := indices & state.counted:
                 index = min(both)
-                owner = desk.roster.serve(stage=desk.me.stage, round_=state.round, index=index)
+                both_have_it = (name, desk.me.name)
+                owner = desk.roster.serve(stage=desk.me.stage, round_=state.round, index=index, among=both_have_it)
                 if owner is not None and owner.name == desk.me.name:
                     desk.expel_live(name, f"says it counted micro-batch {index} of round {state.round}, which was counted here")
 

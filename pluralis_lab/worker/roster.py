@@ -1,5 +1,6 @@
 """Who takes part, as one worker sees it, and who serves which micro-batch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from pluralis_lab.worker.lanes import Lanes, Table
@@ -122,13 +123,13 @@ class Roster:
         if slot not in [known for known, *_ in table]:
             self.set_lanes(stage, max(newest, since), tuple(sorted([*table, (slot, since, None)])))
 
-    def serve(self, *, stage: int, round_: int, index: int) -> Peer | None:
+    def serve(self, *, stage: int, round_: int, index: int, among: Collection[str] | None = None) -> Peer | None:
         """Return the live worker who serves micro-batch `index` of `round_` at `stage`, None when there is none.
 
         The worker of its lane, or who takes over from it. One who takes part but has no lane yet, as far as is known here, is
-        asked last.
+        asked last. `among`: of these workers alone.
         """
-        by_slot = {peer.replica: peer for peer in self.serving(stage, round_)}
+        by_slot = {peer.replica: peer for peer in self.serving(stage, round_) if among is None or peer.name in among}
         if not by_slot:
             return None
         turns = self.lanes(stage).turns(round_, index)

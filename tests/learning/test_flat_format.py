@@ -65,4 +65,6 @@ def test_a_slice_every_twenty_rounds_is_a_four_hundredth_of_the_weights_a_round(
     assert sum(sizes) == pytest.approx(100_003 * 19 / 20, abs=20)
     assert part_size(spec, 399, 100_003) == 100_003
     assert sync_bytes_per_weight(RunSpec(replicas=2, sync=DiLoCo(10, payload="bfloat16"))) == pytest.approx(0.2)
+    butterfly = RunSpec(replicas=4, sync=FullSync(transport="butterfly"))
+    assert sync_bytes_per_weight(butterfly) == pytest.approx(2.0)  # to each of three others; 4.0 over gather
     assert sync_bytes_per_weight(RunSpec(replicas=2, sync=FullSync(payload="int8"))) == pytest.approx(1 + 4 / 1024)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pluralis_lab.errors import PluralisError, RunSpecError
-from pluralis_lab.parts import GPT, MLP, AdamW, Dense, FullSync, Mean, SliceSync, Subspace, Work
+from pluralis_lab.parts import GPT, MLP, AdamW, Dense, DiLoCo, FullSync, Mean, SliceSync, Subspace, Work
 from pluralis_lab.spec import RunSpec
 
 MLP_SPEC = {"model": MLP((64, 32, 10)), "data": "digits"}
@@ -52,7 +52,9 @@ REFUSALS = [
     ("wrong type", {"steps": "three"}, ["steps='three'", "integer"]),
     ("a fraction of a step", {"steps": 2.5}, ["steps=2.5", "integer"]),
     ("below the range", {"replicas": 0}, ["replicas=0", "greater than or equal to 1"]),
-    ("above the range", {"replicas": 17}, ["replicas=17", "less than or equal to 16"]),
+    ("above the range", {"replicas": 65}, ["replicas=65", "less than or equal to 64"]),
+    ("more than can send to each", {"replicas": 17}, ["replicas=17", "at most 16", 'transport="butterfly"']),
+    ("more than can exchange", {"replicas": 17, "sync": DiLoCo()}, ["replicas=17", "at most 16", 'transport="butterfly"']),
     ("another schedule", {"schedule": "gossip"}, ["schedule='gossip'", "'sync'", "'async'"]),
     ("a bound of the other schedule", {"in_flight": 3}, ["in_flight=3", 'schedule="async"']),
     ("a variant of the other schedule", {"stashing": False}, ["stashing=False", 'schedule="async"']),
@@ -204,6 +206,10 @@ def test_what_came_later_changes_no_older_specs_hash():
     turning = RunSpec(**TURNING)
     assert b'"refresh_every":50' in turning.to_json()
     assert RunSpec.from_json(turning.to_json()) == turning
+    folded = RunSpec(sync=FullSync(transport="butterfly"))
+    assert b'"transport":"butterfly"' in folded.to_json()
+    assert RunSpec.from_json(folded.to_json()) == folded
+    assert folded.hash != RunSpec().hash
     changed = RunSpec(schedule="async", in_flight=7)
     assert b'"in_flight":7' in changed.to_json()
     assert RunSpec.from_json(changed.to_json()) == changed

@@ -14,10 +14,8 @@ from pluralis_lab.engines.own_corpus import SHOWN
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 from pluralis_lab.errors import EvidenceError
+from pluralis_lab.parts import most_replicas
 from pluralis_lab.spec import worker_name
-
-MAX_REPLICAS = 16
-"""Of a stage: each receives every other's contribution (`RunSpec.replicas`)."""
 
 Answer = dict[str, Any]
 
@@ -52,7 +50,7 @@ class Enrolment:
             return {"ok": False, "error": f"stage={stage!r}; the run has the stages 0 to {self._spec.stages - 1}"}
         taken = [replica for of, replica in self._all() if of == stage]
         count = len(taken) - sum(row["stage"] == stage and row.get("left", False) for row in self._recorder.info["workers"])
-        if count >= MAX_REPLICAS:
+        if count >= most_replicas(self._spec.sync):
             return {"ok": False, "error": f"stage {stage} has {count} workers already; choose another stage"}
         given = {row["name"] for row in self._recorder.info["workers"]} | self._reserved.keys()
         name = next(name for number in itertools.count(len(given)) if (name := worker_name(number)) not in given)

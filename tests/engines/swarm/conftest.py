@@ -63,3 +63,14 @@ def hivemind_sockets() -> set[str]:
 def private_folder(run: pl.Run) -> Path:
     """Return the folder of all sockets of a run that is running."""
     return Path(json.loads((run.path / "control.json").read_text())["socket"]).parent
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as a worker has: the arithmetic is then the same to the bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -15,15 +15,7 @@ from tests.engines.swarm.test_going_back import wait_for
 ASYNC: dict[str, Any] = {"schedule": "async", "sync": pl.SliceSync(fraction=0.25, every=4), "boundary": pl.Dense()}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    """As many threads as a worker has: the arithmetic is then the same to the bit."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("fields", [pytest.param({}, id="sync"), pytest.param(ASYNC, id="async, slices", marks=pytest.mark.deep)])

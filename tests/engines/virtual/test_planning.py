@@ -20,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "async": {"schedule": "async"},
     "slices": {"boundary": pl.Dense(), "sync": pl.SliceSync(fraction=0.3, every=2, payload="bfloat16")},
     "async, diloco": {"schedule": "async", "boundary": pl.Dense(), "sync": pl.DiLoCo(inner_steps=5)},
+    "butterfly": {"sync": pl.FullSync(transport="butterfly")},
     "one stage": {"stages": 1, "boundary": pl.Dense()},
 }
 
@@ -46,9 +47,11 @@ def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> No
     changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
     whole = RunSpec.model_validate({**spec.model_dump(), **changes})
     computed = run_virtual(whole, text, **circumstances)
-    assert planned.tokens_per_s == pytest.approx(speed_of(computed, whole), rel=1e-9)
+    # Which chunk a replica checks follows from its key, and a stage's last chunk is smaller than the others.
+    exact = 0.02 if spec.is_butterfly else 1e-9
+    assert planned.tokens_per_s == pytest.approx(speed_of(computed, whole), rel=exact)
     sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if body["round"] >= rounds // 2) / (rounds - rounds // 2)
-    assert sum(planned.bytes_per_round.values()) == pytest.approx(sent, rel=1e-9)
+    assert sum(planned.bytes_per_round.values()) == pytest.approx(sent, rel=exact)
 
 
 def test_a_plan_of_vectors(tmp_path: Path) -> None:
@@ -66,6 +69,15 @@ def test_a_plan_of_vectors(tmp_path: Path) -> None:
     )
     planned = pl.plan(spec, vocab=digits.info().vocab)
     assert planned.tokens_per_s == pytest.approx(speed_of(run_virtual(spec, digits), spec), rel=1e-9)
+
+
+def test_more_replicas_than_can_send_to_each_other_add_up_for_each_other(text: Corpus) -> None:
+    sync = pl.FullSync(transport="butterfly")
+    spec = tiny_spec(text, stages=1, boundary=pl.Dense(), replicas=24, batch_size=2, micro_batches=1, sync=sync)
+    planned = pl.plan(spec, vocab=text.info().vocab)
+    sent = sum(planned.bytes_per_round.values()) / 24
+    gradient = 8 * 17_520
+    assert sent < 8 * gradient  # over gather it would be 23
 
 
 LARGE = pl.RunSpec(
