@@ -60,11 +60,18 @@ class Lanes:
         return self._dealt[round_]
 
     def turns(self, round_: int, index: int) -> list[int]:
-        """Return the slots that serve micro-batch `index` of `round_`: the one of its lane, then who takes over, in order."""
+        """Return the slots that serve micro-batch `index` of `round_`: the one of its lane, then who takes over, in order.
+
+        Those of one lane are taken over by all others in turn: a replica that had to do a dead one's work as well would be waited
+        for by everybody.
+        """
         dealt = self.dealt(round_)
+        at = (index + self.stage * round_) % len(dealt)
         slots = [slot for slot, *_ in self.of(round_)]
-        place = slots.index(dealt[(index + self.stage * round_) % len(dealt)])
-        return [*slots[place:], *slots[:place]]
+        place = slots.index(dealt[at])
+        others = [*slots[place + 1 :], *slots[:place]]
+        turn = dealt[:at].count(dealt[at]) % len(others) if others else 0
+        return [slots[place], *others[turn:], *others[:turn]]
 
 
 def deal(table: Table, count: int, round_: int) -> tuple[int, ...]:
