@@ -1,7 +1,7 @@
 """What exchanging with other replicas adds to a round: four replicas of a whole model, each rule, beside `hivemind.Optimizer`.
 
 The stall is a round's time less that of four bare loops which train as much at the same time on the same cores and talk to
-nobody. `hivemind.Optimizer` has the best of its settings. Loopback only.
+nobody. `hivemind.Optimizer` has the best of its settings. On loopback, and as root also over links of 100 Mbit/s each.
 
 The right answer comes first: every run must begin at the loss of an untrained model and end below it, all of our replicas must
 be there after the last round, and peers of hivemind that average gradients must end with the same weights.
@@ -19,8 +19,10 @@ from typing import Any
 import pluralis_lab as pl
 from benchmarks.engine_run import end_in_order, hivemind_peer, in_process_of_its_own, temporary_home
 from benchmarks.result import Result
+from benchmarks.shaped import ShapedNetwork, shaped_network, why_not
 
 REPLICAS, ROUNDS, SKIP = 4, 100, 15
+RATE = "100mbit"
 PEER_ROUNDS, PEER_LIMIT_S = 20, 150.0
 
 RULES: dict[str, pl.FullSync | pl.DiLoCo | pl.SliceSync] = {
@@ -73,37 +75,54 @@ def run(*, quick: bool) -> list[Result]:
         file = home / "spec.json"
         file.write_bytes(spec_of(pl.FullSync(), rounds, replicas=1).to_json())
         bare = bare_s(file, rounds)
-        theirs = {name: hivemind_s(file, peer_rounds, settings, name) for name, settings in SETTINGS.items()}
-        ours = {name: round_s(spec_of(rule, rounds)) for name, rule in RULES.items()}
-        again = bare_s(file, rounds)
-    bare_mean = (bare + again) / 2
+        theirs = {name: hivemind_s(file, peer_rounds, settings, name, None) for name, settings in SETTINGS.items()}
+        ours = {name: round_s(spec_of(rule, rounds), None) for name, rule in RULES.items()}
+        bare = (bare + bare_s(file, rounds)) / 2
+        results = compared("stall", bare, ours, theirs, rounds, peer_rounds, has_target=not quick)
+        if (why := why_not()) is not None:
+            print(f"  no links of {RATE}: {why}", file=sys.stderr)
+            return results
+        with shaped_network(REPLICAS) as network:
+            network.shape(RATE)
+            theirs = {name: hivemind_s(file, peer_rounds, settings, name, network) for name, settings in SETTINGS.items()}
+            ours = {name: round_s(spec_of(rule, rounds), network) for name, rule in RULES.items()}
+        return results + compared(f"stall at {RATE}/s", bare, ours, theirs, rounds, peer_rounds, has_target=False)
+
+
+def compared(
+    what: str,
+    bare: float,
+    ours: dict[str, tuple[float, float]],
+    theirs: dict[str, float | None],
+    rounds: int,
+    peer_rounds: int,
+    *,
+    has_target: bool,
+) -> list[Result]:
+    """Return what our rules and hivemind's settings add to the `bare` loops' seconds a round."""
     sound = {name: seconds for name, seconds in theirs.items() if seconds is not None}
-    best = min(sound, key=lambda name: sound[name])
-    peer = sound[best] - bare_mean
-    lost = [name for name in theirs if name not in sound]
-    results = []
-    for name, (seconds, sent) in ours.items():
-        stall = seconds - bare_mean
-        results.append(
-            Result(
-                name=f"sync_cost.stall ({name})",
-                unit="ms",
-                target=None if quick else 1000 * peer / LEAST[name],
-                measured=1000 * stall,
-                peer=1000 * peer,
-                peer_name=f"hivemind.Optimizer, {best}",
-                repeats=1,
-                note=f"a round's time over that of four bare loops ({1000 * bare_mean:.0f} ms); {rounds} rounds, nobody lost, "
-                f"{sent / 1e3:.0f} kB sent a worker and round",
-            )
+    best = min(sound, key=lambda name: sound[name], default="")
+    peer = sound[best] - bare if best else math.nan
+    results = [
+        Result(
+            name=f"sync_cost.{what} ({name})",
+            unit="ms",
+            target=1000 * peer / LEAST[name] if has_target else None,
+            measured=1000 * (seconds - bare),
+            peer=1000 * peer,
+            peer_name=f"hivemind.Optimizer, {best}",
+            repeats=1,
+            note=f"a round's time over that of four bare loops ({1000 * bare:.0f} ms); {rounds} rounds, nobody lost, "
+            f"{sent / 1e3:.0f} kB sent a worker and round",
         )
+        for name, (seconds, sent) in ours.items()
+    ]
     for name, of_setting in theirs.items():
-        note = f"{peer_rounds} rounds" if name not in lost else f"not all peers made {peer_rounds} rounds in {PEER_LIMIT_S:.0f} s"
-        milliseconds = math.nan if of_setting is None else 1000 * (of_setting - bare_mean)
-        if of_setting is not None:
-            results.append(Result(f"sync_cost.hivemind_stall ({name})", "ms", None, milliseconds, 1, note=note))
+        if of_setting is None:
+            print(f"  hivemind, {name}: not all peers made {peer_rounds} rounds in {PEER_LIMIT_S:.0f} s", file=sys.stderr)
         else:
-            print(f"  hivemind, {name}: {note}", file=sys.stderr)
+            stall = 1000 * (of_setting - bare)
+            results.append(Result(f"sync_cost.hivemind_{what} ({name})", "ms", None, stall, 1, note=f"{peer_rounds} rounds"))
     return results
 
 
@@ -118,9 +137,9 @@ def bare_s(file: Path, rounds: int) -> float:
     return seconds
 
 
-def round_s(spec: pl.RunSpec) -> tuple[float, float]:
-    """Return the seconds a round with real workers, and the bytes that a worker sends in one."""
-    started = pl.launch(spec, lifetime="kernel")
+def round_s(spec: pl.RunSpec, network: ShapedNetwork | None) -> tuple[float, float]:
+    """Return the seconds a round with real workers, in `network`'s namespaces, and the bytes that a worker sends in one."""
+    started = pl.launch(spec, lifetime="kernel", namespaces=network.addresses if network is not None else None)
     try:
         started.wait(round=spec.steps)
         rounds = sorted(started.events("round"), key=lambda event: event.round or 0)
@@ -135,10 +154,16 @@ def round_s(spec: pl.RunSpec) -> tuple[float, float]:
     return seconds, sum(event.body["bytes_out"] for event in work) / len(work)
 
 
-def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> float | None:
-    """Return the seconds a round of four peers; None when not all of them made their rounds in time."""
-    arguments = (file, REPLICAS, rounds, json.dumps(settings))
-    peers = [hivemind_peer("hivemind_rounds", *arguments)]
+def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str, network: ShapedNetwork | None) -> float | None:
+    """Return the seconds a round of four peers, in `network`'s namespaces; None when not all of them made it in time."""
+    places = [("", "127.0.0.1")] * REPLICAS if network is None else list(network.addresses.items())
+
+    def start(place: tuple[str, str], *entry: str) -> subprocess.Popen[str]:
+        within = ("ip", "netns", "exec", place[0]) if place[0] else ()
+        arguments = (file, REPLICAS, rounds, json.dumps(settings), place[1], *entry)
+        return hivemind_peer("hivemind_rounds", *arguments, within=within)
+
+    peers = [start(places[0])]
 
     def give_up() -> None:
         for peer in peers:
@@ -148,7 +173,7 @@ def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str) -> 
     timer.start()
     try:
         address = _line(peers[0])
-        peers += [hivemind_peer("hivemind_rounds", *arguments, address) for _ in range(REPLICAS - 1)]
+        peers += [start(place, address) for place in places[1:]]
         for peer in peers[1:]:
             _line(peer)
         for peer in peers:

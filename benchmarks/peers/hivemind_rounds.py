@@ -1,8 +1,9 @@
-"""One peer of data-parallel training with `hivemind.Optimizer`: ``... hivemind_rounds SPEC PEERS ROUNDS SETTINGS [ADDRESS]``.
+"""One peer of data-parallel training with `hivemind.Optimizer`.
 
-SPEC is a file, SETTINGS a JSON object of options of the optimizer. Prints its address and waits for a line of input; then
-trains, and when its ROUNDS are made prints one JSON object: seconds a round after the first few, the losses of its batches, and
-the norm of its weights. Ends when its input does.
+``... hivemind_rounds SPEC PEERS ROUNDS SETTINGS HOST [ADDRESS]``: SPEC is a file, SETTINGS a JSON object of options of the
+optimizer, HOST where it listens. Prints its address and waits for a line of input; then trains, and when its ROUNDS are made
+prints one JSON object: seconds a round after the first few, the losses of its batches, and the norm of its weights. Ends when its
+input does.
 """
 
 import json
@@ -30,7 +31,7 @@ def main() -> None:
     spec = RunSpec.from_json(Path(sys.argv[1]).read_bytes())
     count, rounds, settings = int(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
     assert isinstance(spec.model, GPT)
-    dht = hivemind.DHT(initial_peers=sys.argv[5:], host_maddrs=["/ip4/127.0.0.1/tcp/0"], start=True)
+    dht = hivemind.DHT(initial_peers=sys.argv[6:], host_maddrs=[f"/ip4/{sys.argv[5]}/tcp/0"], start=True)
     corpus = open_corpus(spec.data, context=spec.model.context, home=Path(sys.argv[1]).parent)
     stage = build_stage(spec, 0, corpus.info().vocab)
     optimizer = hivemind.Optimizer(
