@@ -64,9 +64,15 @@ def test_receivers_record_norm_and_agreement_of_every_worker_and_round(pair: tup
     run, _ = pair
     rounds = run.events("worker.round")
     assert len(rounds) == 4 * 20
+    # On a busy machine a replica that is slow for a while may be dealt nothing in a round: the other one is then alone in it.
+    worked = {(event.worker, event.round) for event in rounds if event.body["tokens"]}
+    assert len(worked) > 4 * 20 / 2
+    other = {"worker-0": "worker-1", "worker-1": "worker-0", "worker-2": "worker-3", "worker-3": "worker-2"}
+    alone = {(worker, round_) for worker, round_ in worked if (other[worker], round_) not in worked}
     for event in rounds:
-        assert event.body["grad_norm"] > 0
-        assert -1 <= event.body["agreement"] <= 1
+        place = (event.worker, event.round)
+        assert event.body["grad_norm"] > 0 if place in worked else event.body["grad_norm"] is None
+        assert -1 <= event.body["agreement"] <= 1 if place in worked - alone else event.body["agreement"] is None
     signed = [
         line["body"]
         for lines in run._directory.evidence.statements_by_epoch().values()
@@ -76,7 +82,7 @@ def test_receivers_record_norm_and_agreement_of_every_worker_and_round(pair: tup
     by_place = {(event.worker, event.round): event.body for event in rounds}
     assert len(signed) == 4 * 20
     for body in signed:
-        assert body["signer"] != body["worker"]
+        assert body["signer"] != body["worker"] or (body["worker"], body["round"]) in alone
         assert body["norm"] == pytest.approx(by_place[body["worker"], body["round"]]["grad_norm"])
 
 
