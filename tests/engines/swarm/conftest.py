@@ -48,10 +48,15 @@ def descendants_of(run: pl.Run) -> list[psutil.Process]:
     return [supervisor, *supervisor.children(recursive=True)]
 
 
-def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None:
-    """Check that `processes` end in time. A zombie has ended: its parent has not looked yet."""
+def living(processes: list[psutil.Process], *, within_s: float) -> list[psutil.Process]:
+    """Return which of `processes` have not ended after `within_s` seconds. A zombie has ended: its parent has not looked yet."""
     _, alive = psutil.wait_procs(processes, timeout=within_s)
-    alive = [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None:
+    """Check that `processes` end in time."""
+    alive = living(processes, within_s=within_s)
     assert not alive, [" ".join(process.cmdline()) for process in alive]
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pluralis_lab as pl
 from pluralis_lab.engines.control import read_control
 from pluralis_lab.errors import RunError, StoreError
 from pluralis_lab.store import Event
-from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, private_folder, small_spec
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, living, private_folder, small_spec
 
 STEPS = 50
 TIMEOUT_S = 120.0
@@ -96,12 +97,18 @@ def check_on_a_tiny_disk(mount_point: str) -> None:
     subprocess.run(command, check=True)
     filler = Path(mount_point) / "filler"
 
-    def fill(run: pl.Run) -> None:
-        """Write until the disk has no page left."""
-        with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+    def fill_once() -> None:
+        with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
             while True:
                 file.write(bytes(4096))
-        assert os.statvfs(mount_point).f_bavail == 0
+
+    def fill(run: pl.Run) -> None:
+        """Write until the disk has no page left, again while the run's processes live and after: what they give back is taken."""
+        family, deadline = descendants_of(run), time.monotonic() + 60
+        fill_once()
+        while living(family, within_s=0.02) and time.monotonic() < deadline:
+            fill_once()
+        fill_once()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLURALIS_LAB_HOME", mount_point)
