@@ -165,7 +165,7 @@ def test_a_second_supervisor_of_a_run_is_refused_and_changes_nothing(home: Path)
     run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
     run.wait(round=1, timeout_s=60)
     control = (run.path / "control.json").read_bytes()
-    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor", str(run.path), "0"]
+    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor_process", str(run.path), "0"]
     second = subprocess.run(command, input="{}\n", capture_output=True, text=True, timeout=60)
     assert second.returncode != 0
     assert "is running already" in second.stderr
