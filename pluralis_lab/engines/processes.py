@@ -33,7 +33,7 @@ def start_supervisor(run: RunDirectory, *, version: int, granted: dict[str, str]
 
     granted : tokens of the attesters' accounts by name (`Chain.delegate`); they go through a pipe and are written nowhere
     """
-    _start(run, "pluralis_lab.engines.swarm.supervisor", version, granted or {})
+    _start(run, "pluralis_lab.engines.swarm.supervisor_process", version, granted or {})
 
 
 def start_virtual(run: RunDirectory, *, version: int, granted: dict[str, str] | None = None) -> None:

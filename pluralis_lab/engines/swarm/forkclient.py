@@ -9,14 +9,44 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pluralis_lab.errors import RunError
 
 log = logging.getLogger(__name__)
 
+FORK_LOG = "forkserver.log"
+
 OnExit = Callable[[str, int, int], None]
 OnSpawned = Callable[[str, int], None]
+
+
+class ForkServer(NamedTuple):
+    """A fork server's process that loads its libraries still, and our end of its socket."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+
+    @classmethod
+    def launch(cls, log: Path) -> "ForkServer":
+        """Start the process. Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG)."""
+        ours, theirs = socket.socketpair()
+        with theirs, open(log, "ab") as output:
+            command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
+            # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
+            # One thread a library: a pool that a library starts on import would not survive the forks.
+            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            # hivemind has torch share tensors through a manager process, which a killed worker leaves; descriptors need none.
+            sharing = {"HIVEMIND_MEMORY_SHARING_STRATEGY": "file_descriptor"}
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **threads, **sharing},
+            )
+        return cls(process, ours)
 
 
 class ForkClient:
@@ -37,38 +67,15 @@ class ForkClient:
         self._listener: asyncio.Task[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self, log: Path) -> None:
-        """Start the server and wait until it is warm. Raises RunError with its log when it is not to be had."""
-        # Not in a thread: the server asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG).
-        theirs, ours = self._launch(log)
-        theirs.close()
+    async def start(self, log: Path, server: ForkServer | None = None) -> None:
+        """Start the server, or take `server`, and wait until it is warm. Raises RunError with its log when it cannot be had."""
+        self._process, ours = server or ForkServer.launch(log)
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         if not await self._reader.readline():
-            assert self._process is not None
             await asyncio.to_thread(self._process.wait)
             tail = await asyncio.to_thread(log.read_text, errors="replace")
             raise RunError(f"the fork server ended with status {self._process.returncode}; its log ends with:\n{tail[-2000:]}")
         self._listener = asyncio.create_task(self._listen())
-
-    def _launch(self, log: Path) -> tuple[socket.socket, socket.socket]:
-        """Start the server's process and return its end of the control socket and ours."""
-        ours, theirs = socket.socketpair()
-        with open(log, "ab") as output:
-            command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
-            # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
-            # One thread a library: a pool that a library starts on import would not survive the forks.
-            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-            # hivemind has torch share tensors through a manager process, which a killed worker leaves; descriptors need none.
-            sharing = {"HIVEMIND_MEMORY_SHARING_STRATEGY": "file_descriptor"}
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **threads, **sharing},
-            )
-        return theirs, ours
 
     def spawn(self, name: str, log: Path, arguments: dict[str, Any]) -> None:
         """Have a worker started."""

@@ -136,3 +136,5 @@ def _say(control: socket.socket, message: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]))
+    sys.stderr.flush()
+    os._exit(0)  # the interpreter's own end, with torch and hivemind loaded, takes a second, which `run.stop()` would wait for

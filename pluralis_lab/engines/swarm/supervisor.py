@@ -1,14 +1,13 @@
 """The process that owns a run's local workers: starts them, restarts them, records what they report, obeys commands.
 
-``python -m pluralis_lab.engines.swarm.supervisor RUN_DIRECTORY [VERSION]``. It outlives the kernel that started it, except with
-``lifetime="kernel"``, where the end of its standard input ends it.
+Started by `supervisor_process`. It outlives the kernel that started it, except with ``lifetime="kernel"``, where the end of its
+standard input ends it.
 """
 
 import asyncio
 import logging
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,13 +18,13 @@ from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import resume_version
 from pluralis_lab.engines.second_chances import SecondChances
-from pluralis_lab.engines.signers import granted_on_stdin, signer_for
+from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
 from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
 from pluralis_lab.engines.swarm.door import Door
 from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
-from pluralis_lab.engines.swarm.forkclient import ForkClient
+from pluralis_lab.engines.swarm.forkclient import FORK_LOG, ForkClient, ForkServer
 from pluralis_lab.engines.swarm.frames import read_json
 from pluralis_lab.engines.swarm.guest_words import check_word
 from pluralis_lab.engines.swarm.guests import Guests
@@ -47,9 +46,12 @@ STOP_TIMEOUT_S = 5.0
 
 
 class Supervisor:
-    """Runs one run from `version` rounds on (0: from the seed) until it is stopped."""
+    """Runs one run from `version` rounds on (0: from the seed) until it is stopped.
 
-    def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str]) -> None:
+    server : the fork server, which loads its libraries meanwhile
+    """
+
+    def __init__(self, run: RunDirectory, *, version: int, granted: dict[str, str], server: ForkServer) -> None:
         self.run, self.spec, self.info = run, run.spec, run.info
         self._signer = signer_for(self.info["chain"], seed=self.spec.seed, home=run.path.parent.parent, granted=granted)
         self.guests = Guests(
@@ -62,6 +64,7 @@ class Supervisor:
         )
         self._prepare(version, Seats(self.info["workers"], self.guests.hosts))
         self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), self.guests.gate.invite)
+        self._server = server
         self._ending = asyncio.Event()
         self._end_state = ("stopped", "")
         self._is_record_broken = False
@@ -133,7 +136,7 @@ class Supervisor:
     async def _start(self) -> None:
         """Start the fork server and the workers, unless the run is ended meanwhile."""
         ending = asyncio.create_task(self._ending.wait())
-        starting = asyncio.create_task(self.forks.start(self.run.path / "logs" / "forkserver.log"))
+        starting = asyncio.create_task(self.forks.start(self.run.path / "logs" / FORK_LOG, self._server))
         await asyncio.wait([ending, starting], return_when=asyncio.FIRST_COMPLETED)
         ending.cancel()
         if not starting.done():
@@ -429,21 +432,3 @@ class Supervisor:
                 self.recorder.error(message, worker=worker, log_tail=self.run.log_tail(worker) if worker else "")
             except (PluralisError, OSError):
                 log.exception("%s, and that could not be recorded", message)
-
-
-def main() -> int:
-    """Start from the command line."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run = RunDirectory(sys.argv[1])
-    control.own(run)
-    version = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    granted = granted_on_stdin()
-
-    async def start() -> int:
-        return await Supervisor(run, version=version, granted=granted).main()
-
-    return asyncio.run(start())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -40,6 +40,18 @@ def small_spec(**changes: Any) -> pl.RunSpec:
     return pl.RunSpec(**{**fields, **changes})
 
 
+def simulated_losses(run: pl.Run, **changes: Any) -> list[float]:
+    """Return the losses that the simulation of a launched run has: in this process, as one of its own takes seconds to start."""
+    # Here, because kernels and scripts of the tests import this module, too, and load no torch for it.
+    from pluralis_lab.corpus import open_corpus
+    from tests.engines.conftest import run_virtual
+
+    spec = run.spec.replace(**changes)
+    corpus = open_corpus(spec.data, context=spec.context, home=run.path.parent.parent, expected_hash=run.info["corpus"]["hash"])
+    losses = run_virtual(spec, corpus).losses
+    return [losses[number] for number in range(spec.steps)]
+
+
 def descendants_of(run: pl.Run) -> list[psutil.Process]:
     """Return the run's supervisor and every process under it: fork server, workers, p2pd."""
     control = read_control(run._directory)

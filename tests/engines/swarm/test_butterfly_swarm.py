@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
-from tests.engines.swarm.conftest import PEOPLE, small_spec
+from tests.engines.swarm.conftest import PEOPLE, simulated_losses, small_spec
 
 
 def test_three_replicas_one_of_which_is_killed_train_as_the_simulation_does(home: Path, one_thread: None) -> None:
@@ -22,9 +22,7 @@ def test_three_replicas_one_of_which_is_killed_train_as_the_simulation_does(home
     report = run.audit()
     assert report.ok, str(report)
     run.stop()
-    simulated = pl.simulate(spec.replace(sync=pl.FullSync()))
-    simulated.wait(timeout_s=60)
-    assert losses == pytest.approx(simulated.metrics()["loss"].dropna().tolist(), rel=1e-3)
+    assert losses == pytest.approx(simulated_losses(run, sync=pl.FullSync()), rel=1e-3)
     replayed = run.replay()
     assert replayed.ok, replayed.differences[:5]
     assert (replayed.num_rounds, replayed.largest_loss_difference) == (30, 0.0)

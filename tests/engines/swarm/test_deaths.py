@@ -17,7 +17,15 @@ from pluralis_lab.engines import processes
 from pluralis_lab.engines.resuming import resume_version
 from pluralis_lab.errors import RunError
 from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
-from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
+from tests.engines.swarm.conftest import (
+    PEOPLE,
+    assert_all_gone,
+    descendants_of,
+    hivemind_sockets,
+    private_folder,
+    simulated_losses,
+    small_spec,
+)
 
 
 def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
@@ -53,10 +61,7 @@ def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
     assert any(body["kind"] == "backward" and body["round"] <= step.round for body in receipts)
     back = run.workers().set_index("worker").loc["worker-3"]
     assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 1, 1)
-    simulated = pl.simulate(run.spec)
-    simulated.wait(timeout_s=60)
-    expected = simulated.metrics()["loss"].dropna().tolist()
-    assert run.metrics()["loss"].dropna().tolist() == pytest.approx(expected, rel=1e-3)
+    assert run.metrics()["loss"].dropna().tolist() == pytest.approx(simulated_losses(run), rel=1e-3)
     run.stop()
 
 
@@ -87,10 +92,8 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     events = reopened.events("round", "worker.state")
     first_after = next(e for e in events if e.kind == "worker.state" and e.body["state"] == "active" and e.round > 0)
     assert first_after.round == last_checkpoint
-    simulated = pl.simulate(run.spec)
-    simulated.wait(timeout_s=60)
-    losses, expected = reopened.metrics()["loss"].dropna(), simulated.metrics()["loss"].dropna()
-    assert losses.tolist() == pytest.approx(expected.tolist(), rel=1e-3)
+    losses = reopened.metrics()["loss"].dropna()
+    assert losses.tolist() == pytest.approx(simulated_losses(run), rel=1e-3)
     assert losses[first_after.round] == pytest.approx(done_before[first_after.round], rel=1e-4)
     report = reopened.audit()
     assert report.ok, str(report)
@@ -107,15 +110,12 @@ def test_a_worker_whose_checkpoint_is_damaged_takes_its_replicas(home: Path) -> 
         file.write_bytes(b"\0" * file.stat().st_size)
     run.resume().wait(timeout_s=90)
     assert run.info["started_from"] == version
-    simulated = pl.simulate(run.spec)
-    simulated.wait(timeout_s=60)
-    losses, expected = (one.metrics()["loss"].dropna().tolist() for one in (run, simulated))
-    assert losses == pytest.approx(expected, rel=1e-3)
+    assert run.metrics()["loss"].dropna().tolist() == pytest.approx(simulated_losses(run), rel=1e-3)
     run.stop()
     assert run.audit().ok
 
 
-def test_a_launch_cleans_up_after_runs_whose_supervisor_was_killed(home: Path) -> None:
+def test_a_launch_cleans_up_after_a_killed_supervisor_and_is_stopped_while_its_fork_server_starts(home: Path) -> None:
     small = small_spec(steps=100_000, stages=1, replicas=2, boundary=pl.Dense())
     killed = pl.launch(small, account="lab-a", participants=PEOPLE)
     killed.wait(round=1, timeout_s=60)
@@ -130,22 +130,14 @@ def test_a_launch_cleans_up_after_runs_whose_supervisor_was_killed(home: Path) -
         run = pl.launch(small, account="lab-a", participants=PEOPLE)
         assert not folder.exists()
         assert json.loads((killed.path / "run.json").read_text())["state"] == "failed"
-        run.stop()
     finally:
         shutil.rmtree(damaged)
-
-
-def test_a_resume_of_a_running_run_is_refused_and_a_stopped_one_goes_on_serving(home: Path) -> None:
-    run = pl.launch(small_spec(steps=10, stages=1, replicas=2, boundary=pl.Dense()), account="lab-a", participants=PEOPLE)
-    with pytest.raises(RunError, match="running already"):
-        run.resume()
-    run.wait(timeout_s=60)
-    run.stop()
+    family = descendants_of(run)
+    begin = time.monotonic()
+    run.stop()  # while its fork server starts
+    assert time.monotonic() - begin < 5
+    assert_all_gone(family, within_s=1)
     assert run.state == "stopped"
-    run.resume().wait(timeout_s=60)
-    assert run.state == "serving"
-    assert run.metrics()["loss"].dropna().size == 10
-    run.stop()
 
 
 def test_a_killed_fork_server_fails_the_run_with_the_reason(home: Path) -> None:
@@ -159,34 +151,6 @@ def test_a_killed_fork_server_fails_the_run_with_the_reason(home: Path) -> None:
     assert_all_gone(family, within_s=5)
     assert run.state == "failed"
     assert not folder.exists()
-
-
-def test_a_second_supervisor_of_a_run_is_refused_and_changes_nothing(home: Path) -> None:
-    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
-    run.wait(round=1, timeout_s=60)
-    control = (run.path / "control.json").read_bytes()
-    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor", str(run.path), "0"]
-    second = subprocess.run(command, input="{}\n", capture_output=True, text=True, timeout=60)
-    assert second.returncode != 0
-    assert "is running already" in second.stderr
-    with pytest.raises(RunError, match="running already"):
-        processes.start_supervisor(run._directory, version=0)
-    assert (run.path / "control.json").read_bytes() == control
-    done = run._directory.last("round").round
-    run.wait(round=done + 3, timeout_s=30)
-    numbers = [event.seq for event in run.events()]  # read once: the run goes on
-    assert numbers == list(range(1, len(numbers) + 1))
-    run.stop()
-
-
-def test_a_run_is_stopped_while_its_fork_server_starts(home: Path) -> None:
-    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
-    family = descendants_of(run)
-    begin = time.monotonic()
-    run.stop()
-    assert time.monotonic() - begin < 5
-    assert_all_gone(family, within_s=1)
-    assert run.state == "stopped"
 
 
 STARTER = """
@@ -221,6 +185,7 @@ def start(lifetime: str, then: str) -> tuple[subprocess.Popen[str], pl.Run]:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.deep  # tests/run/test_kernels.py shows the same of a Jupyter kernel that is killed
 def test_a_run_of_lifetime_kernel_ends_when_its_starter_is_killed(home: Path) -> None:
     process, run = start("kernel", "wait")
     family = descendants_of(run)
@@ -238,17 +203,7 @@ def test_a_script_that_ends_without_waiting_says_what_it_ended(home: Path) -> No
     assert run.state == "stopped"
 
 
-def test_a_detached_run_outlives_its_starter(home: Path) -> None:
-    process, run = start("detached", "end")
-    process.communicate(timeout=30)
-    done = run._directory.last("round").round
-    run.wait(round=done + 3, timeout_s=30)
-    assert run.state == "running"
-    run.stop()
-    assert run.state == "stopped"
-
-
-def test_an_interrupt_of_the_starters_process_group_does_not_reach_the_run(home: Path) -> None:
+def test_an_interrupt_of_the_starters_process_group_ends_the_starter_and_does_not_reach_the_detached_run(home: Path) -> None:
     process, run = start("detached", "wait")
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=30)
@@ -276,13 +231,23 @@ def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home:
     assert run.state == "failed"
 
 
-def test_commands_without_the_token_do_nothing(home: Path) -> None:
-    import json
+def test_neither_a_second_supervisor_nor_commands_without_the_token_change_anything(home: Path) -> None:
     import socket
 
     from pluralis_lab.engines.swarm.frames import json_frame
 
     run = pl.launch(small_spec(steps=100_000), account="lab-a")
+    run.wait(round=1, timeout_s=60)
+    written = (run.path / "control.json").read_bytes()
+    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor_process", str(run.path), "0"]
+    second = subprocess.run(command, input="{}\n", capture_output=True, text=True, timeout=60)
+    assert second.returncode != 0
+    assert "is running already" in second.stderr
+    with pytest.raises(RunError, match="running already"):
+        processes.start_supervisor(run._directory, version=0)
+    with pytest.raises(RunError, match="running already"):
+        run.resume()
+    assert (run.path / "control.json").read_bytes() == written
     control = json.loads((run.path / "control.json").read_text())
     assert (run.path / "control.json").stat().st_mode & 0o077 == 0
     assert os.stat(control["socket"]).st_mode & 0o077 == 0
@@ -293,7 +258,10 @@ def test_commands_without_the_token_do_nothing(home: Path) -> None:
             connection.connect(control["socket"])
             connection.sendall(garbage)
             assert connection.recv(100) == b""
-    run.wait(round=2, timeout_s=60)
+    done = run._directory.last("round").round
+    run.wait(round=done + 3, timeout_s=30)
+    numbers = [event.seq for event in run.events()]  # read once: the run goes on
+    assert numbers == list(range(1, len(numbers) + 1))
     assert run.state == "running"
     with pytest.raises(RunError, match="no worker 'worker-9'"):
         run.kill("worker-9")

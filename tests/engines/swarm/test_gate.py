@@ -65,6 +65,12 @@ async def hang_up_of(reader: asyncio.StreamReader) -> None:
             pass
 
 
+async def speak_old_tls(invitation: Invitation) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
+    await asyncio.open_connection(invitation.host, invitation.port, ssl=context)
+
+
 async def attack(run: pl.Run) -> None:
     invitation = run.invite(seats=3, stage=1)
     secret = {"op": "join", "secret": invitation.secret}
@@ -141,6 +147,10 @@ def test_nobody_comes_in_or_breaks_anything(home: Path) -> None:
         ):
             with pytest.raises(pl.PluralisError, match=said):
                 run.invite(**arguments)
+        with pytest.raises((ssl.SSLError, ConnectionResetError)):
+            asyncio.run(speak_old_tls(run.invite()))
+        assert (run.path / "gate.pem").stat().st_mode & 0o077 == 0
+        assert (run.path / "invitations.json").stat().st_mode & 0o077 == 0
         asyncio.run(attack(run))
         assert [event.worker for event in run.events("error")] == ["worker-4"]
         assert "said what no worker says: loss" in run.events("error")[0].body["message"]
@@ -155,24 +165,6 @@ def test_nobody_comes_in_or_breaks_anything(home: Path) -> None:
     assert run.audit().ok
     log = (run.path / "logs" / "supervisor.log").read_text()
     assert "Traceback" not in log, log[-3000:]
-
-
-def test_a_gate_speaks_no_old_tls(home: Path) -> None:
-    run = pl.launch(small_spec(steps=5000), account="lab-a")
-    try:
-        invitation = run.invite()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode, context.maximum_version = False, ssl.CERT_NONE, ssl.TLSVersion.TLSv1_2
-
-        async def connect() -> None:
-            await asyncio.open_connection(invitation.host, invitation.port, ssl=context)
-
-        with pytest.raises((ssl.SSLError, ConnectionResetError)):
-            asyncio.run(connect())
-        assert (run.path / "gate.pem").stat().st_mode & 0o077 == 0
-        assert (run.path / "invitations.json").stat().st_mode & 0o077 == 0
-    finally:
-        run.stop()
 
 
 @pytest.mark.parametrize("text", ["", "pluralis1.", "pluralis1.e30", "pluralis2.abc", None, 7, "pluralis1.*", "x" * 10_000])

@@ -163,6 +163,11 @@ def test_pl_join_brings_a_worker_that_leaves_when_it_is_told_to(home: Path, tmp_
         assert "worker-4 comes to stage 0 for default" in "\n".join(joined.lines)
         assert joined.leave().lines[-1] == "it is over: left the run"
         assert not joined.is_running
+        text = f"path:{__file__}"  # a run that draws nothing of its workers' own takes none
+        with pytest.raises(pl.PluralisError, match=r"own_data=0\.0"):
+            run.attach(data=text)
+        with pytest.raises(pl.PluralisError, match=r"own_data=0\.0"):
+            pl.join(run.invite(), data=text)
         with pytest.raises(pl.PluralisError, match="no such invitation"):
             pl.join(
                 pl.Invitation(run.id, "127.0.0.1", joined.invitation.port, joined.invitation.fingerprint, "guessed"),

@@ -63,16 +63,3 @@ def test_who_has_the_text_comes_back_with_it(home: Path, tmp_path: Path) -> None
     finally:
         run.stop()
     assert run.audit().ok, str(run.audit())
-
-
-def test_a_run_that_draws_nothing_of_its_own_takes_none(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("some text " * 500)
-    run = pl.launch(small_spec(steps=3000), account="lab-a")
-    try:
-        run.wait(round=1, timeout_s=60)
-        with pytest.raises(pl.PluralisError, match=r"own_data=0\.0"):
-            run.attach(data=f"path:{tmp_path / 'mine.txt'}")
-        with pytest.raises(pl.PluralisError, match=r"own_data=0\.0"):
-            pl.join(run.invite(), data=f"path:{tmp_path / 'mine.txt'}")
-    finally:
-        run.stop()

@@ -193,6 +193,10 @@ def test_a_run_that_does_not_run_and_a_model_of_vectors_say_what_to_do(home: Pat
         run.evaluate()
     with pytest.raises(pl.PluralisError, match="reads vectors"):
         run.generate(PROMPT)
+    with pytest.raises(pl.PluralisError, match="simulation"):
+        run.attach()
+    with pytest.raises(pl.PluralisError, match=r"was not recorded; launch it with pl\.launch\(spec, recorded=True\)"):
+        run.replay()
 
 
 def test_the_corpus_of_the_library_is_bytes(home: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
-from tests.engines.swarm.conftest import small_spec
+from tests.engines.swarm.conftest import simulated_losses, small_spec
 
 TURNS = [8, 16, 24, 32]
 
@@ -15,10 +15,7 @@ def test_a_launched_run_turns_as_the_simulated_one_does_also_when_it_is_stopped_
     run = pl.launch(spec, account="lab-a").wait(round=17, timeout_s=60)
     run.stop()
     run.resume().wait(timeout_s=90)
-    virtual = pl.simulate(spec).wait(timeout_s=90)
-    losses = [one.metrics().set_index("round")["loss"].dropna() for one in (run, virtual)]
-    assert len(losses[0]) == len(losses[1]) == spec.steps
-    assert losses[0].to_numpy() == pytest.approx(losses[1].to_numpy(), abs=1e-4)
+    assert run.metrics()["loss"].dropna().tolist() == pytest.approx(simulated_losses(run), abs=1e-4)
     validations = run.metrics().set_index("round")["validation_loss"].dropna()
     told = {event.round: event.body for event in run.events("refresh")}
     assert sorted(told) == TURNS
@@ -32,6 +29,7 @@ def test_a_launched_run_turns_as_the_simulated_one_does_also_when_it_is_stopped_
     run.stop()
 
 
+@pytest.mark.deep  # tests/engines/virtual/test_refresh.py shows it at many moments, and test_deaths a kill of a real worker
 def test_a_killed_worker_comes_back_into_the_subspace_of_the_others(home: Path) -> None:
     run = pl.launch(small_spec(boundary=pl.Subspace(8, refresh_every=4)), account="lab-a").wait(round=6, timeout_s=60)
     run.kill("worker-3")

@@ -48,10 +48,7 @@ def kill_with_a_new_daemon(folder: Path, worker: str, *, listens: bool) -> psuti
     return daemon
 
 
-moments = pytest.mark.parametrize("listens", [False, True], ids=["its daemon starts", "its daemon listens"])
-
-
-@moments
+@pytest.mark.parametrize("listens", [False, True], ids=["its daemon starts", "its daemon listens"])
 def test_a_founder_killed_while_it_starts_fails_the_run_and_leaves_nothing(home: Path, listens: bool) -> None:
     before = hivemind_sockets()
     run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
@@ -72,17 +69,17 @@ def test_a_founder_killed_while_it_starts_fails_the_run_and_leaves_nothing(home:
     assert not run.events("round")
 
 
-@moments
-def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path, listens: bool) -> None:
+def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
     run = pl.launch(small_spec(steps=60), account="lab-a", participants=PEOPLE)
     run.wait(round=3, timeout_s=TIMEOUT_S)
     folder = private_folder(run)
     run.kill("worker-3")
-    daemon = kill_with_a_new_daemon(folder, "worker-3.1-", listens=listens)
-    assert_all_gone([daemon], within_s=5)
+    for incarnation, listens in ((1, False), (2, True)):
+        daemon = kill_with_a_new_daemon(folder, f"worker-3.{incarnation}-", listens=listens)
+        assert_all_gone([daemon], within_s=5)
     run.wait(timeout_s=2 * TIMEOUT_S)
     back = run.workers().set_index("worker").loc["worker-3"]
-    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 2, 2)
+    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 3, 3)
     assert [event.round for event in run.events("round")] == list(range(60))
     assert not run.events("error")
     # What is there is of the four that live: a daemon's socket and its client's for each.
@@ -91,7 +88,7 @@ def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path, 
         "worker-0.0",
         "worker-1.0",
         "worker-2.0",
-        "worker-3.2",
+        "worker-3.3",
     }
     report = run.audit()
     assert report.ok, str(report)
