@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from pluralis_lab.engines.control import read_control
 from tests.homes import shared_home
 
 PEOPLE = ["lab-a", "lab-b"]
+
+POLL_S = 0.01
+"""Another process's record: there is nothing to wait on but the record."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,14 @@ def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None
     """Check that `processes` end in time."""
     alive = living(processes, within_s=within_s)
     assert not alive, [" ".join(process.cmdline()) for process in alive]
+
+
+def wait_for(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    """Wait until `is_so`, which must come in time."""
+    end = time.monotonic() + timeout_s
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(POLL_S)
 
 
 def hivemind_sockets() -> set[str]:

@@ -1,7 +1,5 @@
 """A stage whose last worker dies pauses the run, which goes on from the last checkpoint by itself."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -9,18 +7,8 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.errors import RunError
-from tests.engines.swarm.conftest import assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
+from tests.engines.swarm.conftest import assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec, wait_for
 from tests.engines.swarm.test_start_deaths import kill_with_a_new_daemon
-
-POLL_S = 0.01
-"""Another process's record: there is nothing to wait on but the record."""
-
-
-def wait_for(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(POLL_S)
 
 
 def states_of(run: pl.Run) -> list[str]:

@@ -9,9 +9,8 @@ import pytest
 import pluralis_lab as pl
 from pluralis_lab.cli import main
 from pluralis_lab.errors import RunError
-from tests.engines.swarm.conftest import assert_all_gone, descendants_of, small_spec
+from tests.engines.swarm.conftest import assert_all_gone, descendants_of, small_spec, wait_for
 from tests.engines.swarm.test_attaching import counted
-from tests.engines.swarm.test_going_back import wait_for
 
 
 def has_left(run: pl.Run, worker: str) -> bool:

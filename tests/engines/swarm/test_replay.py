@@ -8,8 +8,7 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.cli import main
-from tests.engines.swarm.conftest import small_spec
-from tests.engines.swarm.test_going_back import wait_for
+from tests.engines.swarm.conftest import small_spec, wait_for
 
 ASYNC: dict[str, Any] = {"schedule": "async", "sync": pl.SliceSync(fraction=0.25, every=4), "boundary": pl.Dense()}
 

@@ -10,7 +10,15 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.errors import RunError
-from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec
+from tests.engines.swarm.conftest import (
+    PEOPLE,
+    assert_all_gone,
+    descendants_of,
+    hivemind_sockets,
+    private_folder,
+    small_spec,
+    wait_for,
+)
 
 TIMEOUT_S = 60.0
 POLL_S = 0.002
@@ -78,8 +86,12 @@ def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path) 
         daemon = kill_with_a_new_daemon(folder, f"worker-3.{incarnation}-", listens=listens)
         assert_all_gone([daemon], within_s=5)
     run.wait(timeout_s=2 * TIMEOUT_S)
-    back = run.workers().set_index("worker").loc["worker-3"]
-    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 3, 3)
+
+    def is_back() -> bool:
+        worker = run.workers().set_index("worker").loc["worker-3"]
+        return bool((worker["state"], worker["incarnation"], worker["deaths"]) == ("serving", 3, 3))
+
+    wait_for(is_back)  # which may come only after the last round
     assert [event.round for event in run.events("round")] == list(range(60))
     assert not run.events("error")
     # What is there is of the four that live: a daemon's socket and its client's for each.
