@@ -75,23 +75,24 @@ def launch(
     where = lab_home(home)
     lifetime = chosen_lifetime(lifetime)
     owners = _check_participants(participants, account, spec)
-    corpus = _corpus_facts(spec, where)
-    chain = chain or Chain.embedded(home=where)
-    description = {**chain.describe(), "account": account}
-    founder = chain.account(account).address
-    run_id = new_run_id(spec.hash, founder)
-    description.update(chain.plan(run_id))
-    signer = signer_for(description, seed=spec.seed, home=where)
-    granted = _granted(chain, signer, spec, owners, run_id)
-    processes.sweep_home(where)
-    run = _create(
-        spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
-    )
-    workers = _placed(run.info["workers"], places)
-    if set(placed.values()) != {"cpu"}:
-        workers = [{**row, "device": placed[row["name"]]} for row in workers]
-    run.update_info(host=host, workers=workers, **({"recorded": True} if recorded else {}))
-    processes.start_supervisor(run, version=0, granted=granted)
+    with processes.early_supervisor(where) as process:
+        corpus = _corpus_facts(spec, where)
+        chain = chain or Chain.embedded(home=where)
+        description = {**chain.describe(), "account": account}
+        founder = chain.account(account).address
+        run_id = new_run_id(spec.hash, founder)
+        description.update(chain.plan(run_id))
+        signer = signer_for(description, seed=spec.seed, home=where)
+        granted = _granted(chain, signer, spec, owners, run_id)
+        processes.sweep_home(where)
+        run = _create(
+            spec, where, run_id, founder, owners, corpus, description, signer, engine="swarm", lifetime=lifetime, account=account
+        )
+        workers = _placed(run.info["workers"], places)
+        if set(placed.values()) != {"cpu"}:
+            workers = [{**row, "device": placed[row["name"]]} for row in workers]
+        run.update_info(host=host, workers=workers, **({"recorded": True} if recorded else {}))
+        processes.start_supervisor(run, version=0, granted=granted, process=process)
     return Run(run)
 
 

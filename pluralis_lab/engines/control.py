@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -46,17 +47,16 @@ def remove_control(run: RunDirectory) -> None:
 
 LIVE_STATES = ("starting", "running", "paused", "serving")
 
-LOCK_VARIABLE = "PLURALIS_LAB_LOCK"
-"""Tells a run's process which inherited descriptor holds the run's lock."""
 
+def own(run: RunDirectory, descriptors: Sequence[int] = ()) -> None:
+    """Make sure that this process has the run: by one of the `descriptors` that it was given, or by itself.
 
-def own(run: RunDirectory) -> None:
-    """Make sure that this process has the run, from whoever started it or by itself. Raises RunError as `lock` does."""
-    inherited = os.environ.pop(LOCK_VARIABLE, "")
-    if inherited.isdecimal() and os.path.samestat(os.fstat(int(inherited)), os.stat(run.path / "lock")):
-        os.set_inheritable(int(inherited), False)
-    else:
-        lock(run)
+    Raises RunError as `lock` does.
+    """
+    for descriptor in descriptors:
+        if os.path.samestat(os.fstat(descriptor), os.stat(run.path / "lock")):
+            return
+    lock(run)
 
 
 def lock(run: RunDirectory) -> int:

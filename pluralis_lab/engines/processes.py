@@ -3,20 +3,19 @@
 import atexit
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from pluralis_lab.chain.sessions import PASSPHRASE_VARIABLE
-from pluralis_lab.engines.control import LOCK_VARIABLE, lock, read_control, sweep
+from pluralis_lab.engines.control import lock, read_control, sweep
+from pluralis_lab.engines.handover import LOG, RunProcess
 from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.store import RunDirectory, list_runs
 
@@ -24,21 +23,38 @@ START_TIMEOUT_S = 180.0
 """Far above what a start takes (2 s, ten times that on a crowded machine): it ends only a wait that has no end."""
 COMMAND_TIMEOUT_S = 10.0
 
-_children: dict[str, subprocess.Popen[bytes]] = {}
+_SUPERVISOR = "pluralis_lab.engines.swarm.supervisor_process"
+_VIRTUAL = "pluralis_lab.engines.virtual.process"
+
+_children: dict[str, RunProcess] = {}
 """Processes started here, by run id: reaped when they end; with lifetime="kernel" their standard input ends with this one."""
 
 
-def start_supervisor(run: RunDirectory, *, version: int, granted: dict[str, str] | None = None) -> None:
+@contextlib.contextmanager
+def early_supervisor(home: Path) -> Iterator[RunProcess]:
+    """Have a supervisor and its fork server load their libraries while a run of `home` is made ready; ended if none is."""
+    process = RunProcess.start(_SUPERVISOR, home)
+    try:
+        yield process
+    finally:
+        if not process.has_run:
+            process.abandon()
+
+
+def start_supervisor(
+    run: RunDirectory, *, version: int, granted: dict[str, str] | None = None, process: RunProcess | None = None
+) -> None:
     """Start the swarm engine's supervisor for `run`, from `version` completed rounds on.
 
-    granted : tokens of the attesters' accounts by name (`Chain.delegate`); they go through a pipe and are written nowhere
+    granted : tokens of the attesters' accounts by name (`Chain.delegate`); they go through a socket and are written nowhere
+    process : one that waits already (`early_supervisor`)
     """
-    _start(run, "pluralis_lab.engines.swarm.supervisor_process", version, granted or {})
+    _start(run, _SUPERVISOR, version, granted or {}, process)
 
 
 def start_virtual(run: RunDirectory, *, version: int, granted: dict[str, str] | None = None) -> None:
     """Start the virtual engine's process for `run`; `granted` as in `start_supervisor`."""
-    _start(run, "pluralis_lab.engines.virtual.process", version, granted or {})
+    _start(run, _VIRTUAL, version, granted or {})
 
 
 def _lock_after_its_end(run: RunDirectory) -> int:
@@ -53,45 +69,39 @@ def _lock_after_its_end(run: RunDirectory) -> int:
         time.sleep(0.02)  # another process's exit: there is nothing to wait on but its lock
 
 
-def _start(run: RunDirectory, module: str, version: int, granted: dict[str, str]) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != PASSPHRASE_VARIABLE}
+def _start(run: RunDirectory, module: str, version: int, granted: dict[str, str], process: RunProcess | None = None) -> None:
     keeps = run.info["lifetime"] == "kernel"
     descriptor = _lock_after_its_end(run)
-    with open(run.path / "logs" / "supervisor.log", "ab") as log:
-        # A session of its own: a kernel's interrupt goes to the kernel's process group and must not reach the run.
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, str(run.path), str(version)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=[descriptor],  # the lock is the child's from its first moment on: nobody else can start between
-            env={**environment, "PLURALIS_LAB_HOME": str(run.path.parent.parent), LOCK_VARIABLE: str(descriptor)},
-        )
-    os.close(descriptor)
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # one that ended at once: its log says why, and is raised below
-        process.stdin.write(json.dumps(granted).encode() + b"\n")
-        process.stdin.flush()
+    process = process or RunProcess.start(module, run.path.parent.parent)
+    process.hand(run, version=version, granted=granted, lock=descriptor)
     if not keeps:
-        _release(process)
-        process.stdin = None
+        process.let_go()
     if (before := _children.pop(run.id, None)) is not None:
-        _release(before)
+        before.let_go()
     _children[run.id] = process
+    with process.early:
+        _await_start(run, process)
+
+
+def _await_start(run: RunDirectory, process: RunProcess) -> None:
+    """Wait until the process has its run in hand. Raises RunError with the end of its log when it ends instead."""
     end = time.monotonic() + START_TIMEOUT_S
-    while read_control(run) is None and process.poll() is None:
+    while read_control(run) is None and process.child.poll() is None:
         if time.monotonic() > end:
-            process.kill()
-            process.wait()
-            raise _failed_to_start(run, f"did not start in {START_TIMEOUT_S:.0f} s")
+            process.child.kill()
+            process.child.wait()
+            raise _failed_to_start(run, process, f"did not start in {START_TIMEOUT_S:.0f} s")
         time.sleep(0.02)  # another process's file: there is nothing to wait on but the file system
-    if process.poll() not in (None, 0):
-        raise _failed_to_start(run, f"ended with status {process.returncode}")
+    if process.child.poll() not in (None, 0):
+        raise _failed_to_start(run, process, f"ended with status {process.child.returncode}")
 
 
-def _failed_to_start(run: RunDirectory, how: str) -> RunError:
+def _failed_to_start(run: RunDirectory, process: RunProcess, how: str) -> RunError:
     """Note that the run has failed, so that nobody waits for it, and return the error to raise."""
+    log = run.path / "logs" / LOG
+    if not log.exists():  # it had not come to its run
+        process.early.seek(0)
+        log.write_bytes(process.early.read())
     if run.info["state"] == "starting":
         run.update_info(state="failed", reason=f"the run's process {how}", pid=None)
     return RunError(f"the process of run {run.id[:8]} {how}; the end of its log:\n{run.log_tail('supervisor')}")
@@ -100,8 +110,8 @@ def _failed_to_start(run: RunDirectory, how: str) -> RunError:
 def is_running(run: RunDirectory) -> bool:
     """Say whether the process that owns `run` is alive; cleans up after one that was killed."""
     child = _children.get(run.id)
-    if child is not None and child.poll() is not None:
-        _release(_children.pop(run.id))
+    if child is not None and child.child.poll() is not None:
+        _children.pop(run.id).let_go()
     sweep(run)
     if read_control(run) is not None:
         return True
@@ -180,14 +190,14 @@ def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:
         process = psutil.Process(control["pid"])
         process.send_signal(signal.SIGTERM)
         if child is not None:
-            child.wait(timeout_s)
-            _release(child)
+            child.child.wait(timeout_s)
+            child.let_go()
         else:
             process.wait(timeout_s)
     except psutil.NoSuchProcess:  # it has ended by itself just now
         if child is not None:
-            child.wait(timeout_s)
-            _release(child)
+            child.child.wait(timeout_s)
+            child.let_go()
     except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
         raise RunError(
             f"run {run.id[:8]} did not stop within {timeout_s:.0f} s; the end of its log:\n{run.log_tail('supervisor')}"
@@ -196,18 +206,12 @@ def stop(run: RunDirectory, *, timeout_s: float = 30.0) -> bool:
     return True
 
 
-def _release(child: subprocess.Popen[bytes]) -> None:
-    if child.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
-            child.stdin.close()
-
-
 @atexit.register
 def _end_children() -> None:
     """End what was to live only as long as this process, and say so."""
-    for run_id, child in _children.items():
-        if child.stdin is not None and child.poll() is None:
+    for run_id, process in _children.items():
+        if process.line is not None and process.child.poll() is None:
             print(f"pluralis_lab: run {run_id[:8]} ends with this process (lifetime='kernel')", file=sys.stderr)
-            _release(child)
+            process.let_go()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(15)
+                process.child.wait(15)

@@ -1,8 +1,6 @@
 """Who signs for a participant: its account in the keystore of this home, or a key that follows from the seed of a simulation."""
 
 import hashlib
-import json
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,14 +60,3 @@ class SeedSigner:
 def signer_for(chain: dict[str, Any], *, seed: int, home: Path, granted: dict[str, str] | None = None) -> Signer:
     """Return the signer of a run whose `run.json` describes `chain`; `granted` as in `ChainSigner`."""
     return SeedSigner(seed) if chain["kind"] == "none" else ChainSigner(chain, home, granted)
-
-
-def granted_on_stdin() -> dict[str, str]:
-    """Read the first line of standard input, where a run's process is given its tokens: they are in no file and no environment.
-
-    Byte by byte, because what follows on standard input is for somebody else. Empty when there is no such line.
-    """
-    line = b""
-    while (byte := os.read(0, 1)) not in (b"", b"\n"):
-        line += byte
-    return dict(json.loads(line or b"{}"))

@@ -18,9 +18,6 @@ from pluralis_lab.worker.signing import SIGNING, Signing
 
 State = Literal["starting", "joining", "syncing", "active", "serving"]
 
-MAX_QUESTIONS = 4
-"""Texts that a head writes at once, each of which may hold a copy of every stage's weights; and evaluations."""
-
 
 class Desk:
     """Identity, roster, rounds and outbox of a worker.

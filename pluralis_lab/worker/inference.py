@@ -8,9 +8,10 @@ position alone, the text goes on as it would have.
 from dataclasses import dataclass
 
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.parts import GPT
-from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
+from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.events import Prompted
 from pluralis_lab.worker.messages import Ended, InferActivation, Mislaid, Token
 from pluralis_lab.worker.roster import Peer

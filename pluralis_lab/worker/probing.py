@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, field
 
 from pluralis_lab.learning import tasks
-from pluralis_lab.worker.desk import MAX_QUESTIONS, Desk
+from pluralis_lab.learning.limits import MAX_QUESTIONS
+from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.events import Probed
 from pluralis_lab.worker.messages import ProbeActivation, ProbeDone
 from pluralis_lab.worker.roster import Peer

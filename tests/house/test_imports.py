@@ -38,6 +38,13 @@ def test_importing_loads_no_heavy_library(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_the_supervisor_loads_neither_torch_nor_hivemind() -> None:
+    """It starts while the fork server loads both, on a machine that may have two cores."""
+    code = "import sys, pluralis_lab.engines.swarm.supervisor; print(*sorted({'torch', 'hivemind', 'pandas'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_the_floors_hold() -> None:
     lint = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
     assert lint is not None

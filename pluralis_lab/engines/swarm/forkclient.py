@@ -7,9 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from pluralis_lab.errors import RunError
 
@@ -22,16 +23,18 @@ OnSpawned = Callable[[str, int], None]
 
 
 class ForkServer(NamedTuple):
-    """A fork server's process that loads its libraries still, and our end of its socket."""
+    """A fork server's process that loads its libraries still, our end of its socket, and what it says until it knows its log."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
+    early: IO[bytes]
 
     @classmethod
-    def launch(cls, log: Path) -> "ForkServer":
+    def launch(cls) -> "ForkServer":
         """Start the process. Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG)."""
         ours, theirs = socket.socketpair()
-        with theirs, open(log, "ab") as output:
+        early = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever waits for the server
+        with theirs:
             command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
             # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
             # One thread a library: a pool that a library starts on import would not survive the forks.
@@ -41,12 +44,12 @@ class ForkServer(NamedTuple):
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=early,
+                stderr=early,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **threads, **sharing},
             )
-        return cls(process, ours)
+        return cls(process, ours, early)
 
 
 class ForkClient:
@@ -68,13 +71,19 @@ class ForkClient:
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self, log: Path, server: ForkServer | None = None) -> None:
-        """Start the server, or take `server`, and wait until it is warm. Raises RunError with its log when it cannot be had."""
-        self._process, ours = server or ForkServer.launch(log)
+        """Start the server, or take `server`, and wait until it is warm. Raises RunError with its words when it cannot be had.
+
+        log : where it, and what it starts, writes from then on
+        """
+        self._process, ours, early = server or ForkServer.launch()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        if not await self._reader.readline():
-            await asyncio.to_thread(self._process.wait)
-            tail = await asyncio.to_thread(log.read_text, errors="replace")
-            raise RunError(f"the fork server ended with status {self._process.returncode}; its log ends with:\n{tail[-2000:]}")
+        with early:
+            if not await self._reader.readline():
+                await asyncio.to_thread(self._process.wait)
+                early.seek(0)
+                said = early.read().decode(errors="replace")
+                raise RunError(f"the fork server ended with status {self._process.returncode}; it said last:\n{said[-2000:]}")
+        self._writer.write(json.dumps({"log": str(log)}).encode() + b"\n")
         self._listener = asyncio.create_task(self._listen())
 
     def spawn(self, name: str, log: Path, arguments: dict[str, Any]) -> None:

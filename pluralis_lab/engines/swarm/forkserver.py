@@ -1,8 +1,8 @@
 """A warm process that has torch and hivemind loaded and forks a worker in milliseconds.
 
 It has one thread and never touches CUDA, so a fork of it is clean. It speaks JSON lines with its supervisor over an inherited
-socket: ``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"spawned": name, "pid": n}`` and ``{"exited": pid,
-"status": n}`` out.
+socket: ``{"log": path}`` and ``{"spawn": name, "log": path, "arguments": {...}}`` in, ``{"ready": true}``, ``{"spawned": name,
+"pid": n}`` and ``{"exited": pid, "status": n}`` out.
 """
 
 import contextlib
@@ -44,7 +44,10 @@ def main(descriptor: int, supervisor: int) -> None:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 request = json.loads(line)
-                children.add(_spawn(control, (wake_read, wake_write), request))
+                if "log" in request and "spawn" not in request:
+                    _write_to(request["log"])
+                else:
+                    children.add(_spawn(control, (wake_read, wake_write), request))
     for pid in children:
         os.kill(pid, signal.SIGKILL)
     for pid in children:
@@ -94,10 +97,7 @@ def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str
         control.close()
         for descriptor in inherited:
             os.close(descriptor)
-        log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        os.close(log)
+        _write_to(request["log"])
         from pluralis_lab.engines.swarm import worker_process
         from pluralis_lab.engines.swarm.namespace import enter_namespace
 
@@ -112,6 +112,14 @@ def _spawn(control: socket.socket, inherited: tuple[int, int], request: dict[str
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _write_to(path: str) -> None:
+    """Have standard output and error in the file at `path`."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _reap(control: socket.socket, children: set[int]) -> None:

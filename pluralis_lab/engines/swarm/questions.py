@@ -9,7 +9,7 @@ from pluralis_lab.engines.question_checks import check_batches, check_prompt
 from pluralis_lab.engines.swarm.frames import json_frame
 from pluralis_lab.engines.swarm.seats import Seats
 from pluralis_lab.errors import RunError
-from pluralis_lab.worker.desk import MAX_QUESTIONS
+from pluralis_lab.learning.limits import MAX_QUESTIONS
 
 
 @dataclass

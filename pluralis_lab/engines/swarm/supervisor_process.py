@@ -1,6 +1,6 @@
-"""The supervisor's process: ``python -m pluralis_lab.engines.swarm.supervisor_process RUN_DIRECTORY [VERSION]``.
+"""The supervisor's process: ``python -m pluralis_lab.engines.swarm.supervisor_process``; `engines.handover` gives it its run.
 
-Apart from the supervisor's code, which takes a second to load: the fork server, which takes two, loads its own meanwhile.
+Apart from the supervisor's code, which takes half a second to load: the fork server, which takes two, loads its own meanwhile.
 """
 
 import asyncio
@@ -8,26 +8,23 @@ import logging
 import os
 import sys
 
-from pluralis_lab.engines import control
-from pluralis_lab.engines.swarm.forkclient import FORK_LOG, ForkServer
-from pluralis_lab.store import RunDirectory
+from pluralis_lab.engines.handover import take_run
+from pluralis_lab.engines.swarm.forkclient import ForkServer
 
 
 def main() -> int:
     """Start from the command line."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    run = RunDirectory(sys.argv[1])
-    control.own(run)
-    version = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    server = ForkServer.launch(run.path / "logs" / FORK_LOG)  # which ends with this process, whatever becomes of that
+    server = ForkServer.launch()  # which ends with this process, whatever becomes of that
 
-    from pluralis_lab.engines.signers import granted_on_stdin
     from pluralis_lab.engines.swarm.supervisor import Supervisor
 
-    granted = granted_on_stdin()
+    handed = take_run()
+    if handed is None:
+        return 0
 
     async def start() -> int:
-        return await Supervisor(run, version=version, granted=granted, server=server).main()
+        return await Supervisor(handed.run, version=handed.version, granted=handed.granted, server=server).main()
 
     return asyncio.run(start())
 
@@ -36,5 +33,5 @@ if __name__ == "__main__":
     status = main()
     logging.shutdown()
     sys.stderr.flush()
-    # The interpreter's own end, with torch loaded, takes most of a second, which whoever stops a run would wait for.
+    # The interpreter's own end takes a part of a second, which whoever stops a run would wait for.
     os._exit(status)

@@ -1,4 +1,4 @@
-"""The process of a simulated run: ``python -m pluralis_lab.engines.virtual.process RUN_DIRECTORY [VERSION]``."""
+"""The process of a simulated run: ``python -m pluralis_lab.engines.virtual.process``; `engines.handover` gives it its run."""
 
 import logging
 import os
@@ -12,8 +12,9 @@ from pluralis_lab.churn import Absence, Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import control
+from pluralis_lab.engines.handover import take_run
 from pluralis_lab.engines.recorder import Recorder
-from pluralis_lab.engines.signers import granted_on_stdin, signer_for
+from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.virtual.swarm import VirtualSwarm
 from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.links import Links
@@ -117,9 +118,11 @@ def main() -> int:
     import torch
 
     torch.set_num_threads(1)  # with more, the order of a sum depends on the machine, and losses would not repeat to the bit
-    run = RunDirectory(sys.argv[1])
-    control.own(run)
-    simulation = Simulation(run, version=int(sys.argv[2]) if len(sys.argv) > 2 else 0, granted=granted_on_stdin())
+    handed = take_run()
+    if handed is None:
+        return 0
+    run = handed.run
+    simulation = Simulation(run, version=handed.version, granted=handed.granted)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: simulation.stopping.set())
     if run.info["lifetime"] == "kernel":

@@ -239,8 +239,9 @@ def test_neither_a_second_supervisor_nor_commands_without_the_token_change_anyth
     run = pl.launch(small_spec(steps=100_000), account="lab-a")
     run.wait(round=1, timeout_s=60)
     written = (run.path / "control.json").read_bytes()
-    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor_process", str(run.path), "0"]
-    second = subprocess.run(command, input="{}\n", capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "pluralis_lab.engines.swarm.supervisor_process"]
+    words = json.dumps({"run": str(run.path), "version": 0, "granted": {}})
+    second = subprocess.run(command, input=words + "\n", capture_output=True, text=True, timeout=60)
     assert second.returncode != 0
     assert "is running already" in second.stderr
     with pytest.raises(RunError, match="running already"):
