@@ -324,8 +324,7 @@ class StageCompute:
         for parameter in self.parameters:
             parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
             offset += parameter.numel()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.update_rule, round_) * delay_factor(self.spec, self.index, round_)
+        self.optimizer.lr = learning_rate(self.update_rule, round_) * delay_factor(self.spec, self.index, round_)
         self.optimizer.step()
         self._forget_before(round_ + 1)
 
@@ -407,7 +406,7 @@ class StageCompute:
     def _forget_before(self, version: int) -> None:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
         self.version = version
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         # Under `async` the stage before may be so many rounds behind and still wait for a gradient of this stage's input; one
         # more, as that gradient may have come just before the step.
         kept = self.spec.window + 2 if self.spec.is_async else 0

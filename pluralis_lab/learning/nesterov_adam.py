@@ -2,47 +2,34 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pluralis_lab.errors import RunError
+from pluralis_lab.learning.update_rule import UpdateRule
 from pluralis_lab.parts import NAdam
 
 MOMENTUM_DECAY = 0.004
 """ψ of Dozat's schedule: γ is half of its limit at first, and within 1 % of it after 24,000 steps."""
 
 
-class NesterovAdam(torch.optim.Optimizer):
+class NesterovAdam(UpdateRule):
     """NAdam with decoupled weight decay (Dozat 2016; arXiv 2505.01099 for what a γ near one does to delays).
 
     With m, v the moments, v̂ corrected for its start, γ_t = beta1 (1 − ½ · 0.96^(t / 250)) and Γ_t = γ_1 … γ_t:
     ``w -= lr / (√v̂ + eps) · ((1 − γ_t) g / (1 − Γ_t) + γ_t+1 m / (1 − Γ_t+1))``. Without the discount the gradient's own part
     is g itself.
 
-    parameters : the weights, `[...]` each
+    weights : `[...]` each
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], description: NAdam) -> None:
-        super().__init__(parameters, {"lr": description.lr})
+    def __init__(self, weights: Iterable[Tensor], description: NAdam) -> None:
+        super().__init__(weights, description.lr)
         self.description = description
         self._products = [1.0]
 
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Make a step from the parameters' `.grad`. Raises RunError for a `closure`, which this rule has no use for."""
-        if closure is not None:
-            raise RunError("this optimizer takes no closure")
-        for group in self.param_groups:
-            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if weights:
-                self._step(weights, group["lr"])
-
-    def _step(self, weights: list[Tensor], lr: float) -> None:
-        rule = self.description
-        states = [self.state[weight] or self._begin(weight) for weight in weights]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
+    def update(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
+        rule, lr, states = self.description, self.lr, self.moments(weights)
         averages, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
         torch._foreach_add_([state["step"] for state in states], 1)
         step = int(states[0]["step"])
@@ -66,12 +53,3 @@ class NesterovAdam(torch.optim.Optimizer):
         while len(self._products) <= step:
             self._products.append(self._products[-1] * self._gamma(len(self._products)))
         return self._products[step]
-
-    def _begin(self, weight: Tensor) -> dict[str, Tensor]:
-        state = {
-            "step": torch.zeros((), dtype=torch.float32),
-            "exp_avg": torch.zeros_like(weight),
-            "exp_avg_sq": torch.zeros_like(weight),
-        }
-        self.state[weight] = state
-        return state

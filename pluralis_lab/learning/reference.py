@@ -50,10 +50,9 @@ def train(spec: RunSpec, corpus: Corpus, *, steps: int | None = None, keeps_grad
         kept = stages if keeps_gradients else []
         gradients = tuple(torch.cat([p.grad.flatten() for p in stage.parameters() if p.grad is not None]) for stage in kept)
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(spec.optimizer, round_)
+            optimizer.lr = learning_rate(spec.optimizer, round_)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
         basis = stages[0].basis
         if switches(spec, round_) and basis is not None and next_basis is not None:
             for stage, optimizer in zip(stages, optimizers, strict=True):

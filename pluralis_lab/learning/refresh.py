@@ -22,6 +22,7 @@ from torch import Tensor
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.payload import CODES
 from pluralis_lab.learning.turns import gathers, switches
+from pluralis_lab.learning.update_rule import UpdateRule
 from pluralis_lab.models.stage import Stage, torch_dtype
 from pluralis_lab.parts import GPT, Subspace
 from pluralis_lab.spec import RunSpec
@@ -75,7 +76,7 @@ def check_basis(arrays: Mapping[str, Tensor], spec: RunSpec) -> Tensor:
     return basis
 
 
-def rebase(stage: Stage, optimizer: torch.optim.Optimizer, old: Tensor, new: Tensor) -> None:
+def rebase(stage: Stage, optimizer: UpdateRule, old: Tensor, new: Tensor) -> None:
     """Express the stage's weights inside the subspace, and the optimizer's moments of them, in another basis `[d_model, rank]`.
 
     A weight's gradient is the ambient one times U. So first moments turn as the weights do, and momentum goes on in the direction

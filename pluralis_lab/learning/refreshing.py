@@ -10,6 +10,7 @@ from pluralis_lab.learning.codecs import Codec, build_codec
 from pluralis_lab.learning.payload import CODES
 from pluralis_lab.learning.refresh import BASIS, ENERGY, check_basis, extra_layout, rebase, turned
 from pluralis_lab.learning.turns import basis_version, gathers, is_refreshed, switches
+from pluralis_lab.learning.update_rule import UpdateRule
 from pluralis_lab.models.gpt import StreamBasis
 from pluralis_lab.models.stage import Stage, stream_basis, torch_dtype
 from pluralis_lab.parts import Subspace
@@ -77,7 +78,7 @@ class Refreshing:
     codecs : told of each turn
     """
 
-    def __init__(self, spec: RunSpec, module: Stage, optimizer: torch.optim.Optimizer, codecs: Codecs, *, stage: int) -> None:
+    def __init__(self, spec: RunSpec, module: Stage, optimizer: UpdateRule, codecs: Codecs, *, stage: int) -> None:
         self.spec, self.module, self.optimizer, self.codecs, self.stage = spec, module, optimizer, codecs, stage
         self.is_on = is_refreshed(spec)
         self.basis = codecs.basis if self.is_on else None

@@ -10,10 +10,11 @@ from torch import nn
 
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.optimizers import slots
+from pluralis_lab.learning.update_rule import UpdateRule
 from pluralis_lab.parts import Optimizer
 
 
-def dump(module: nn.Module, optimizer: torch.optim.Optimizer, more: Mapping[str, torch.Tensor] | None = None) -> bytes:
+def dump(module: nn.Module, optimizer: UpdateRule, more: Mapping[str, torch.Tensor] | None = None) -> bytes:
     """Return weights (``weight/NAME``) and per-weight optimizer tensors (``optimizer/NAME/KEY``) as one safetensors file.
 
     more : further tensors by name
@@ -26,7 +27,7 @@ def dump(module: nn.Module, optimizer: torch.optim.Optimizer, more: Mapping[str,
     return save_tensors(tensors)
 
 
-def load(state: bytes, module: nn.Module, optimizer: torch.optim.Optimizer, description: Optimizer) -> dict[str, torch.Tensor]:
+def load(state: bytes, module: nn.Module, optimizer: UpdateRule, description: Optimizer) -> dict[str, torch.Tensor]:
     """Load what `dump` wrote, and return all of its tensors; `description` is the optimizer's.
 
     Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.

@@ -1,5 +1,8 @@
 """The optimizer is the one that the spec describes, and its rate warms up."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -49,6 +52,50 @@ def test_sgd_is_the_heavy_ball_or_nesterovs(nesterov):
         assert module.weight.item() == pytest.approx(w, rel=1e-12)
 
 
+TORCHS = {
+    "adamw": (
+        AdamW(lr=0.01, weight_decay=0.1),
+        lambda weights: torch.optim.AdamW(weights, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1, foreach=True),
+    ),
+    "sgd": (SGD(lr=0.1, momentum=0.9), lambda weights: torch.optim.SGD(weights, lr=0.1, momentum=0.9, foreach=True)),
+}
+
+
+@pytest.mark.parametrize(("description", "build"), TORCHS.values(), ids=TORCHS)
+def test_steps_are_those_of_torchs_own_classes_to_the_bit(description, build):
+    ours, theirs = torch.nn.Linear(7, 5), torch.nn.Linear(7, 5)
+    theirs.load_state_dict(ours.state_dict())
+    rule, peer = build_optimizer(ours, description), build(theirs.parameters())
+    for _ in range(5):
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        rule.step()
+        peer.step()
+        assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+    rule.zero_grad()
+    before = [weight.clone() for weight in ours.parameters()]
+    rule.step()
+    assert all(map(torch.equal, ours.parameters(), before))
+
+
+def test_no_optimizer_that_is_steps_alone_loads_the_compiler():
+    """It has 800 modules: a third of what each start would wait for."""
+    code = """
+import sys, torch
+from pluralis_lab.learning.optimizers import build_optimizer
+from pluralis_lab.parts import SGD, AdamW, NAdam
+for description in (AdamW(), SGD(), NAdam()):
+    module = torch.nn.Linear(2, 2)
+    rule = build_optimizer(module, description)
+    module(torch.zeros(1, 2)).sum().backward()
+    rule.step()
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+
+
 def test_looking_ahead_without_momentum_is_refused():
     with pytest.raises(RunSpecError, match=r"nesterov=True, momentum=0\.0\): there is no velocity"):
         RunSpec(optimizer=SGD(momentum=0, nesterov=True))
@@ -90,8 +137,7 @@ def test_muon_moves_matrices_by_an_orthogonal_step_of_adamws_size_and_leaves_the
 def test_the_rate_of_a_round_reaches_both_rules_of_muon(stages):
     module = stages[0]
     optimizer = build_optimizer(module, Muon())
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
+    optimizer.lr = 0.0
     assert all(not step.any() for step in step_once(module, optimizer).values())
 
 

@@ -60,13 +60,12 @@ def preload() -> None:
     gc.disable()  # what is loaded stays: looking through it for garbage, again and again, would take a tenth of the time
     import hivemind  # noqa: F401
     import torch
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401 - which the first backward pass of a stage without a loss loads
 
     from pluralis_lab.contributions.keys import keccak
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
 
     torch.set_num_threads(1)
-    # The first optimizer loads 800 modules: better here than in each worker.
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
     keccak(b"")
     gc.freeze()  # a worker's own collections would write to every object, and so copy every page that it shares with this process
     gc.enable()

@@ -85,10 +85,9 @@ def plain_loop(spec: pl.RunSpec, corpus: Corpus) -> tuple[float, float]:
             share.backward()
             loss += share.detach()
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(spec.optimizer, round_)
+            optimizer.lr = learning_rate(spec.optimizer, round_)
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
     torch.cuda.synchronize()
     rounds = spec.steps - WARM_UP
     return rounds * spec.num_micro_batches * spec.tokens_per_micro_batch / (time.perf_counter() - began), loss.item()

@@ -80,8 +80,7 @@ def one_process(spec: RunSpec, corpus: Corpus, versions: Versions) -> list[float
         for stage, optimizer, gradients, past in zip(stages, optimizers, sums, history, strict=True):
             for parameter, gradient in zip(stage.parameters(), gradients, strict=True):
                 parameter.grad = gradient
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(spec.optimizer, round_)
+            optimizer.lr = learning_rate(spec.optimizer, round_)
             optimizer.step()
             past.append({name: p.detach().clone() for name, p in stage.named_parameters()})
         losses.append(total / scale)

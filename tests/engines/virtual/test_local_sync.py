@@ -60,8 +60,7 @@ def one_process(spec: RunSpec, corpus: Corpus, merges: dict[int, dict[int, int]]
                     for parameter in models[replica][stage].parameters():
                         assert parameter.grad is not None
                         parameter.grad *= spec.num_micro_batches / count
-                    for group in optimizer.param_groups:
-                        group["lr"] = learning_rate(spec.optimizer, round_)
+                    optimizer.lr = learning_rate(spec.optimizer, round_)
                     optimizer.step()
                     optimizer.zero_grad()
                 counted[stage, replica] += count
