@@ -60,7 +60,7 @@ def preload() -> None:
     gc.disable()  # what is loaded stays: looking through it for garbage, again and again, would take a tenth of the time
     import hivemind  # noqa: F401
     import torch
-    import torch.fx.experimental.symbolic_shapes  # noqa: F401 - which the first backward pass of a stage without a loss loads
+    import torch.fx.experimental.symbolic_shapes
 
     from pluralis_lab.contributions.keys import keccak
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
