@@ -13,6 +13,7 @@ from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.invitation import Invitation
 from pluralis_lab.engines.own_corpus import bring, check_own_data, keep
 from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.engines.swarm.forkclient import ForkServer
 from pluralis_lab.engines.swarm.gate_words import Welcome
 from pluralis_lab.engines.swarm.joiner import Gateway, Joiner
 from pluralis_lab.engines.swarm.visit import Progress, Visit, own_folder
@@ -38,6 +39,7 @@ def join_here(
     data: str | None = None,
     home: str | Path | None = None,
     tied: bool = False,
+    server: ForkServer | None = None,
     tell: Callable[[str], None],
 ) -> str:
     """Work for another's run in this process until it is over, and return why it is.
@@ -54,6 +56,7 @@ def join_here(
     host : this machine's address for the other workers; None: the one that leads to the run
     data : a text that it brings along as a worker of stage 0: every stage can read what is drawn of it, as token ids
     tied : whether to go when standard input ends
+    server : a fork server that loads its libraries already; None: one is started
     tell : called with each thing that whoever waits may want to know
 
     Raises
@@ -78,7 +81,7 @@ def join_here(
         tell=tell,
         began=began,
     )
-    joiner = Joiner(parsed, visitor.come, home=where, host=host, tied=tied, tell=tell)
+    joiner = Joiner(parsed, visitor.come, home=where, host=host, tied=tied, tell=tell, server=server)
     try:
         return asyncio.run(joiner.run())
     except OSError as error:

@@ -47,20 +47,24 @@ def join(
     tied: Annotated[bool, typer.Option("--tied", hidden=True)] = False,
 ) -> None:
     """Bring a worker of this machine into another's run and stay until it ends; Ctrl-C leaves in order, twice at once."""
-    from pluralis_lab.joining import confirm_on_terminal, join_here
+    from pluralis_lab.engines.swarm.forkclient import early_fork_server
 
-    # Byte by byte, because what follows on standard input is not for this.
-    text = b"".join(iter(lambda: os.read(0, 1).strip(b"\n"), b"")).decode() if invitation == "-" else invitation
-    why = join_here(
-        text,
-        device=device,
-        stage=stage,
-        account=account,
-        accept=accept,
-        confirm=confirm_on_terminal,
-        host=host,
-        data=data,
-        tied=tied,
-        tell=lambda line: typer.echo(line),
-    )
+    with early_fork_server() as server:  # torch takes two seconds to load: from now on, beside all else
+        from pluralis_lab.joining import confirm_on_terminal, join_here
+
+        # Byte by byte, because what follows on standard input is not for this.
+        text = b"".join(iter(lambda: os.read(0, 1).strip(b"\n"), b"")).decode() if invitation == "-" else invitation
+        why = join_here(
+            text,
+            device=device,
+            stage=stage,
+            account=account,
+            accept=accept,
+            confirm=confirm_on_terminal,
+            host=host,
+            data=data,
+            tied=tied,
+            server=server,
+            tell=lambda line: typer.echo(line),
+        )
     typer.echo(f"it is over: {why}")

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -50,6 +51,19 @@ class ForkServer(NamedTuple):
                 env={**os.environ, **threads, **sharing},
             )
         return cls(process, ours, early)
+
+
+@contextmanager
+def early_fork_server() -> Iterator[ForkServer]:
+    """Have one load its libraries while whoever will need it gets ready; it is gone afterwards in any case."""
+    server = ForkServer.launch()
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        server.control.close()
+        server.early.close()
 
 
 class ForkClient:

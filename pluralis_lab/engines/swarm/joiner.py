@@ -22,7 +22,7 @@ from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines.invitation import Invitation
 from pluralis_lab.engines.swarm.certificate import open_pinned
 from pluralis_lab.engines.swarm.deaths import describe_end
-from pluralis_lab.engines.swarm.forkclient import ForkClient
+from pluralis_lab.engines.swarm.forkclient import FORK_LOG, ForkClient, ForkServer
 from pluralis_lab.engines.swarm.frames import frame, json_frame, read_frame, read_json
 from pluralis_lab.engines.swarm.gate_words import Spawn, Welcome, proof_text
 from pluralis_lab.engines.swarm.lifeline import stdin_ended
@@ -48,6 +48,7 @@ class Joiner:
     host : this machine's address for the other workers; None: the one that leads to the gate
     tied : whether to go when standard input ends, and so with the process that started this one, however that ends
     tell : called with each thing that whoever waits may want to know
+    server : starts the worker, and loads its libraries already
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class Joiner:
         host: str | None,
         tied: bool,
         tell: Tell,
+        server: ForkServer | None = None,
     ) -> None:
-        self._tied = tied
+        self._tied, self._server = tied, server
         self.invitation, self._choose, self._home, self._host, self._tell = invitation, choose, home, host, tell
         _sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))  # not in the home: socket paths must be short
@@ -81,7 +83,7 @@ class Joiner:
         RunError : the run cannot be reached or does not take this worker
         """
         forks = self._forks = ForkClient(self._on_exit, self._on_spawned, self._on_forks_broken)
-        warming = asyncio.create_task(forks.start(self._folder / "forkserver.log"))  # torch loads while a seat is found
+        warming = asyncio.create_task(forks.start(self._folder / FORK_LOG, self._server))  # torch loads while a seat is found
         local = await asyncio.start_unix_server(self._carry_line, self._folder / "s")
         watching = asyncio.create_task(self._watch_stdin()) if self._tied else None
         try:
