@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from pluralis_lab.errors import WireError
-from pluralis_lab.worker.messages import Displacement, Message
+from pluralis_lab.worker.messages import Displacement, Message, StateChunk
 
 PIECE_BYTES = 1 << 13
 """At 10 Mbit/s a piece delays what comes after it by 7 ms."""
@@ -13,8 +13,8 @@ _MARK = b"\xff\xff\xff\xff"
 
 
 def may_wait(message: Message) -> bool:
-    """Whether replicas go on training while `message` is on its way."""
-    return isinstance(message, Displacement)
+    """Whether others go on training while `message` is on its way."""
+    return isinstance(message, Displacement | StateChunk)
 
 
 def cut(data: bytes) -> Iterator[bytes]:

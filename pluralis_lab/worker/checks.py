@@ -15,11 +15,13 @@ from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.refresh import extra_layout
+from pluralis_lab.learning.state_chunks import HASH_BYTES, MOST_CHUNKS, largest_state_bytes, num_chunks
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.download import AT_ONCE
 from pluralis_lab.worker.lanes import LEAVING, ON_TRIAL, Table
 from pluralis_lab.worker.messages import Item
 from pluralis_lab.worker.own_data import ids_layout
@@ -39,6 +41,7 @@ class Checks:
         self.desk = desk
         weights = stage_parameters(desk.spec, desk.me.stage, vocab)
         self._num_weights, self._vocab = weights, vocab
+        self._largest_state = largest_state_bytes(weights, is_local=desk.is_local)
         self._format = FlatFormat(desk.spec.sync.payload, torch_dtype(desk.spec))
         self._chunked = ChunkedSums(self._format, weights) if desk.spec.is_butterfly else None
         self._gradient_layout = wire.COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
@@ -63,7 +66,9 @@ class Checks:
             wire.Merged: self._exchange,
             wire.FetchDisplacement: self._fetch_displacement,
             wire.Join: lambda source, _: self._stage_of(source, 0),
-            wire.State: self._state,
+            wire.StateOffer: self._state_offer,
+            wire.FetchState: self._fetch_state,
+            wire.StateChunk: self._state_chunk,
             wire.Lost: self._lost,
             wire.Ping: self._ping,
             wire.Pong: self._ping,
@@ -257,14 +262,32 @@ class Checks:
         self._stage_of(source, 0)
         self._exchanged(message.round)
 
-    def _state(self, source: str, message: wire.State) -> None:
-        self._stage_of(source, 0)
-        if not 0 <= message.version <= self.desk.spec.steps:
-            raise WireError(f"a state of version {message.version} in a run of {self.desk.spec.steps} rounds")
+    def _state_offer(self, source: str, message: wire.StateOffer) -> None:
+        self._version(source, message.version)
+        if not 0 < message.size_bytes <= self._largest_state:
+            raise WireError(f"a state of {message.size_bytes:,} bytes; this stage's has at most {self._largest_state:,}")
+        if len(message.hashes) != HASH_BYTES * num_chunks(message.size_bytes):
+            raise WireError(f"{len(message.hashes)} bytes of hashes for a state of {message.size_bytes:,} bytes")
         if not message.lanes or [since for since, _ in message.lanes] != sorted({since for since, _ in message.lanes}):
             raise WireError(f"a state with the lanes {str(message.lanes)[:80]}, which are not in order")
         for _, table in message.lanes:
             self._lanes(self.desk.me.stage, table)
+
+    def _fetch_state(self, source: str, message: wire.FetchState) -> None:
+        self._version(source, message.version)
+        if len(set(message.indices)) < len(message.indices) or len(message.indices) > AT_ONCE:
+            raise WireError(f"{len(message.indices)} chunks of a state at once, or one twice; at most {AT_ONCE} are sent")
+        self._indices(message.indices, MOST_CHUNKS)
+
+    def _state_chunk(self, source: str, message: wire.StateChunk) -> None:
+        self._version(source, message.version)
+        self._indices((message.index,), MOST_CHUNKS)
+
+    def _version(self, source: str, version: int) -> None:
+        """Require that a replica of this stage speaks of weights that the run can have."""
+        self._stage_of(source, 0)
+        if not 0 <= version <= self.desk.spec.steps:
+            raise WireError(f"a state of version {version} in a run of {self.desk.spec.steps} rounds")
 
     def _lanes(self, stage: int, table: Table) -> None:
         """Check how `stage` says that it deals micro-batches out."""

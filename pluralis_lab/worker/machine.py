@@ -117,7 +117,9 @@ class Worker:
             wire.Ping: self.watch.on_ping,
             wire.Pong: self.watch.on_pong,
             wire.Join: self.membership.on_join,
-            wire.State: self.membership.on_state,
+            wire.StateOffer: self.membership.download.on_offer,
+            wire.FetchState: self.membership.on_fetch_state,
+            wire.StateChunk: self.membership.download.on_chunk,
         }
         self._on_result: dict[type, Callable[[Any, Any], None]] = {
             tasks.Forward: self.flow.on_forward_done,
@@ -347,8 +349,7 @@ class Worker:
         self.watch.on_peer_lost(lost)
         desk.broadcast(desk.roster.others(), wire.Lost(name, incarnation))
         if desk.state in ("joining", "syncing"):
-            if desk.state == "joining" and lost.stage == desk.me.stage:
-                self.membership.ask_to_join()
+            self.membership.on_holder_lost(lost)
             return
         if lost.stage == desk.me.stage:
             self.membership.on_replica_lost()

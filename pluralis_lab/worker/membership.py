@@ -1,9 +1,11 @@
 """Who is in: greetings, joining with a replica's state, and admission at a step."""
 
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.state_chunks import chunk_of, hashes_of, num_chunks
 from pluralis_lab.worker import messages as wire
 from pluralis_lab.worker.commit import Commit
 from pluralis_lab.worker.desk import Desk
+from pluralis_lab.worker.download import Download
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.lanes import Table, next_table
 from pluralis_lab.worker.roster import Peer
@@ -16,10 +18,12 @@ class Membership:
     def __init__(self, desk: Desk, commit: Commit, exchanges: Exchanges) -> None:
         self.desk, self.commit, self._exchanges = desk, commit, exchanges
         self._admitted: set[str] = set()
-        self._donor = ""
+        self.download = Download(desk)
         self.on_trial = False
         """Whether this worker was set aside before, and asks to be tried with one micro-batch."""
         self._snapshot_for: dict[int, list[Peer]] = {}
+        self._offered: dict[str, tuple[tasks.SnapshotDone, set[str]]] = {}
+        """States that joiners are fetching from this worker, by digest, and who they are."""
 
     @property
     def has_successor(self) -> bool:
@@ -27,11 +31,12 @@ class Membership:
         desk = self.desk
         mates = desk.roster.serving(desk.me.stage, desk.round)
         others = [peer for peer in mates if peer.name != desk.me.name and peer.name not in self._admitted]
-        return bool(others) and not self._snapshot_for
+        return bool(others) and not self._snapshot_for and not self._offered
 
     def forget(self, name: str) -> None:
         """Note that this incarnation of `name` is gone."""
         self._admitted.discard(name)
+        self._has_state(name)
 
     def on_hello(self, source: str, message: wire.Hello) -> Peer | None:
         """Enter a peer in the roster and return it; None for an incarnation that is known to be gone."""
@@ -42,6 +47,7 @@ class Membership:
             peer = known  # this stage has admitted it already; the Hello was sent before
         elif message.since is not None:
             self._admitted.discard(source)
+            self._has_state(source)
             self.commit.waiting_joiners.pop(source, None)
         if not desk.roster.add(peer):
             return None
@@ -148,20 +154,42 @@ class Membership:
 
     def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
         desk = self.desk
-        lanes = tuple(desk.roster.lanes(desk.me.stage).tables)
-        for peer in self._snapshot_for.pop(task.version, []):
-            desk.send(peer.name, wire.State(done.version, done.digest, lanes, done.state))
+        if joiners := self._snapshot_for.pop(task.version, []):
+            lanes = tuple(desk.roster.lanes(desk.me.stage).tables)
+            offer = wire.StateOffer(done.version, done.digest, lanes, len(done.state), hashes_of(done.state))
+            _, fetching = self._offered.setdefault(done.digest, (done, set()))
+            fetching.update(peer.name for peer in joiners)
+            desk.broadcast(joiners, offer)
         if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
             desk.store(done.version, done.state, done.digest)
 
-    def on_state(self, source: str, message: wire.State) -> None:
-        if self.desk.state == "joining":
-            self._donor = source
-            self.desk.roster.take_over_lanes(self.desk.me.stage, message.lanes)
-            self.desk.enter("syncing", round=message.version)
-            self.desk.compute(tasks.Restore(message.version, message.state, message.digest))
+    def on_fetch_state(self, source: str, message: wire.FetchState) -> None:
+        """Send chunks of the state that was offered; one that asks for another has been offered that by somebody else."""
+        done, fetching = self._offered.get(message.digest, (None, ()))
+        if done is None or source not in fetching:
+            return
+        count = num_chunks(len(done.state))
+        if max(message.indices, default=0) >= count:
+            self.desk.expel_live(source, f"wants chunk {max(message.indices)} of a state that has {count}")
+            return
+        for index in message.indices:
+            self.desk.send(source, wire.StateChunk(done.version, done.digest, index, chunk_of(done.state, index)))
+
+    def _has_state(self, name: str) -> None:
+        """Note that `name` fetches no state any more; one that nobody fetches is dropped."""
+        for _, fetching in self._offered.values():
+            fetching.discard(name)
+        self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
+
+    def on_holder_lost(self, lost: Peer) -> None:
+        """As a joiner, ask the others again when a replica is gone that would have sent the state, or was sending it."""
+        desk = self.desk
+        if self.download.on_lost(lost.name):
+            desk.enter("joining", round=None)
+        if desk.state == "joining" and lost.stage == desk.me.stage:
+            self.ask_to_join()
 
     def on_restore_refused(self, reason: str) -> None:
         """Give up who sent a state that cannot be loaded; when it is gone, the other replicas are asked again."""
         self.desk.enter("joining", round=None)
-        self.desk.expel_live(self._donor, reason)
+        self.download.refuse(reason)

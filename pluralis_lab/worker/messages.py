@@ -202,16 +202,37 @@ class Join:
 
 
 @dataclass(frozen=True)
-class State:
-    """The stage's state after `version` rounds (a safetensors file in `state`), for an admitted joiner.
+class StateOffer:
+    """Here is the stage's state after `version` rounds, a safetensors file of `size_bytes`, for an admitted joiner to fetch.
 
+    `hashes` are the SHA-256 of its chunks (`learning.state_chunks`), 32 bytes each; `digest` is that of all.
     `lanes` is how the stage deals micro-batches out, by the first round of each change (`lanes.Table`).
     """
 
     version: int
     digest: str
     lanes: tuple[tuple[int, tuple[tuple[int, int, int | None], ...]], ...]
-    state: bytes
+    size_bytes: int
+    hashes: bytes
+
+
+@dataclass(frozen=True)
+class FetchState:
+    """Send me these chunks of the state that you have offered."""
+
+    version: int
+    digest: str
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StateChunk:
+    """Chunk `index` of the state after `version` rounds."""
+
+    version: int
+    digest: str
+    index: int
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -341,7 +362,9 @@ Message = (
     | Merged
     | FetchDisplacement
     | Join
-    | State
+    | StateOffer
+    | FetchState
+    | StateChunk
     | Lost
     | Ping
     | Pong

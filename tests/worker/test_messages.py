@@ -32,6 +32,7 @@ from pluralis_lab.worker.messages import (
     FetchDisplacement,
     FetchPiece,
     FetchReduced,
+    FetchState,
     Gathered,
     Gradient,
     Have,
@@ -47,7 +48,8 @@ from pluralis_lab.worker.messages import (
     ProbeActivation,
     ProbeDone,
     Reduced,
-    State,
+    StateChunk,
+    StateOffer,
     Token,
 )
 
@@ -93,7 +95,9 @@ EXAMPLES = {
     Merged: st.builds(Merged, numbers, parts),
     FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
     Join: st.builds(Join, numbers, st.booleans()),
-    State: st.builds(State, numbers, names, lanes, st.binary(max_size=200)),
+    StateOffer: st.builds(StateOffer, numbers, names, lanes, numbers, st.binary(max_size=200)),
+    FetchState: st.builds(FetchState, numbers, names, indices),
+    StateChunk: st.builds(StateChunk, numbers, names, numbers, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
     Piece: st.builds(Piece, numbers, names, numbers, payloads),
     FetchPiece: st.builds(FetchPiece, numbers, names, numbers),
@@ -141,7 +145,9 @@ ONE_OF_EACH = [
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),
     Join(2, True),
-    State(3, "d", ((2, ((0, 0, None), (5, 2, 7))),), b"\x00state\xff"),
+    StateOffer(3, "d", ((2, ((0, 0, None), (5, 2, 7))),), 1000, b"\x00hash\xff"),
+    FetchState(3, "d", (0, 5)),
+    StateChunk(3, "d", 1, b"\x00state\xff"),
     Lost("worker-1", 1),
     Ping(3),
     Pong(3, 40, 2),
@@ -154,6 +160,8 @@ ONE_OF_EACH = [
     Mislaid("a1", 1, "gone"),
     Ended("a1", 1),
 ]
+BYTES_OF = {StateOffer: "hashes", StateChunk: "data"}
+"""What is bytes and no arrays."""
 by_name = pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda message: type(message).__name__)
 
 
@@ -184,8 +192,8 @@ def test_what_was_sent_comes_out(cls, data):
 def test_a_message_that_was_cut_is_refused(message):
     data = encode(message)
     for size in range(len(data)):
-        if isinstance(message, State) and size >= len(data) - len(message.state):
-            assert decode(data[:size]).state == message.state[: size - len(data)]  # its digest tells
+        if (field := BYTES_OF.get(type(message))) and size >= len(data) - len(getattr(message, field)):
+            assert getattr(decode(data[:size]), field) == getattr(message, field)[: size - len(data)]  # its digest tells
             continue
         with pytest.raises(WireError):
             decode(data[:size])
@@ -193,8 +201,8 @@ def test_a_message_that_was_cut_is_refused(message):
 
 @by_name
 def test_bytes_after_a_message_are_refused(message):
-    if isinstance(message, State):
-        return  # its state is whatever follows; its digest tells
+    if type(message) in BYTES_OF:
+        return  # they are whatever follows; a digest tells
     for tail in (b"\x00", b"x" * 100):
         with pytest.raises(WireError):
             decode(encode(message) + tail)
@@ -293,7 +301,7 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4"]]}, b"1234", "Gradient.payload"),
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4", [0, 2**62]]]}, b"", "shape"),
         ("Gradient", {"round": 1, "index": 1, "item": {}, "payload": [["g", "f4", [2**40, 2**40]]]}, b"", "shape"),
-        ("State", {"version": 1, "digest": "d", "lanes": [], "state": b"in the header"}, b"", "State.state"),
+        ("StateChunk", {"version": 1, "digest": "d", "index": 0, "data": b"in the header"}, b"", "StateChunk.data"),
     ],
 )
 def test_what_is_no_message_of_ours_is_refused_and_named(name, header, raw, says):
@@ -329,7 +337,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
     for data in (
         trap,
         len(trap).to_bytes(4, "big") + trap,
-        frame("State", {"version": 1, "digest": "d", "lanes": [], "state": None}, trap),
+        frame("StateChunk", {"version": 1, "digest": "d", "index": 0, "data": None}, trap),
         frame("Fetch", {"round": 1, "worker": msgpack.ExtType(42, trap)}),
         frame("Gradient", {"round": 1, "index": 1, "item": {"kind": trap}, "payload": [["g", "f4", [1]]]}, trap),
     ):

@@ -87,6 +87,8 @@ class _State(_Word):
     parameters: Count
     device: Text
     pid: None = None
+    received_bytes: Count | None = None
+    size_bytes: Count | None = None
 
 
 class _Loss(_Word):

@@ -47,7 +47,8 @@ class Progress:
             return
         body, now = message["body"], time.monotonic()
         if message["kind"] == "state":
-            self.tell(f"{body['state']} after {now - self.began:.1f} s")
+            of = f": {body['received_bytes'] / 1e6:.1f} of {body['size_bytes'] / 1e6:.1f} MB" if "size_bytes" in body else ""
+            self.tell(f"{body['state']}{of} after {now - self.began:.1f} s")
         elif message["kind"] == "work":
             self.tokens += body["tokens"]
             if body["tokens"] and self.first_counted_s is None:

@@ -242,11 +242,13 @@ class WorkerProcess:
         return compute
 
     def _limit_bytes(self) -> int:
-        """Return the largest message that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
-        copies = 4 if self.spec.sync_every is None else 7  # weights and moments; anchor, velocity and snapshot of an exchange
+        """Return the largest message that can be meant: a stage's gradient with what goes along, or a micro-batch at full width.
+
+        States travel in chunks.
+        """
         largest: int = max(self.info["stage_parameters"])
         sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
-        return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
+        return (1 << 20) + 2 * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
 
     async def _beat_forever(self) -> None:
         """Note again and again that this process runs."""

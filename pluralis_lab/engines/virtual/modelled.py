@@ -52,9 +52,21 @@ class SizedPayload(Payload):
 
 
 class SizedState(bytes):
-    """A stage's state that is nowhere: only how large it is."""
+    """A stage's state, or a part of one, that is nowhere: only how large it is."""
 
-    size_bytes: int = 0
+    size_bytes: int
+
+    def __new__(cls, size_bytes: int) -> "SizedState":
+        """Make one of so many bytes."""
+        made = super().__new__(cls)
+        made.size_bytes = size_bytes
+        return made
+
+    def __len__(self) -> int:
+        return self.size_bytes
+
+    def __getitem__(self, part: Any) -> Any:
+        return SizedState(len(range(*part.indices(self.size_bytes))))
 
 
 def missing_bytes(message: Message) -> int:
@@ -181,6 +193,5 @@ class ModelledCompute:
         return name, CODES[dtype], (*shape[:-1], count)
 
     def _snapshot(self, task: tasks.Snapshot) -> tasks.SnapshotDone:
-        state = SizedState()
-        state.size_bytes = STATE_COPIES * self._dtype.itemsize * self.num_parameters
+        state = SizedState(STATE_COPIES * self._dtype.itemsize * self.num_parameters)
         return tasks.SnapshotDone(task.version, state, hashlib.sha256(f"{self.index} {task.version}".encode()).hexdigest())
