@@ -15,11 +15,11 @@ from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.swarm.questions import MAX_WAITING
 from pluralis_lab.learning import snapshots
+from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.learning.optimizers import build_optimizer
 from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.store.checkpoints import CheckpointFolder
-from pluralis_lab.worker.desk import MAX_QUESTIONS
 from tests.engines.swarm.conftest import small_spec
 
 PROMPT = "def main("

@@ -12,11 +12,11 @@ from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.inference import MAX_TEXTS, choose
+from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.parts import MLP, Boundary, Dense, Int8, Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import Probed, Prompted, Withdrawn
-from pluralis_lab.worker.desk import MAX_QUESTIONS
 from pluralis_lab.worker.inference import window_start
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
