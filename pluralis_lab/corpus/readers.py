@@ -43,8 +43,12 @@ def open_reader(source: Source, name: str) -> Reader:
         files = stdlib_files()
         return Reader(_key("stdlib", sys.version, [str(path) for path in files]), _read_files(files))
     if source.kind == "path":
-        files = _files_of(Path(source.argument).expanduser(), name)
-        return Reader(_key("path", [_stamp(path) for path in files]), _read_files(files))
+        try:
+            files = _files_of(Path(source.argument).expanduser(), name)
+            stamps = [_stamp(path) for path in files]
+        except (OSError, RuntimeError) as error:  # RuntimeError: the home of a user that there is not
+            raise CorpusError(f'data="{name}" cannot be read ({error}); give a text file or a folder of text files') from None
+        return Reader(_key("path", stamps), _read_files(files))
     return _open_hf(source.argument, name)
 
 

@@ -42,7 +42,8 @@ def resume(request: dict[str, Any]) -> dict[str, Any]:
 def attach(request: dict[str, Any]) -> dict[str, Any]:
     """Add a worker to a live run."""
     run = _run(request)
-    worker = run.attach(request["device"], stage=request["stage"], account=_account(run, request["account"]))
+    account = _account(run, request["account"])
+    worker = run.attach(request["device"], stage=request["stage"], account=account, data=request["data"])
     return {"worker": worker.name, "stage": worker.stage, "replica": worker.replica, "participant": worker.participant}
 
 

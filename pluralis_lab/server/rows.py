@@ -14,6 +14,7 @@ from pluralis_lab.views.picture_parts import LIVE_STATES, finite
 SPEED_ROUNDS = 20
 _SIGNS = ("run.json", "spec.json", "control.json", "events.db", "events.db-wal")
 _LIVE = ("starting", "running", "paused", "serving")
+LOOPBACK = "127.0.0.1"
 LOST = "its process is gone; resume goes on from the last checkpoint"
 
 
@@ -97,6 +98,8 @@ def _read(run: RunDirectory) -> RunRow:
         "participants": [str(entry["name"]) for entry in info.get("participants") or ()],
         "account": str(info.get("account") or ""),
         "chain": str(chain.get("kind") or "none"),
+        "host": str(info.get("host") or LOOPBACK),
+        "own_data": spec.own_data,
     }
 
 
@@ -131,4 +134,6 @@ def _damaged(run: RunDirectory, reason: str) -> RunRow:
         "participants": [],
         "account": "",
         "chain": "none",
+        "host": "",
+        "own_data": 0.0,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.errors import StoreError
 from pluralis_lab.views.fold_events import FOLDS
+from pluralis_lab.views.own_texts import brought
 from pluralis_lab.views.picture_parts import LIVE_STATES, RECENT_ROUNDS, Epoch, Mark, WorkerPicture, finite
 from pluralis_lab.views.series import BoundedSeries, Series
 from pluralis_lab.views.units import count_word
@@ -38,6 +39,8 @@ class RunPicture:
     epoch_rounds: int
     unigram_nats: float | None = None
     writes_text: bool = False
+    takes_texts: bool = False
+    """Workers may bring a text of their own (`RunSpec.own_data`)."""
     model_parameters: int | None = None
     stage_parameters: tuple[int, ...] = ()
     accounts: dict[str, str] = field(default_factory=dict)
@@ -83,6 +86,7 @@ class RunPicture:
             epoch_rounds=spec.epoch_rounds,
             unigram_nats=finite((info.get("corpus") or {}).get("unigram_nats")),
             writes_text=spec.model.kind == "gpt" and (info.get("corpus") or {}).get("kind") == "tokens",
+            takes_texts=spec.own_data > 0,
             model_parameters=info.get("model_parameters"),
             stage_parameters=tuple(info.get("stage_parameters") or ()),
             accounts={str(p.get("address", "")).lower(): p["name"] for p in info.get("participants") or ()},
@@ -98,6 +102,7 @@ class RunPicture:
             worker = picture.worker(entry["name"])
             worker.stage, worker.replica = entry["stage"], entry["replica"]
             worker.participant = entry.get("participant", "")
+            worker.own_text = brought(entry.get("data"))
             if 0 <= worker.stage < len(picture.stage_parameters):
                 worker.parameters = picture.stage_parameters[worker.stage]
         if read:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pluralis_lab.views.own_texts import brought, count_drawn
 from pluralis_lab.views.picture_parts import LIVE_STATES, Epoch, Mark, finite
 from pluralis_lab.views.units import format_duration
 
@@ -27,6 +28,7 @@ def _enrolled(picture: RunPicture, event: Event) -> None:
     worker = picture.worker(event.worker or "")
     worker.is_awaited = True
     _seat(picture, worker, event.body)
+    worker.own_text = brought(event.body.get("data"))
     if 0 <= worker.stage < len(picture.stage_parameters):
         worker.parameters = picture.stage_parameters[worker.stage]
     if event.body.get("address"):
@@ -122,6 +124,8 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
     if worker._heard is not None and event.time > worker._heard:
         worker.bytes_per_s = sent / (event.time - worker._heard)
     worker._heard = worker.heard_at = event.time
+    if picture.takes_texts and worker.stage == 1:
+        count_drawn(picture, worker, event.round, body.get("links") or {})
     if picture.limit is not None:
         return  # what goes between each two workers is drawn in figures, from an unbounded picture
     for peer, link in (body.get("links") or {}).items():

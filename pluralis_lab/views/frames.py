@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from pluralis_lab.views.fold import RunPicture
+from pluralis_lab.views.own_texts import OwnText, own_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,17 +108,8 @@ def data(run_dir: RunDirectory) -> pd.DataFrame:
     """
     import pandas as pd
 
-    picture = RunPicture.of(run_dir)
-    counted = [worker for _, group in picture.grouped() for worker in group if worker.stage == 1]
-    total = sum(worker.total_tokens for worker in counted)
-    rows = []
-    for row in run_dir.info["workers"]:
-        if (brought := row.get("data")) is not None:
-            tokens = int(sum(worker.links.get(row["name"], {}).get("own_tokens", 0) for worker in counted))
-            facts = {"corpus": brought["name"], "hash": brought["hash"], "size": brought["train_tokens"]}
-            shown = {"worker": row["name"], "participant": row["participant"], **facts, "tokens": tokens}
-            rows.append({**shown, "share": tokens / total if total else 0.0})
-    return pd.DataFrame(rows, columns=["worker", "participant", "corpus", "hash", "size", "tokens", "share"])
+    rows = [asdict(text) for text in own_texts(RunPicture.of(run_dir))]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(OwnText)])
 
 
 def workers(run_dir: RunDirectory) -> pd.DataFrame:

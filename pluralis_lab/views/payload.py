@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pluralis_lab.views.own_texts import own_texts
 from pluralis_lab.views.series import Series
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MIME_TYPE = "application/vnd.pluralis.run+json"
 MAX_PAYLOAD_BYTES = 60_000
 _SPARKS = ((64, 48), (128, 24), (256, 12), (10**9, 6))
 """(workers at most, points of a sparkline) of a picture that goes out four times a second."""
-_MAX_MARKS, _MAX_EPOCHS, _MAX_ERRORS, _MAX_TEXT = 40, 24, 3, 400
+_MAX_MARKS, _MAX_EPOCHS, _MAX_ERRORS, _MAX_TEXT, _MAX_OWN = 40, 24, 3, 400, 32
 
 
 def _short(value: float | None) -> float | int | None:
@@ -81,6 +82,23 @@ def _own_figures(worker: WorkerPicture, num_spark: int) -> dict[str, Any]:
         "grad_norm": _curve(worker.grad_norm, num_spark),
         "agreement": _curve(worker.agreement, num_spark),
     }
+
+
+def _own_texts(picture: RunPicture) -> list[dict[str, Any]]:
+    """Return the texts that were brought, those that most was drawn of first."""
+    texts = sorted(own_texts(picture), key=lambda text: -text.tokens) if picture.takes_texts else []
+    return [
+        {
+            "worker": text.worker[:_MAX_TEXT],
+            "participant": text.participant[:_MAX_TEXT],
+            "corpus": text.corpus,
+            "hash": text.hash,
+            "size": text.size,
+            "tokens": text.tokens,
+            "share": _short(text.share),
+        }
+        for text in texts[:_MAX_OWN]
+    ]
 
 
 def _marks(picture: RunPicture) -> list[dict[str, Any]]:
@@ -154,6 +172,7 @@ def run_payload(picture: RunPicture, *, num_points: int = 240) -> dict[str, Any]
             }
             for epoch in epochs[-_MAX_EPOCHS:]
         ],
+        "own_texts": _own_texts(picture),
         "reroutes": picture.reroutes,
         "checkpoints": picture.checkpoints,
         "marks": _marks(picture),

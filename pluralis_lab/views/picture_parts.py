@@ -66,6 +66,12 @@ class WorkerPicture:
     bytes_in: float = 0
     bytes_per_s: float | None = None
     links: dict[str, dict[str, float]] = field(default_factory=dict)
+    own_text: tuple[str, str, int] | None = None
+    """Name, hash and size in tokens of the text that it brought."""
+    own_drawn: dict[str, Series] = field(default_factory=dict)
+    """Tokens of texts that heads brought, by head and round, as this worker of stage 1 got them."""
+    own_counted: dict[str, float] = field(default_factory=dict)
+    """The sum over the rounds of each."""
     delay: float | None = None
     """Steps that the gradients of its last round were late, on average; None under ``schedule="sync"``."""
     exchanges: int = 0

@@ -39,7 +39,7 @@ def owned(finished: pl.Run) -> pl.Run:
 @pytest.fixture(scope="module")
 def going(server: LabServer) -> RunDirectory:
     """A made-up run in the middle: a worker is dead, nothing is over."""
-    run = make_run(server.home, rounds=200, run_id="60" * 32)
+    run = make_run(server.home, rounds=200, run_id="60" * 32, own_data=0.5)
     return write_rows(run, event_rows(run, until=92))
 
 
@@ -68,8 +68,13 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         lab.command("pluralis-lab:attach-worker", run=other)
         page.locator(".plab-attach option", has_text="lab-c").wait_for(state="attached")
 
-    def question() -> None:
+    def invite() -> None:
         lab.answer("Cancel")  # no worker is added
+        lab.command("pluralis-lab:invite-workers", run=other)
+        page.locator(".plab-invite option", has_text="stage 0: ").wait_for(state="attached")
+
+    def question() -> None:
+        lab.answer("Cancel")  # nobody is invited
         pane("Ownership")()
         lab.run_view(run).get_by_role("button", name="Claim…").click()
         page.locator(".plab-confirm").wait_for()
@@ -85,6 +90,7 @@ def surfaces(lab: LabPage, run: str, other: str) -> dict[str, Callable[[], Any]]
         f"#pluralis-lab-run-{run} .plab-run-header": lambda: lab.open_run(run),
         **{f'#pluralis-lab-run-{run} .plab-pane[data-pane="{title.lower()}"]': pane(title) for title in PANES},
         ".plab-attach": attach,
+        ".plab-invite": invite,
         ".plab-confirm": question,
     }
 

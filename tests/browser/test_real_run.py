@@ -1,5 +1,6 @@
 """A run over hivemind, from the form to its owners, as somebody in front of JupyterLab lives it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab.engines.invitation import Invitation, InvitationBook
 from tests.browser.executing import executed_by_papermill
 from tests.browser.labpage import LabPage
 from tests.browser.labserver import LabServer
@@ -29,7 +31,7 @@ FIELDS = {
     "checkpoint_every": "50",
 }
 VICTIM = "worker-3"
-ADDED = "worker-2"
+ADDED, BRINGER = "worker-2", "worker-3"
 VIEW = ".plab-run-view"
 CHANGED = "([node, first]) => /\\d/.test(node.textContent) && node.textContent !== first"
 SHOWN_STATES = """([pane, worker]) => {
@@ -69,8 +71,9 @@ def test_a_run_is_started_followed_through_every_restart_paid_for_and_stopped(
         second.stop()
 
 
-def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., LabPage]) -> None:
-    run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a", participants=["lab-a", "lab-b"], lifetime="detached")
+def test_workers_are_added_invited_and_let_go_with_the_keyboard(lab: Callable[..., LabPage], tmp_path: Path) -> None:
+    spec = small_spec(steps=100_000, replicas=1, own_data=0.5)
+    run = pl.launch(spec, account="lab-a", participants=["lab-a", "lab-b"], lifetime="detached")
     try:
         page = lab()
         desk, view = page.page, page.open_run(run.id)
@@ -108,6 +111,9 @@ def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., 
         assert (added["stage"], added["participant"]) == (1, "lab-b")
 
         ask_the_model(page, view)
+        one_brings_a_text(page, view, tmp_path)
+        the_invitation_is_shown_and_kept_nowhere(page, view, run)
+        one_is_let_go(page, view, run)
 
         # Of a run that has ended the command says why not.
         run.stop()
@@ -126,6 +132,97 @@ def test_a_worker_is_added_with_the_keyboard_and_seen_coming(lab: Callable[..., 
         assert page.ours(network=False) == []  # the console names every answer that is a refusal
     finally:
         run.stop()
+
+
+def one_brings_a_text(lab: LabPage, view: Any, folder: Path) -> None:
+    """Only a worker of stage 0 may; a text that cannot be read is refused in words."""
+    page, notes = lab.page, folder / "my notes.txt"
+    notes.write_text("the quick brown fox jumps over the lazy dog. " * 1000)
+    view.get_by_role("button", name="Add a worker…").press("Enter")
+    form = page.locator(".plab-attach")
+    text = form.get_by_label("Its own text")
+    form.get_by_label("Stage").select_option("1")
+    text.wait_for(state="hidden")
+    form.get_by_label("Stage").select_option("0")
+    form.get_by_text("Every stage can read what is drawn, as token ids.").wait_for()
+    text.fill("/no/such/notes.txt")
+    text.press("Enter")
+    form.get_by_role("alert").filter(has_text="/no/such/notes.txt does not exist; give a text file or a folder").wait_for()
+    text.fill(f"path:{notes}")
+    text.press("Enter")
+    form.wait_for(state="detached")
+    row = lab.pane(view, "Contributions").locator(".plab-section tr", has_text="my notes.txt").filter(has_text=BRINGER)
+    row.locator("td", has_text=re.compile(r"^[1-9].* tokens$")).nth(1).wait_for()  # of its size, and of what was drawn of it
+
+
+SEEN_ANYWHERE = """secret => [
+    location.href,
+    document.documentElement.outerHTML,
+    ...[...document.querySelectorAll("input, textarea")].map(field => field.value),
+    JSON.stringify(localStorage),
+    JSON.stringify(sessionStorage),
+].filter(text => text.includes(secret)).length"""
+
+
+def the_invitation_is_shown_and_kept_nowhere(lab: LabPage, view: Any, run: pl.Run) -> None:
+    page = lab.page
+    view.get_by_role("button", name="Invite…").press("Enter")
+    form = page.locator(".plab-invite")
+    form.get_by_text("This run listens on 127.0.0.1 alone").wait_for()
+    form.get_by_label("Seats").fill("0")
+    page.keyboard.press("Enter")
+    form.get_by_role("alert").filter(has_text="seats=0").wait_for()
+    form.get_by_label("Seats").fill("3")
+    page.keyboard.press("Enter")
+    shown = page.locator(".plab-invitation")
+    shown.get_by_text("3 workers may come with it").wait_for()
+    text = str(shown.get_by_role("textbox", name="The invitation").input_value())
+    invitation = Invitation.parse(text)
+    assert invitation.run == run.id
+    assert InvitationBook(run.path / "invitations.json").find(invitation.secret)["left"] == 3
+    assert shown.get_by_role("textbox", name="In a shell").input_value() == f"pluralis-lab join {text}"
+    assert "kept in no log, event, setting or address" in shown.inner_text()
+    assert page.evaluate(SEEN_ANYWHERE, text) > 0
+    page.wait_for_function("document.activeElement.matches('.plab-copy')")
+    page.keyboard.press("Enter")
+    shown.get_by_role("status").filter(has_text="The invitation is in the clipboard").wait_for()
+    page.keyboard.press("Escape")
+    shown.wait_for(state="detached")
+    assert page.evaluate(SEEN_ANYWHERE, text) == 0
+    for place in (lab.server.log, *(file.read_text() for file in (run.path / "logs").iterdir())):
+        assert text not in place
+        assert invitation.secret not in place
+
+
+def one_is_let_go(lab: LabPage, view: Any, run: pl.Run) -> None:
+    page, workers = lab.page, lab.pane(view, "Workers")
+    workers.locator('.plab-grid-row[data-worker="worker-0"]').click()
+    workers.get_by_role("button", name="Kill this worker…").wait_for()
+    assert workers.get_by_role("button", name="Let it go…").count() == 0, "the spec's own stay"
+    workers.locator(f'.plab-grid-row[data-worker="{ADDED}"]').click()
+    button = workers.get_by_role("button", name="Let it go…")
+    button.press("Enter")
+    page.wait_for_function("document.activeElement.innerText.includes('Keep it')")
+    page.keyboard.press("Enter")
+    page.locator(".jp-Dialog").wait_for(state="detached")
+    # The palette's way: which run is the chosen one, and who is asked.
+    page.keyboard.press("Control+Shift+C")
+    page.locator(".lm-CommandPalette-input").wait_for()
+    page.keyboard.type("Let a Worker of a Training Run Go")
+    page.locator(".lm-CommandPalette-item.lm-mod-active", has_text="Let a Worker of a Training Run Go").wait_for()
+    page.keyboard.press("Enter")
+    question = page.locator(".jp-Dialog select")
+    question.wait_for()
+    assert [str(one).split(" ")[0] for one in question.locator("option").all_inner_texts()] == [BRINGER, ADDED]
+    question.select_option(label=f"{ADDED} · stage 1 · lab-b")
+    page.locator(".jp-Dialog-button.jp-mod-accept").press("Enter")
+    page.get_by_text("finishes what it has begun and leaves").wait_for()
+    assert "does not come back" in lab.answer("Let it go")
+    row = workers.locator(f'.plab-grid-row[data-worker="{ADDED}"]')
+    row.and_(page.locator('[data-state="stopped"]')).wait_for()
+    button.wait_for(state="hidden")
+    (row,) = [worker for worker in run.info["workers"] if worker["name"] == ADDED]
+    assert row["left"]
 
 
 def ask_the_model(lab: LabPage, view: Any) -> None:

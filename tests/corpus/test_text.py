@@ -149,6 +149,12 @@ def test_the_shortest_text_that_fits_is_accepted(tmp_path: Path) -> None:
     assert _open(tmp_path).validation_batch(0, 2).inputs.shape == (2, CONTEXT + 1)
 
 
+@pytest.mark.parametrize("path", ["x" * 300, "~nobody-of-this-name/notes.txt"])
+def test_a_path_that_cannot_even_be_looked_at_is_refused(tmp_path: Path, path: str) -> None:
+    with pytest.raises(CorpusError, match=r"cannot be read .*; give a text file or a folder"):
+        open_corpus(f"path:{path}", context=CONTEXT, home=tmp_path / "home")
+
+
 def test_missing_and_empty_paths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="does not exist"):
         open_corpus(f"path:{tmp_path / 'nothing.txt'}", context=8, home=tmp_path / "home")

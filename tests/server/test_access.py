@@ -15,7 +15,8 @@ from tests.server.asking import API, RUN, Api
 from tests.views.made_up_run import make_run
 
 OTHER = "ab" * 32
-BODIES = {"kill": {"worker": "worker-0"}, "generate": {"prompt": "a"}, "pay": {"amount_eth": "1"}}
+WORKER = {"worker": "worker-0"}
+BODIES = {"kill": WORKER, "detach": WORKER, "generate": {"prompt": "a"}, "pay": {"amount_eth": "1"}}
 """Of the routes that take more than an empty body."""
 
 
@@ -150,9 +151,7 @@ async def test_a_read_only_server_changes_nothing(api: Api, finished: RunDirecto
     before = _names(finished)
     for route in ROUTES:
         if route.method != "GET":
-            body = (
-                {"spec": {}} if route.path in ("runs", "spec/check") else {"worker": "worker-0"} if "kill" in route.path else {}
-            )
+            body = {"spec": {}} if route.path in ("runs", "spec/check") else BODIES.get(route.path.rsplit("/", 1)[-1], {})
             status, reply = await api.ask(route.method, concrete(route.path), body if route.method == "POST" else None)
             if route.changes:
                 assert (status, reply["reason"]) == (403, "read-only"), route.path

@@ -68,7 +68,9 @@ def test_every_handler_is_in_the_document(jp_serverapp: Any, lab: Any) -> None:
 async def test_every_reply_is_of_its_shape(api: Api, finished: RunDirectory) -> None:
     for path, method, operation in sorted(OPERATIONS, key=lambda entry: entry[1] == "DELETE"):
         place = path.replace("{id}", RUN).replace("{process}", "worker-0")
-        body = {"spec": {"stages": 2}} if path == "spec/check" else {"worker": "worker-0"} if path.endswith("kill") else {}
+        body = {"spec": {"stages": 2}} if path == "spec/check" else {}
+        if path.endswith(("kill", "detach")):
+            body = {"worker": "worker-0"}
         if path.endswith("pay"):
             body = {"amount_eth": "0.5"}
         if (path, method) == ("runs", "POST"):

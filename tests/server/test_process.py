@@ -88,7 +88,9 @@ def test_the_server_loads_no_heavy_library_and_leaves_no_child(finished: RunDire
     with server(root, tmp_path) as (process, port):
         for route in sorted(ROUTES, key=lambda route: route.method == "DELETE"):
             path = route.path.replace("{id}", RUN).replace("{process}", "supervisor")
-            body = {"spec": {"stages": 3}} if path == "spec/check" else {"worker": "worker-0"} if "kill" in path else {}
+            body = {"spec": {"stages": 3}} if path == "spec/check" else {}
+            if path.endswith(("kill", "detach")):
+                body = {"worker": "worker-0"}
             if path.endswith("pay"):
                 body = {"amount_eth": "1"}
             query = "?worker=worker-0" if "receipts" in path else ""

@@ -1,9 +1,10 @@
-"""A real run over hivemind from the browser's side: launch, watch, kill, stop, resume, tokenize, pay, claim, delete."""
+"""A real run over hivemind from the browser's side: launch, watch, kill, invite, let go, stop, resume, pay, claim, delete."""
 
 import asyncio
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab.engines.invitation import Invitation, InvitationBook
 from tests.server.asking import API, Api, until
 
 
@@ -39,6 +41,7 @@ SPEC: dict[str, Any] = {
     "epoch_rounds": 10,
     "eval_every": 20,
     "checkpoint_every": 10,
+    "own_data": 0.5,
 }
 
 
@@ -61,7 +64,40 @@ async def leaves_in_the_middle_of_a_text(api: Api, run: str, port: int) -> None:
     await until(lambda: num_questions() == before)
 
 
-async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., Any], jp_http_port: int) -> None:
+async def is_invited_to(api: Api, run: str, heard: pytest.LogCaptureFixture) -> None:
+    """An invitation opens the run's gate for as many as it says; its secret is in the reply and nowhere else."""
+    for wrong, says in (
+        ({"stage": 2}, "stage=2; the run has the stages 0 to 1"),
+        ({"seats": 0}, "seats=0"),
+        ({"for_hours": 0}, "for_hours=0"),
+        ({"host": "0.0.0.0"}, "host"),
+    ):
+        refused, reply = await api.post(f"runs/{run}/invite", wrong)
+        assert (refused, says in reply["message"]) == (400, True), reply
+    before = time.time()
+    status, made = await api.post(f"runs/{run}/invite", {"seats": 3, "stage": 1, "for_hours": 2})
+    assert status == 201, made
+    invitation, path = Invitation.parse(made["invitation"]), pl.open_run(run).path
+    entry = InvitationBook(path / "invitations.json").find(invitation.secret)
+    assert (invitation.run, entry["left"], entry["stage"]) == (run, 3, 1)
+    assert (made["host"], made["port"], made["is_local"]) == ("127.0.0.1", invitation.port, True)
+    assert made["seats"] == 3
+    assert before + 7200 <= made["until"] <= time.time() + 7200
+    secrets = (made["invitation"], invitation.secret)
+    kept = [file for file in path.parents[1].rglob("*") if file.is_file()]
+    assert {"events.db", "supervisor.log", "invitations.json"} <= {file.name for file in kept}
+    for file in kept:
+        content = file.read_bytes()
+        assert not [secret for secret in secrets if secret.encode() in content], file
+    assert not [secret for secret in secrets if secret in heard.text]
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["host"], row["own_data"]) == ("127.0.0.1", 0.5)
+
+
+async def test_a_run_from_its_launch_to_its_end(
+    api: Api, watch: Callable[..., Any], jp_http_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     refused, reply = await api.post("runs", {"spec": {**SPEC, "stages": 9}})
     assert (refused, "stages=9" in reply["message"]) == (400, True)
     refused, reply = await api.post("runs", {"spec": {**SPEC, "data": "path:/no/such/file"}})
@@ -105,12 +141,17 @@ async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., A
     assert receipts["receipts"][0]["signer_participant"] in ("lab-a", "lab-b")
 
     # A worker is added, where it is asked to be and for whom.
+    notes = tmp_path / "notes.txt"
+    notes.write_text("the quick brown fox jumps over the lazy dog. " * 1000)
     for wrong, status, says in (
         ({"stage": 2}, 400, "stage=2; the run has the stages 0 to 1"),
         ({"stage": True}, 400, "stage=True"),
         ({"device": "gpu"}, 400, "device='gpu'"),
         ({"device": "cuda:93"}, 409, "CUDA devices on this machine; use 'cpu'"),
         ({"account": "nobody"}, 400, "account='nobody' is not in this home; it has lab-a, lab-b"),
+        ({"data": "stdlib"}, 400, "data='stdlib'"),
+        ({"data": "path:/no/such/notes.txt"}, 400, "/no/such/notes.txt does not exist; give a text file"),
+        ({"data": f"path:{notes}", "stage": 1}, 409, "only workers of stage 0 draw"),
     ):
         refused, reply = await api.post(f"runs/{run}/attach", wrong)
         assert (refused, says in reply["message"]) == (status, True), reply
@@ -126,6 +167,22 @@ async def test_a_run_from_its_launch_to_its_end(api: Api, watch: Callable[..., A
     assert (picture["workers"][4]["stage"], picture["workers"][4]["participant"]) == (1, "lab-b")
     assert {"starting", "joining", "syncing", "warming", "active"} >= set(states)
     assert [mark["worker"] for mark in picture["marks"] if mark["kind"] == "joined"] == ["worker-4"]
+
+    await is_invited_to(api, run, caplog)
+
+    # One comes with a text of its own, another one is let go and does not come back.
+    status, added = await api.post(f"runs/{run}/attach", {"account": "lab-b", "data": f"path:{notes}"})
+    assert (status, added) == (201, {"worker": "worker-5", "stage": 0, "replica": 2, "participant": "lab-b"})
+    refused, reply = await api.post(f"runs/{run}/detach", {"worker": "worker-99"})
+    assert (refused, "no worker 'worker-99'; there are worker-0" in reply["message"]) == (409, True), reply
+    assert await api.post(f"runs/{run}/detach", {"worker": "worker-4"}) == (200, {"state": "running"})
+    left: dict[str, Any] = {"state": ""}
+    while left["state"] != "stopped":
+        workers = (await viewer.picture(60))["picture"]["workers"]
+        (left,) = [worker for worker in workers if worker["name"] == "worker-4"]
+    assert left["reason"] == "left the run"
+    while not pl.open_run(run).data()["tokens"].sum():
+        await viewer.picture(60)
 
     # The model goes on with a text; who has heard enough goes away.
     status, text = await api.post(f"runs/{run}/generate", {"prompt": "def ", "tokens": 12, "temperature": 0})

@@ -29,6 +29,7 @@ def make_run(
     participants: tuple[str, ...] = PARTICIPANTS,
     run_id: str = "9f3c21ab" + "5e" * 28,
     start: float = START,
+    own_data: float = 0.0,
 ) -> RunDirectory:
     """Make the folder of a run without events."""
     spec = RunSpec(
@@ -37,6 +38,7 @@ def make_run(
         replicas=replicas,
         steps=rounds,
         epoch_rounds=epoch_rounds,
+        own_data=own_data,
     )
     names = names or [f"worker-{i}" for i in range(stages * replicas)]
     sizes = [STAGE_PARAMETERS[i % 3] for i in range(stages)]

@@ -12,6 +12,8 @@ export const CommandIDs = {
   insertCode: 'pluralis-lab:insert-code',
   copyCode: 'pluralis-lab:copy-code',
   attachWorker: 'pluralis-lab:attach-worker',
+  inviteWorkers: 'pluralis-lab:invite-workers',
+  detachWorker: 'pluralis-lab:detach-worker',
   killWorker: 'pluralis-lab:kill-worker',
   diskUse: 'pluralis-lab:disk-use'
 } as const;

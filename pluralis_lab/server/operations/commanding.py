@@ -1,6 +1,8 @@
-"""Commands to runs: start, stop, resume, attach, kill, delete."""
+"""Commands to runs: start, stop, resume, attach, invite, detach, kill, delete."""
 
 import asyncio
+import ipaddress
+import time
 from typing import cast
 
 from pluralis_lab.engines import processes
@@ -8,7 +10,7 @@ from pluralis_lab.errors import RunError
 from pluralis_lab.run import Run
 from pluralis_lab.server.refusals import Refusal
 from pluralis_lab.server.route import Call
-from pluralis_lab.server.shapes.runs import AttachBody, Attached, KillBody, LaunchBody, Started, StateReply
+from pluralis_lab.server.shapes.runs import AttachBody, Attached, InviteBody, Invited, LaunchBody, Started, StateReply, WorkerBody
 from pluralis_lab.store import RunDirectory
 
 ATTACH_TIMEOUT_S = 120.0
@@ -61,19 +63,41 @@ async def attach_worker(call: Call) -> Attached:
     body: AttachBody = call.body
     run = call.lab.roots.find(call.path["id"])
     _check_takes_workers(call, run)
-    if body.stage is not None and body.stage >= run.spec.stages:
-        raise Refusal(
-            400, f"stage={body.stage}; the run has the stages 0 to {run.spec.stages - 1}; leave it out for the thinnest"
-        )
+    _check_stage(run, body.stage)
     if (run.info.get("chain") or {}).get("kind") == "url":
         raise Refusal(
             409, f"run {run.id[:8]}: an account of its chain needs a passphrase, which no server asks for; attach from a notebook"
         )
     home = run.path.parent.parent
     found = await call.lab.children.once(
-        "attach", home, run=run.id, timeout_s=ATTACH_TIMEOUT_S, device=body.device, stage=body.stage, account=body.account
+        "attach",
+        home,
+        run=run.id,
+        timeout_s=ATTACH_TIMEOUT_S,
+        device=body.device,
+        stage=body.stage,
+        account=body.account,
+        data=body.data,
     )
     return cast(Attached, found)
+
+
+def invite_workers(call: Call) -> Invited:
+    """Make an invitation for a live run. Its text is a secret: it is in this reply, and nowhere else."""
+    body: InviteBody = call.body
+    run = call.lab.roots.find(call.path["id"])
+    _check_takes_workers(call, run)
+    _check_stage(run, body.stage)
+    until = time.time() + 3600 * body.for_hours
+    made = Run(run).invite(seats=body.seats, stage=body.stage, for_hours=body.for_hours)
+    return {
+        "invitation": str(made),
+        "seats": body.seats,
+        "until": until,
+        "host": made.host,
+        "port": made.port,
+        "is_local": ipaddress.ip_address(made.host).is_loopback,
+    }
 
 
 def _check_takes_workers(call: Call, run: RunDirectory) -> None:
@@ -89,9 +113,22 @@ def _check_takes_workers(call: Call, run: RunDirectory) -> None:
         raise Refusal(409, f"run {run.id[:8]} is not running (state {state}); resume it, then add a worker")
 
 
+def _check_stage(run: RunDirectory, stage: int | None) -> None:
+    if stage is not None and stage >= run.spec.stages:
+        raise Refusal(400, f"stage={stage}; the run has the stages 0 to {run.spec.stages - 1}; leave it out for the thinnest")
+
+
+def detach_worker(call: Call) -> StateReply:
+    """Ask a worker to leave for good; returns while it finishes what it has begun."""
+    body: WorkerBody = call.body
+    run = call.lab.roots.find(call.path["id"])
+    Run(run).detach(body.worker)
+    return _state(call, run)
+
+
 def kill_worker(call: Call) -> StateReply:
     """Kill a worker of this machine; its slot is started again."""
-    body: KillBody = call.body
+    body: WorkerBody = call.body
     run = call.lab.roots.find(call.path["id"])
     processes.command(run, "kill", worker=body.worker)
     return _state(call, run)

@@ -79,6 +79,19 @@ class Mark(TypedDict):
     text: str
 
 
+@with_config(EXACT)
+class OwnText(TypedDict):
+    """A text that a worker brought, of `size` tokens; `tokens` were drawn from it, `share` of all that were trained on."""
+
+    worker: str
+    participant: str
+    corpus: str
+    hash: str
+    size: int
+    tokens: int
+    share: float | None
+
+
 class RunPicture(TypedDict):
     """A whole run. Open for fields that later versions add."""
 
@@ -115,6 +128,7 @@ class RunPicture(TypedDict):
     participants: list[ParticipantPicture]
     epochs_closed: int
     epochs: list[EpochPicture]
+    own_texts: list[OwnText]
     reroutes: int
     checkpoints: int
     marks: list[Mark]

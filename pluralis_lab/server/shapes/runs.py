@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
+from pluralis_lab.engines.invitation import MAX_SEATS
 from pluralis_lab.server.shapes.base import EXACT, Body, Spec
 
 RunState = Literal["starting", "running", "paused", "serving", "stopped", "failed", "damaged"]
@@ -14,7 +15,11 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 
 @with_config(EXACT)
 class RunRow(TypedDict):
-    """One line of the list of runs. Losses are nats a token, `created` is Unix seconds."""
+    """One line of the list of runs. Losses are nats a token, `created` is Unix seconds.
+
+    `host` is where it listens for those who are invited, `own_data` how much of its micro-batches a worker draws from a text
+    that it brings.
+    """
 
     id: str
     name: str
@@ -36,6 +41,8 @@ class RunRow(TypedDict):
     participants: list[str]
     account: str
     chain: str
+    host: str
+    own_data: float
 
 
 @with_config(EXACT)
@@ -150,6 +157,21 @@ class Attached(TypedDict):
     participant: str
 
 
+@with_config(EXACT)
+class Invited(TypedDict):
+    """An invitation. Whoever has its text may bring workers in: it is a secret, and in no file of the run.
+
+    `until` is Unix seconds; where `is_local`, only processes of this machine reach `host`.
+    """
+
+    invitation: str
+    seats: int
+    until: float
+    host: str
+    port: int
+    is_local: bool
+
+
 class LaunchBody(Body):
     """Start a run on real workers of this machine."""
 
@@ -159,8 +181,8 @@ class LaunchBody(Body):
     chain: str = Field("embedded", max_length=2048, description="the chain of its ownership, for good")
 
 
-class KillBody(Body):
-    """Kill one worker of this machine, as a power cut would."""
+class WorkerBody(Body):
+    """One worker of a run."""
 
     worker: str = Field(pattern=r"^worker-[0-9]{1,6}$", description="its name, e.g. worker-3")
 
@@ -171,6 +193,19 @@ class AttachBody(Body):
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:[0-9]{1,3})?)$", description="cpu, or cuda:0 for the first GPU")
     stage: int | None = Field(None, ge=0, le=65_535, description="where it works; None: where there are fewest workers")
     account: str | None = Field(None, pattern=_NAME, description="who owns it, an account of this home; None: the founder")
+    data: str | None = Field(
+        None,
+        pattern=r"^path:[^\x00-\x1f\x7f]{1,4000}$",
+        description="path:FILE_OR_FOLDER, a text of this machine that it draws from; every stage can read that, as token ids",
+    )
+
+
+class InviteBody(Body):
+    """Invite workers from other machines, or from other shells of this one."""
+
+    seats: int = Field(1, ge=1, le=MAX_SEATS, description="how many workers may come with it")
+    stage: int | None = Field(None, ge=0, le=65_535, description="where they work; None: where there are fewest workers")
+    for_hours: float = Field(24.0, gt=0, le=8_760, description="how long it holds; who has come stays")
 
 
 class AccountBody(Body):

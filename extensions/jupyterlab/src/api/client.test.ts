@@ -56,6 +56,12 @@ describe('the client', () => {
     expect(asked[0]).toMatchObject(['runs/id/attach', { method: 'POST', body: '{"device":"cpu","stage":0}' }]);
   });
 
+  it('sends what an invitation is for in the body, and never in the address', async () => {
+    const { api, asked } = apiThat(() => json({ invitation: 'pluralis1.x', seats: 3 }, 201));
+    await expect(api.invite('id', { seats: 3, for_hours: 24 })).resolves.toMatchObject({ invitation: 'pluralis1.x' });
+    expect(asked[0]).toMatchObject(['runs/id/invite', { method: 'POST', body: '{"seats":3,"for_hours":24}' }]);
+  });
+
   it('gives a text in pieces as its lines become whole, and throws what ended it', async () => {
     const bytes = new TextEncoder().encode('{"text":"ü","is_last":false,"error":""}\n{"text":"b","is_last":true,"error":""}\n');
     const cut = (...at: number[]) =>

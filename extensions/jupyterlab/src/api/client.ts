@@ -7,6 +7,7 @@ import type {
   Attached,
   AuditReply,
   Device,
+  Invited,
   Ownership,
   PictureReply,
   Receipt,
@@ -45,6 +46,15 @@ export interface NewWorker {
   device?: string;
   stage?: number;
   account?: string;
+  /** "path:FILE_OR_FOLDER" of the server's machine, a text that it draws from. */
+  data?: string;
+}
+
+/** What `POST runs/{id}/invite` takes. */
+export interface NewInvitation {
+  seats: number;
+  stage?: number;
+  for_hours: number;
 }
 
 /** What `POST runs/{id}/generate` takes: how many tokens to write, and how freely (0: the likeliest). */
@@ -135,6 +145,15 @@ export class Api {
     if (!isWhole) {
       throw new ApiRefusal('The connection to the Jupyter server was lost before the text was complete.', 0, 'unreachable');
     }
+  }
+
+  invite(id: string, wanted: NewInvitation): Promise<Invited> {
+    return this.post(`runs/${part(id)}/invite`, wanted);
+  }
+
+  /** Ask a worker to leave for good. */
+  detach(id: string, worker: string): Promise<{ state: RunState }> {
+    return this.post(`runs/${part(id)}/detach`, { worker });
   }
 
   kill(id: string, worker: string): Promise<{ state: RunState }> {

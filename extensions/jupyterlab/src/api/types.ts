@@ -29,6 +29,10 @@ export interface RunRow {
   account: string;
   /** "embedded", "url" or "none". */
   chain: string;
+  /** Where it listens for those who are invited; "" where that is not known. */
+  host: string;
+  /** Of the micro-batches of a worker that brings a text, the share that is drawn from it; 0: none may be brought. */
+  own_data: number;
 }
 
 /** What a worker can run on: `GET devices`. */
@@ -45,6 +49,18 @@ export interface Attached {
   stage: number;
   replica: number;
   participant: string;
+}
+
+/** `POST runs/{id}/invite`. Its text is a secret: it is shown, and put nowhere. */
+export interface Invited {
+  invitation: string;
+  seats: number;
+  /** Unix seconds. */
+  until: number;
+  host: string;
+  port: number;
+  /** Only processes of the server's machine reach `host`. */
+  is_local: boolean;
 }
 
 /** A line of what `POST runs/{id}/generate` answers; `error` says why no more comes. */
@@ -132,6 +148,20 @@ export interface EpochPicture {
   attested_by: string[];
 }
 
+/** A text that a worker brought along, as stage 1 counted what was drawn of it. */
+export interface OwnText {
+  worker: string;
+  participant: string;
+  corpus: string;
+  /** SHA-256 of the text, hexadecimal. */
+  hash: string;
+  /** Tokens of the text, and those drawn from it so far. */
+  size: number;
+  tokens: number;
+  /** Of all tokens that were trained on. */
+  share: number | null;
+}
+
 export interface Mark {
   /** "death", "return", "aside", "back", "joined", "reroute"; a newer server may have more. */
   kind: string;
@@ -176,6 +206,8 @@ export interface RunPicture {
   participants: ParticipantPicture[];
   epochs_closed: number;
   epochs: EpochPicture[];
+  /** The texts that most was drawn of; absent in records of older versions. */
+  own_texts?: OwnText[];
   reroutes: number;
   checkpoints: number;
   marks: Mark[];

@@ -1,31 +1,48 @@
-/** The questions about a worker that is added: on which device, in which stage, for whom. */
+/** The questions about a worker that is added: on which device, in which stage, for whom, and with what text of its own. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { Widget } from '@lumino/widgets';
 import { el, setText } from '@pluralis-lab/views/dom.js';
 
 import type { NewWorker } from '../api/client';
-import type { Option } from './options';
+import type { RunRow } from '../api/types';
+import type { Asking } from '../asking/dialog';
+import { fill, labelled, type Option, Outcome } from '../asking/fields';
+import { mayBring, sourceOf } from './options';
 
-export class AttachForm extends Widget {
+export class AttachForm extends Widget implements Asking<NewWorker> {
   constructor(
     private readonly trans: TranslationBundle,
-    runName: string
+    private readonly row: Pick<RunRow, 'name' | 'own_data'>,
+    data = ''
   ) {
     super();
+    this.addClass('plab-asking');
     this.addClass('plab-attach');
+    this.data.value = data;
+    this.ownData = labelled(
+      trans.__('Its own text'),
+      this.data,
+      el('p', {
+        class: 'plab-about',
+        text: trans.__('A file or folder of the server’s machine; %1 of its micro-batches are drawn from it. Empty: none.', `${Number((100 * row.own_data).toFixed(1))} %`)
+      }),
+      el('p', { class: 'plab-warning', text: trans.__('⚠ Every stage can read what is drawn, as token ids.') })
+    );
     this.node.append(
-      el('p', { text: trans.__('Run %1 goes on meanwhile. The worker gets its stage’s state from another one, then they share the work.', runName) }),
+      el('p', { text: trans.__('Run %1 goes on meanwhile. The worker gets its stage’s state from another one, then they share the work.', row.name) }),
       el(
         'div',
-        { class: 'plab-attach-fields' },
+        { class: 'plab-asking-fields' },
         ...labelled(trans.__('Device'), this.device, this.deviceNote),
         ...labelled(trans.__('Stage'), this.stage),
-        ...labelled(trans.__('Account'), this.account, el('p', { class: 'plab-about', text: trans.__('Owns what the worker does.') }))
+        ...labelled(trans.__('Account'), this.account, el('p', { class: 'plab-about', text: trans.__('Owns what the worker does.') })),
+        ...this.ownData
       ),
-      this.status,
-      this.trouble
+      ...this.outcome.nodes
     );
+    this.stage.addEventListener('change', () => this.showOwnData());
+    this.showOwnData();
   }
 
   get value(): NewWorker {
@@ -35,6 +52,10 @@ export class AttachForm extends Widget {
     }
     if (this.account.value) {
       worker.account = this.account.value;
+    }
+    const source = mayBring(this.row, this.stage.value) ? sourceOf(this.data.value) : '';
+    if (source) {
+      worker.data = source;
     }
     return worker;
   }
@@ -46,48 +67,38 @@ export class AttachForm extends Widget {
 
   setStages(options: Option[], wanted = ''): void {
     fill(this.stage, options, wanted);
+    this.showOwnData();
   }
 
   setAccounts(options: Option[], wanted = ''): void {
     fill(this.account, options, wanted);
   }
 
-  /** Say that the worker is being added; '' when it no longer is. */
   busy(text: string): void {
-    setText(this.status, text);
-    if (text) {
-      setText(this.trouble, '');
-    }
+    this.outcome.busy(text);
   }
 
-  /** Say why it was not added. */
   refuse(text: string): void {
-    setText(this.trouble, `✕ ${text}`);
+    this.outcome.refuse(text);
+  }
+
+  private showOwnData(): void {
+    for (const node of this.ownData) {
+      node.hidden = !mayBring(this.row, this.stage.value);
+    }
   }
 
   private readonly device = el('select', { class: 'jp-mod-styled' });
   private readonly deviceNote = el('p', { class: 'plab-about' });
   private readonly stage = el('select', { class: 'jp-mod-styled' });
   private readonly account = el('select', { class: 'jp-mod-styled' });
-  private readonly status = el('p', { class: 'plab-attach-status', role: 'status' });
-  private readonly trouble = el('p', { class: 'plab-fault', role: 'alert' });
-}
-
-let counter = 0;
-
-function labelled(label: string, select: HTMLSelectElement, about?: HTMLElement): HTMLElement[] {
-  select.id = `plab-attach-${(counter += 1)}`;
-  if (about) {
-    about.id = `${select.id}-about`;
-    select.setAttribute('aria-describedby', about.id);
-  }
-  return [el('label', { for: select.id, text: label }), el('div', {}, select, ...(about ? [about] : []))];
-}
-
-/** Offer `options`; what was chosen stays chosen, and what is `wanted` becomes so, offered or not: the server says what is wrong with it. */
-function fill(select: HTMLSelectElement, options: Option[], wanted: string): void {
-  const chosen = select.value || wanted;
-  const all = options.some(one => one.value === chosen) || !chosen ? options : [...options, { value: chosen, text: chosen }];
-  select.replaceChildren(...all.map(one => el('option', { value: one.value, text: one.text })));
-  select.value = chosen || (all[0]?.value ?? '');
+  private readonly data = el('input', {
+    type: 'text',
+    class: 'jp-mod-styled',
+    placeholder: 'path:/home/me/notes.txt',
+    autocomplete: 'off',
+    spellcheck: 'false'
+  });
+  private readonly ownData: [HTMLElement, HTMLElement];
+  private readonly outcome = new Outcome();
 }

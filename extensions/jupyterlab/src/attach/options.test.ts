@@ -2,7 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
 import type { WorkerPicture } from '../api/types';
-import { accountOptions, deviceOptions, stageOptions } from './options';
+import { accountOptions, deviceOptions, mayBring, sourceOf, stageOptions } from './options';
 
 const trans = nullTranslator.load('pluralis_lab');
 const worker = (stage: number, state: string) => ({ stage, state }) as WorkerPicture;
@@ -30,5 +30,14 @@ describe('what can be chosen for a new worker', () => {
       { value: 'lab-b', text: 'lab-b' }
     ]);
     expect(accountOptions(row, ['lab-z', 'lab-c', 'lab-a'], trans).map(one => one.value)).toEqual(['', 'lab-c', 'lab-z']);
+  });
+
+  it('asks for a text of its own only where the run draws from it and the worker may be a head', () => {
+    expect(['', '0', '1'].map(stage => mayBring({ own_data: 0.5 }, stage))).toEqual([true, true, false]);
+    expect(mayBring({ own_data: 0 }, '')).toBe(false);
+  });
+
+  it('takes a bare path for one, and nothing for nothing', () => {
+    expect(['', '  ', 'path:', ' path:/a b.txt ', '~/notes.txt'].map(sourceOf)).toEqual(['', '', '', 'path:/a b.txt', 'path:~/notes.txt']);
   });
 });

@@ -1,15 +1,11 @@
-/** What can be chosen for a worker that is added: its device, its stage, who owns it. No page. */
+/** What can be chosen for a worker that is added: its device, its stage, who owns it, what it brings. No page. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
 import { si } from '@pluralis-lab/views/numbers.js';
 
 import type { Device, RunRow, WorkerPicture } from '../api/types';
+import type { Option } from '../asking/fields';
 import { isLive } from '../view/rounds';
-
-export interface Option {
-  value: string;
-  text: string;
-}
 
 export function deviceOptions(devices: readonly Device[], trans: TranslationBundle): Option[] {
   return devices.map(({ device, name, memory_bytes }) => ({
@@ -37,4 +33,15 @@ export function accountOptions(row: Pick<RunRow, 'account' | 'participants'>, ac
   const others = [...new Set(accounts ?? row.participants)].filter(name => name && name !== row.account).sort();
   const founder = row.account ? trans.__('%1, the founder', row.account) : trans.__('the founder');
   return [{ value: '', text: founder }, ...others.map(name => ({ value: name, text: name }))];
+}
+
+/** Whether a worker of this stage ('': the run chooses) can bring a text: only stage 0 draws, and only where the spec says how much. */
+export function mayBring(row: Pick<RunRow, 'own_data'>, stage: string): boolean {
+  return row.own_data > 0 && (stage === '' || stage === '0');
+}
+
+/** The source that the server takes, for what was typed: "" for nothing, and a bare path is one. */
+export function sourceOf(typed: string): string {
+  const text = typed.trim();
+  return !text || text === 'path:' ? '' : text.startsWith('path:') ? text : `path:${text}`;
 }

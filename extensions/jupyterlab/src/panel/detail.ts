@@ -7,7 +7,7 @@ import { si } from '@pluralis-lab/views/numbers.js';
 
 import type { DiskUse, RunRow } from '../api/types';
 import { CommandIDs } from '../ids';
-import { canResume, isLive, whyNoWorker } from '../runs/rows';
+import { canResume, isLive, whyNoInvitation, whyNoWorker } from '../runs/rows';
 import type { ILab } from '../tokens';
 import { explain } from '../view/parts';
 import { button } from './button';
@@ -27,6 +27,11 @@ export class RunDetail {
         node: this.make(trans.__('Add a worker…'), '', CommandIDs.attachWorker),
         when: row => isLive(row) && !lab.readOnly(),
         whyNot: row => whyNoWorker(row, trans)
+      },
+      {
+        node: this.make(trans.__('Invite…'), '', CommandIDs.inviteWorkers),
+        when: row => isLive(row) && !lab.readOnly(),
+        whyNot: row => whyNoInvitation(row, trans)
       },
       { node: this.make(trans.__('Stop…'), '', CommandIDs.stopRun), when: row => isLive(row) && !lab.readOnly() },
       { node: this.make(trans.__('Resume'), '', CommandIDs.resumeRun), when: row => canResume(row) && !lab.readOnly() },

@@ -1,7 +1,7 @@
 /** What can be done to a run, as commands: panel, palette, keyboard and other extensions all come through here. */
 
 import type { JupyterFrontEnd, JupyterFrontEndPlugin } from '@jupyterlab/application';
-import { Clipboard, Dialog, Notification, showDialog } from '@jupyterlab/apputils';
+import { Clipboard, Dialog, InputDialog, Notification, showDialog } from '@jupyterlab/apputils';
 import { INotebookTracker, NotebookActions } from '@jupyterlab/notebook';
 import type { ReadonlyJSONObject, ReadonlyPartialJSONObject } from '@lumino/coreutils';
 
@@ -10,11 +10,13 @@ import type { Attached, RunRow } from '../api/types';
 import { askAndAttach } from '../attach/dialog';
 import { showDiskUse } from '../disk/dialog';
 import { CommandIDs } from '../ids';
-import { ATTACH_ARGS, NO_ARGS, RUN_ARGS, STOP_ARGS, WORKER_ARGS } from '../runs/args';
+import { askAndInvite } from '../invite/dialog';
+import { ATTACH_ARGS, DETACH_ARGS, INVITE_ARGS, NO_ARGS, RUN_ARGS, STOP_ARGS, WORKER_ARGS } from '../runs/args';
 import { chooseRun } from '../runs/choose';
 import { codeFor } from '../runs/code';
-import { canResume, isLive, whyNoWorker } from '../runs/rows';
+import { canResume, isLive, whyNoFarewell, whyNoInvitation, whyNoWorker } from '../runs/rows';
 import { ILab } from '../tokens';
+import { leavable } from '../view/leaving';
 
 interface RunCommand {
   label: string;
@@ -132,6 +134,17 @@ export const commands: JupyterFrontEndPlugin<void> = {
       }
     });
 
+    /** The row of a run that may have started a moment ago. */
+    const rowOf = async (run: string): Promise<RunRow> => {
+      if (!lab.runs.find(run)) {
+        await lab.runs.refresh();
+      }
+      const row = lab.runs.find(run);
+      if (!row) {
+        throw new Error(lab.runs.problem || trans.__('Run %1 is not among the runs of this server.', run.slice(0, 8)));
+      }
+      return row;
+    };
     const told = (run: string) => (added: Attached) => {
       Notification.success(trans.__('%1 comes to stage %2 of %3, for %4.', added.worker, added.stage, name(run), added.participant), { autoClose: 6000 });
       void lab.runs.refresh();
@@ -142,23 +155,61 @@ export const commands: JupyterFrontEndPlugin<void> = {
       args: ATTACH_ARGS,
       only: row => !whyNoWorker(row, trans),
       whyNot: row => whyNoWorker(row, trans),
-      act: async (run, { asked, device, stage, account }) => {
+      act: async (run, { asked, device, stage, account, data }) => {
         // What is no text or number goes to the server as it is, which says what is wrong with it.
-        const wanted = { device, stage, account } as NewWorker;
+        const wanted = { device, stage, account, data } as NewWorker;
         if (asked === true) {
           const added = await lab.api.attach(run, wanted);
           told(run)(added);
           return added;
         }
-        if (!lab.runs.find(run)) {
-          await lab.runs.refresh();
-        }
-        const row = lab.runs.find(run);
-        if (!row) {
-          throw new Error(lab.runs.problem || trans.__('Run %1 is not among the runs of this server.', run.slice(0, 8)));
-        }
-        await askAndAttach(lab, row, wanted, told(run));
+        await askAndAttach(lab, await rowOf(run), wanted, told(run));
         return null;
+      }
+    });
+
+    addRunCommand(CommandIDs.inviteWorkers, {
+      label: trans.__('Invite Workers to a Training Run…'),
+      question: trans.__('Invite to which run?'),
+      args: INVITE_ARGS,
+      only: row => !whyNoInvitation(row, trans),
+      whyNot: row => whyNoInvitation(row, trans),
+      // What is made is given to nobody but the reader: it is a secret.
+      act: async (run, { seats, stage }) => askAndInvite(lab, await rowOf(run), { seats, stage } as { seats?: number; stage?: number })
+    });
+
+    /** Ask which of the workers that came later is meant; null when the question was dismissed. */
+    const chooseLeaving = async (run: string): Promise<string | null> => {
+      const { picture } = await lab.api.picture(run, null, 8);
+      const there = picture ? leavable(picture) : [];
+      const items = there.map(one => trans.__('%1 · stage %2 · %3', one.name, one.stage, one.participant));
+      if (!items.length) {
+        throw new Error(trans.__('Run %1 has no worker that came later: those of its spec stay with it.', name(run)));
+      }
+      const answer = await InputDialog.getItem({ title: trans.__('Let which worker go?'), items });
+      return answer.button.accept && answer.value !== null ? (there[items.indexOf(answer.value)]?.name ?? null) : null;
+    };
+    addRunCommand(CommandIDs.detachWorker, {
+      label: trans.__('Let a Worker of a Training Run Go…'),
+      question: trans.__('A worker of which run?'),
+      args: DETACH_ARGS,
+      only: row => !whyNoFarewell(row, trans),
+      whyNot: row => whyNoFarewell(row, trans),
+      act: async (run, given) => {
+        const worker = typeof given.worker === 'string' ? given.worker : await chooseLeaving(run);
+        if (worker === null) {
+          return false;
+        }
+        const body = trans.__(
+          '%1 is dealt no more work, finishes what it has begun and leaves when nobody needs anything of it. What it did stays its owner’s. It does not come back, also not when the run is resumed.',
+          worker
+        );
+        const isMeant = await ask(trans.__('Let the worker go?'), body, trans.__('Let it go'));
+        if (isMeant) {
+          await lab.api.detach(run, worker);
+          Notification.success(trans.__('%1 leaves %2 as soon as it has finished what it has begun.', worker, name(run)), { autoClose: 6000 });
+        }
+        return isMeant;
       }
     });
 

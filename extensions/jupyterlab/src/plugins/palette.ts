@@ -14,7 +14,7 @@ export const palette: JupyterFrontEndPlugin<void> = {
   optional: [ICommandPalette],
   activate: (_app: JupyterFrontEnd, lab: ILab, entries: ICommandPalette | null) => {
     for (const command of Object.values(CommandIDs)) {
-      // A worker is chosen where one sees it: in the view of its run.
+      // Who is killed is chosen where one sees it: in the view of its run.
       if (command !== CommandIDs.killWorker) {
         entries?.addItem({ command, category: lab.trans.__('Training Runs') });
       }

@@ -21,7 +21,11 @@ export const panel: JupyterFrontEndPlugin<void> = {
       label: lab.trans.__('Show Training Runs'),
       caption: lab.trans.__('Show the side panel with all runs'),
       describedBy: { args: NO_ARGS },
-      execute: () => app.shell.activateById(widget.id)
+      execute: async () => {
+        // The palette gives the keyboard back to the document in front as soon as a command has begun: the panel takes it after that.
+        await Promise.resolve();
+        app.shell.activateById(widget.id);
+      }
     });
   }
 };

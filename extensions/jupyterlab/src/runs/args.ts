@@ -17,6 +17,18 @@ export const WORKER_ARGS = {
   properties: { run, worker: { type: 'string', description: 'Name of the worker.' } },
   required: ['worker']
 } as const;
+export const DETACH_ARGS = {
+  type: 'object',
+  properties: { run, worker: { type: 'string', description: 'Name of the worker; without it, a question.' } }
+} as const;
+export const INVITE_ARGS = {
+  type: 'object',
+  properties: {
+    run,
+    seats: { type: 'integer', minimum: 1, maximum: 1024, description: 'How many workers may come.' },
+    stage: { type: 'integer', minimum: 0, description: 'Where they work; without it, where there are fewest workers.' }
+  }
+} as const;
 export const ATTACH_ARGS = {
   type: 'object',
   properties: {
@@ -24,6 +36,7 @@ export const ATTACH_ARGS = {
     device: { type: 'string', description: 'cpu, or cuda:0 for the first GPU of the server’s machine.' },
     stage: { type: 'integer', minimum: 0, description: 'Where it works; without it, where there are fewest workers.' },
     account: { type: 'string', description: 'Who owns what it does, an account of this home; without it, the founder.' },
+    data: { type: 'string', pattern: '^path:', description: 'A text of the server’s machine that it draws from, if the run has own_data.' },
     asked: { type: 'boolean', description: 'Somebody has said all that already: no dialog.' }
   }
 } as const;

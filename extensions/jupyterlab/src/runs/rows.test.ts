@@ -2,7 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
 import type { RunRow } from '../api/types';
-import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary, whyNoWorker } from './rows';
+import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary, whyNoFarewell, whyNoInvitation, whyNoWorker } from './rows';
 
 const trans = nullTranslator.load('pluralis_lab');
 
@@ -26,6 +26,8 @@ function row(change: Partial<RunRow> = {}): RunRow {
     tokens_per_s: 12_345,
     unigram_nats: null,
     participants: ['lab-a'],
+    host: '127.0.0.1',
+    own_data: 0,
     account: 'lab-a',
     chain: 'embedded',
     ...change
@@ -42,6 +44,18 @@ describe('a worker more', () => {
     for (const state of ['stopped', 'failed', 'damaged'] as const) {
       expect(whyNoWorker(row({ state }), trans)).toContain('resume it first');
     }
+  });
+});
+
+describe('an invitation and a farewell', () => {
+  it('are of a live run with real processes', () => {
+    expect(whyNoInvitation(row(), trans)).toBe('');
+    expect(whyNoInvitation(row({ engine: 'virtual' }), trans)).toContain('nobody can be invited');
+    expect(whyNoInvitation(row({ state: 'serving' }), trans)).toContain('no work left');
+    expect(whyNoInvitation(row({ state: 'stopped' }), trans)).toContain('resume it first');
+    expect([whyNoFarewell(row(), trans), whyNoFarewell(row({ state: 'serving' }), trans)]).toEqual(['', '']);
+    expect(whyNoFarewell(row({ engine: 'virtual' }), trans)).toContain('simulation');
+    expect(whyNoFarewell(row({ state: 'stopped' }), trans)).toContain('live run');
   });
 });
 

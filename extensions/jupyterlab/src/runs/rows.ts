@@ -47,6 +47,22 @@ export function whyNoWorker(run: Pick<RunRow, 'state' | 'engine'>, trans: Transl
   return run.state === 'starting' || run.state === 'running' ? '' : trans.__('Workers can be added while a run is live; resume it first.');
 }
 
+/** Why nobody can be invited to a run, for a reader; "" where somebody can. */
+export function whyNoInvitation(run: Pick<RunRow, 'state' | 'engine'>, trans: TranslationBundle): string {
+  if (run.engine === 'virtual') {
+    return trans.__('A simulation has no processes, so nobody can be invited to it.');
+  }
+  return whyNoWorker(run, trans);
+}
+
+/** Why no worker can be let go from a run, for a reader; "" where one can. */
+export function whyNoFarewell(run: Pick<RunRow, 'state' | 'engine'>, trans: TranslationBundle): string {
+  if (run.engine === 'virtual') {
+    return trans.__('A simulation has no processes, so no worker can be asked to leave.');
+  }
+  return isLive(run) ? '' : trans.__('Only from a live run a worker can be let go.');
+}
+
 /** The state in words of the reader's language. */
 export function stateText(row: RunRow, trans: TranslationBundle): string {
   switch (row.state) {

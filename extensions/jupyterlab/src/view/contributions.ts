@@ -5,6 +5,7 @@ import { coversRun, epochStream, heatGrid, isMeasured, roundStream } from './con
 import { el, percent, si, stackedChart } from './core';
 import { HeatMap } from './heatmap';
 import { epochsOf } from './ownershipmodel';
+import { OwnTexts } from './owntexts';
 import type { Pane, PaneContext, PaneKind } from './pane';
 import { asTable, choice, note } from './parts';
 import { Receipts } from './receipts';
@@ -29,6 +30,7 @@ class ContributionsPane implements Pane {
   private readonly span;
   private readonly heat: HeatMap;
   private readonly receipts: Receipts;
+  private readonly ownTexts: OwnTexts;
   private readonly waiting = note();
   private readonly streamTable;
   private streamAlong: 'epochs' | 'rounds' = 'rounds';
@@ -60,6 +62,7 @@ class ContributionsPane implements Pane {
     });
     this.heat = new HeatMap(trans, worker => this.select(worker));
     this.receipts = new Receipts(context, worker => this.select(worker));
+    this.ownTexts = new OwnTexts(context);
     this.streamTable = asTable(trans.__('As a table'), () => this.streamRows());
     this.node = el(
       'div',
@@ -68,6 +71,7 @@ class ContributionsPane implements Pane {
       el('div', { class: 'plab-tools' }, this.along.node, this.by.node),
       this.stream.node,
       this.streamTable.node,
+      this.ownTexts.node,
       el('div', { class: 'plab-tools' }, this.measure.node, this.span.node),
       this.heat.node,
       this.receipts.node
@@ -91,6 +95,7 @@ class ContributionsPane implements Pane {
       detail.problem ? 'trouble' : 'coming'
     );
     this.drawStream(picture);
+    this.ownTexts.draw(picture);
     this.drawHeat(picture);
     this.receipts.draw(picture, this.selected);
   }

@@ -5,15 +5,18 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import type { RunPicture } from '../api/types';
 import type { RunFeed } from '../live/feed';
 import { duration, el, setAttributes, setText } from './core';
-import { whyNoWorker } from '../runs/rows';
+import { whyNoInvitation, whyNoWorker } from '../runs/rows';
 import { button, explain, messageOf, note, pill, stateWord } from './parts';
 
 const SERVER_SILENT_S = 15;
 const STALE_S = 10;
 
 const ATTACH = 'pluralis-lab:attach-worker';
-const DEEDS = [ATTACH, 'pluralis-lab:stop-run', 'pluralis-lab:resume-run', 'pluralis-lab:insert-code'] as const;
+const INVITE = 'pluralis-lab:invite-workers';
+const DEEDS = [ATTACH, INVITE, 'pluralis-lab:stop-run', 'pluralis-lab:resume-run', 'pluralis-lab:insert-code'] as const;
 type DeedId = (typeof DEEDS)[number];
+/** The picture is newer than the list of runs that a command goes by: whether these can be done is said from it. */
+const REASONS: Partial<Record<DeedId, typeof whyNoWorker>> = { [ATTACH]: whyNoWorker, [INVITE]: whyNoInvitation };
 
 export class RunHeader {
   readonly node: HTMLElement;
@@ -26,7 +29,7 @@ export class RunHeader {
   private readonly freshness = note();
   private readonly trouble = note();
   private readonly buttons: Map<DeedId, HTMLButtonElement>;
-  private whyNoWorker = '';
+  private readonly whyNot = new Map<DeedId, string>();
   private pulsedAt = performance.now();
 
   constructor(
@@ -47,6 +50,7 @@ export class RunHeader {
     );
     const texts: Record<DeedId, string> = {
       [ATTACH]: trans.__('Add a worker…'),
+      [INVITE]: trans.__('Invite…'),
       'pluralis-lab:stop-run': trans.__('Stop…'),
       'pluralis-lab:resume-run': trans.__('Resume'),
       'pluralis-lab:insert-code': trans.__('Insert code')
@@ -91,15 +95,15 @@ export class RunHeader {
     });
     const { commands, run } = this.options;
     for (const [id, one] of this.buttons) {
+      const reason = REASONS[id];
       const isWanted =
-        id === 'pluralis-lab:stop-run' || id === ATTACH ? !picture.over : id === 'pluralis-lab:resume-run' ? picture.over && !isFinished : true;
+        id === 'pluralis-lab:stop-run' || reason ? !picture.over : id === 'pluralis-lab:resume-run' ? picture.over && !isFinished : true;
       const isAllowed = id === 'pluralis-lab:insert-code' || !this.options.readOnly();
-      // The picture is newer than the list of runs that the command goes by: whether a worker can be added is said from it.
-      const isEnabled = commands.hasCommand(id) && (id === ATTACH || commands.isEnabled(id, { run }));
+      const isEnabled = commands.hasCommand(id) && (reason !== undefined || commands.isEnabled(id, { run }));
       one.hidden = !isWanted || !isAllowed || !isEnabled;
-      if (id === ATTACH) {
-        this.whyNoWorker = whyNoWorker(picture, trans);
-        explain(one, this.whyNoWorker);
+      if (reason) {
+        this.whyNot.set(id, reason(picture, trans));
+        explain(one, this.whyNot.get(id) ?? '');
       }
     }
   }
@@ -147,8 +151,9 @@ export class RunHeader {
 
   private execute(id: DeedId): void {
     this.trouble.update('');
-    if (id === ATTACH && this.whyNoWorker) {
-      this.trouble.update(this.whyNoWorker);
+    const why = this.whyNot.get(id);
+    if (why) {
+      this.trouble.update(why);
       return;
     }
     this.options.commands.execute(id, { run: this.options.run }).catch((error: unknown) => {

@@ -3,12 +3,14 @@
 import type { RunPicture, WorkerPicture } from '../api/types';
 import { el, setText } from './core';
 import type { PaneContext } from './pane';
-import { button, messageOf, note, pill, stateWord } from './parts';
+import { leavable, whyNotNow } from './leaving';
+import { button, explain, messageOf, note, pill, stateWord } from './parts';
 import { isLive } from './rounds';
 
 const LINES = 200;
 const EVERY_MS = 2000;
 export const KILL = 'pluralis-lab:kill-worker';
+export const DETACH = 'pluralis-lab:detach-worker';
 
 export class LogTail {
   readonly node: HTMLElement;
@@ -18,6 +20,10 @@ export class LogTail {
   private readonly trouble = note();
   private readonly text = el('pre', { class: 'plab-log', tabindex: '0' });
   private readonly kill: HTMLButtonElement;
+  private readonly letGo: HTMLButtonElement;
+  /** Processes that were asked to leave from here; one that is started in the place of another was not. */
+  private readonly leaving = new Set<string>();
+  private process = '';
   private readonly receipts: HTMLButtonElement;
   private worker = '';
   private readAt = -Infinity;
@@ -31,6 +37,7 @@ export class LogTail {
   ) {
     const { trans } = context;
     this.kill = button(trans.__('Kill this worker…'), () => this.end(), 'danger');
+    this.letGo = button(trans.__('Let it go…'), () => this.farewell());
     this.receipts = button(trans.__('Receipts'), () => context.open('contributions', this.worker));
     this.receipts.title = trans.__('Show who counter-signed the work of this worker');
     const close = button('✕', onClose);
@@ -47,6 +54,7 @@ export class LogTail {
         this.reason,
         el('span', { class: 'plab-space' }),
         this.receipts,
+        this.letGo,
         this.kill,
         close
       ),
@@ -77,6 +85,12 @@ export class LogTail {
     setText(this.reason, worker.reason);
     this.receipts.hidden = picture.epochs_closed === 0;
     const args = { run: this.context.run, worker: worker.name };
+    this.process = `${worker.name} ${worker.incarnation}`;
+    this.letGo.hidden =
+      this.context.readOnly() || !leavable(picture).includes(worker) || !commands.hasCommand(DETACH) || !commands.isEnabled(DETACH, args);
+    const isLeaving = this.leaving.has(this.process);
+    setText(this.letGo, isLeaving ? trans.__('Leaving…') : trans.__('Let it go…'));
+    explain(this.letGo, isLeaving ? trans.__('It was asked to leave, and finishes what it has begun.') : whyNotNow(worker, picture, trans));
     this.kill.hidden =
       this.context.readOnly() || picture.over || !isLive(worker.state) || !commands.hasCommand(KILL) || !commands.isEnabled(KILL, args);
     this.want(picture, worker);
@@ -138,6 +152,24 @@ export class LogTail {
     if (isAtEnd) {
       this.text.scrollTop = this.text.scrollHeight;
     }
+  }
+
+  private farewell(): void {
+    if (this.letGo.ariaDisabled === 'true') {
+      this.trouble.update(this.letGo.title);
+      return;
+    }
+    const { process } = this;
+    this.trouble.update('');
+    this.context.commands
+      .execute(DETACH, { run: this.context.run, worker: this.worker })
+      .then((isMeant: unknown) => {
+        if (isMeant) {
+          this.leaving.add(process);
+          this.context.redraw();
+        }
+      })
+      .catch((error: unknown) => this.trouble.update(messageOf(error), 'trouble'));
   }
 
   private end(): void {
