@@ -52,6 +52,9 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
     worker, body = picture.worker(event.worker or ""), event.body
     before, worker.state = worker.state, str(body.get("state", worker.state))
     worker.reason = str(body.get("reason") or "")
+    received, whole = finite(body.get("received_bytes")), finite(body.get("size_bytes"))
+    if received is not None and whole:
+        worker.reason = f"{received / 1e6:.1f} of {whole / 1e6:.1f} MB of its stage's state are here"
     _seat(picture, worker, body)
     at = event.round if event.round is not None else picture.round or 0
     if worker.is_dead and before != "dead":

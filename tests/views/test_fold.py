@@ -89,6 +89,16 @@ def test_who_is_set_aside_is_marked_and_has_not_died(half_run: RunDirectory) -> 
     assert (picture.num_live, picture.workers["worker-1"].deaths) == (live, 0)
 
 
+def test_how_much_of_its_state_a_joiner_has_is_shown(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    seq, at = picture.seq, picture.last_time or 0.0
+    body = {"state": "syncing", "received_bytes": 12_400_000, "size_bytes": 29_100_000}
+    picture.update([Event(seq + 1, at, "worker.state", "worker-1", None, body)])
+    assert picture.workers["worker-1"].reason == "12.4 of 29.1 MB of its stage's state are here"
+    picture.update([Event(seq + 2, at, "worker.state", "worker-1", 3, {"state": "active"})])
+    assert picture.workers["worker-1"].reason == ""
+
+
 def test_a_dead_worker_is_not_live_and_sends_nothing(half_run: RunDirectory) -> None:
     picture = RunPicture.of(half_run)
     assert picture.workers[KILLED].is_dead
