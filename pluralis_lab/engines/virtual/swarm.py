@@ -14,7 +14,8 @@ from pluralis_lab.engines.meter import WireMeter, with_bytes
 from pluralis_lab.engines.pieces import may_wait, piece_sizes
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.task_queue import TaskQueue
-from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute, missing_bytes
+from pluralis_lab.engines.virtual.frame import Frame
+from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
@@ -46,7 +47,7 @@ from pluralis_lab.worker import (
     Worker,
     worker_name,
 )
-from pluralis_lab.worker.encoding import decode, encode, traffic_class
+from pluralis_lab.worker.encoding import traffic_class
 from pluralis_lab.worker.events import Event
 from pluralis_lab.worker.messages import Message, Ping, Pong
 from pluralis_lab.worker.signing import SIGNING
@@ -137,7 +138,7 @@ class VirtualSwarm:
         self._links: dict[tuple[str, str], Links] = {}
         self._wire_free: dict[tuple[str, str], float] = {}
         self._lost_wires: set[tuple[str, int]] = set()
-        self._last_encoded: tuple[Message | None, bytes, int] = (None, b"", 0)
+        self._last_frame: Frame | None = None
         version, states = start or (0, {})
         self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
@@ -258,7 +259,8 @@ class VirtualSwarm:
 
     def _send(self, name: str, seat: _Seat, effect: Send) -> None:
         target = self.seats.get(effect.target)
-        data, size = self._encoded(effect.message)
+        frame = self._frame(effect.message)
+        size = frame.size_bytes
         seat.meter.sent(effect.target, traffic_class(effect.message), size)
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
@@ -274,8 +276,7 @@ class VirtualSwarm:
             if known is not None and known.incarnation > sender:
                 return  # the stream was closed when its successor said hello
             here.meter.received(size)
-            message = decode(data) if self.corpus is not None else effect.message
-            self._tell(effect.target, here, Received(name, message))
+            self._tell(effect.target, here, Received(name, frame.received))
 
         if may_wait(effect.message):
             most = MODELLED_PIECES if self.corpus is None else None
@@ -284,12 +285,11 @@ class VirtualSwarm:
             arrives = self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s
             self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
 
-    def _encoded(self, message: Message) -> tuple[bytes, int]:
-        """Return the message's bytes and how many they would be; what goes to many is encoded once."""
-        if self._last_encoded[0] is not message:
-            data = encode(message)
-            self._last_encoded = message, data, len(data) + missing_bytes(message)
-        return self._last_encoded[1:]
+    def _frame(self, message: Message) -> Frame:
+        """Return the message as it travels; what goes to many is one frame."""
+        if self._last_frame is None or self._last_frame.sent is not message:
+            self._last_frame = Frame(message, is_modelled=self.corpus is None)
+        return self._last_frame
 
     def _occupy(self, name: str, target: str, size_bytes: int) -> float:
         """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
