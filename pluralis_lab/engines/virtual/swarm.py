@@ -17,10 +17,14 @@ from pluralis_lab.engines.task_queue import TaskQueue
 from pluralis_lab.engines.virtual.frame import Frame
 from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
+from pluralis_lab.engines.virtual.shared_gradients import SharedGradients
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
+from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.links import Links
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import (
     Answer,
@@ -141,6 +145,7 @@ class VirtualSwarm:
         self._last_frame: Frame | None = None
         version, states = start or (0, {})
         self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
+        self._gradients: dict[int, SharedGradients] = {}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
         self._marks: dict[str, tasks.SyncMark | None] = {}
         for name, (state, digest) in states.items():
@@ -196,13 +201,18 @@ class VirtualSwarm:
         signing = SIGNING if self.corpus is not None else MODELLED_SIGNING
         key, seats = self.keys[name], self._grid
         machine = Worker(self.spec, self.run_id, me, key, keys=addresses, vocab=self.vocab, seats=seats, signing=signing)
-        compute = (
-            StageCompute(self.spec, stage, self.corpus, own=self._own.get(name) if stage == 0 else None)
-            if self.corpus is not None
-            else ModelledCompute(self.spec, stage, name, vocab=self.vocab)
-        )
+        compute = self._stage_compute(name, stage)
         queue = TaskQueue(forwards_last=self.spec.is_async)
         return _Seat(machine, compute, queue, incarnation)
+
+    def _stage_compute(self, name: str, stage: int) -> StageCompute | ModelledCompute:
+        if self.corpus is None:
+            return ModelledCompute(self.spec, stage, name, vocab=self.vocab)
+        if stage not in self._gradients:
+            format = FlatFormat(self.spec.sync.payload, torch_dtype(self.spec))
+            self._gradients[stage] = SharedGradients(format, stage_parameters(self.spec, stage, self.vocab))
+        own = self._own.get(name) if stage == 0 else None
+        return StageCompute(self.spec, stage, self.corpus, own=own, gradients=self._gradients[stage])
 
     def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
         """Hand `event` to that incarnation of `name`, if it is still there by then."""
