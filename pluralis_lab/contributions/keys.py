@@ -149,12 +149,7 @@ def recover_digest(digest: bytes, signature: str) -> str:
             f"signature={shown if len(shown) < 160 else shown[:157] + '...'} is malformed; "
             "give 0x and 130 lower-case hexadecimal digits (r, s, v)"
         )
-    return _signer(digest, bytes.fromhex(signature[2:]))
-
-
-@functools.lru_cache(maxsize=4096)
-def _signer(digest: bytes, raw: bytes) -> str:
-    """Return the address that the 65 bytes `raw` recover to; cached, because an item is in what each of its receivers signs."""
+    raw = bytes.fromhex(signature[2:])
     if raw[64] not in (27, 28):
         raise EvidenceError(f"signature has v={raw[64]}; v is 27 or 28")
     if int.from_bytes(raw[32:64], "big") > _ORDER // 2:
@@ -162,5 +157,5 @@ def _signer(digest: bytes, raw: bytes) -> str:
     try:
         public_key = PublicKey.from_signature_and_message(raw[:64] + bytes([raw[64] - 27]), digest, hasher=None)
     except Exception as error:  # coincurve raises bare Exception and ValueError for the two ways in which this fails
-        raise EvidenceError(f"signature 0x{raw.hex()[:16]}... recovers to no key: {error}") from error
+        raise EvidenceError(f"signature {signature[:18]}... recovers to no key: {error}") from error
     return _address_of(public_key.format(compressed=False))

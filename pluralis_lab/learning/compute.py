@@ -105,6 +105,7 @@ class StageCompute:
         self.optimizer = build_optimizer(self.module, self.update_rule)
         self.refreshing = Refreshing(spec, self.module, self.optimizer, self.codecs, stage=stage)
         self.parameters = list(self.module.parameters())
+        self.num_parameters = num_parameters(self.module)
         self.version = 0
         self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
         self.format = FlatFormat(spec.sync.payload, self.dtype)
@@ -143,10 +144,6 @@ class StageCompute:
             tasks.Snapshot: self._snapshot,
             tasks.Restore: self._restore,
         }
-
-    @property
-    def num_parameters(self) -> int:
-        return num_parameters(self.module)
 
     def run(self, task: tasks.Task, upcoming: tasks.Task | None = None) -> tasks.Result:
         """Execute `task`. Raises WireError for inputs of a wrong shape, RunError for a task out of order.

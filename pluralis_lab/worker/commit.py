@@ -222,6 +222,8 @@ class Commit:
         own = self._own_parts(state) if state.have is None else state.have.parts
         candidates = [] if own is None else [own]
         for name, have in sorted(state.haves.items()):
+            if have.parts in candidates:
+                continue
             if self._fetched(state, have.parts, name):
                 if state.covers(have.parts, desk.spec.num_micro_batches):
                     candidates.append(have.parts)
@@ -262,8 +264,10 @@ class Commit:
         if state.counted and state.collecting != state.counted:
             state.collecting = frozenset(state.counted)
             desk.compute(tasks.Collect(state.round, tuple(sorted(state.counted))))
-        held = {(worker, frozenset(entry.item["indices"])): digest for (worker, digest), entry in state.contributions.items()}
         wanted = [(name, frozenset(indices)) for name, indices in counted.items() if indices]
+        if len(state.contributions) < len(wanted):
+            return None
+        held = {(worker, frozenset(entry.item["indices"])): digest for (worker, digest), entry in state.contributions.items()}
         if not all(entry in held for entry in wanted):
             return None
         parts = tuple(sorted((entry[0], held[entry]) for entry in wanted))
