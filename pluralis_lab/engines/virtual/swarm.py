@@ -270,30 +270,30 @@ class VirtualSwarm:
     def _send(self, name: str, seat: _Seat, effect: Send) -> None:
         target = self.seats.get(effect.target)
         frame = self._frame(effect.message)
-        size = frame.size_bytes
-        seat.meter.sent(effect.target, traffic_class(effect.message), size)
+        seat.meter.sent(effect.target, traffic_class(effect.message), frame.size_bytes)
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
             return  # its stream leads to a process that has ended
-        sender, receiver = seat.incarnation, target.incarnation
-
-        def deliver() -> None:
-            here, there = self.seats.get(effect.target), self.seats.get(name)
-            sender_lives = there is not None and there.incarnation == sender
-            if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
-                return
-            known = here.machine.desk.roster.get(name)
-            if known is not None and known.incarnation > sender:
-                return  # the stream was closed when its successor said hello
-            here.meter.received(size)
-            self._tell(effect.target, here, Received(name, frame.received))
-
+        # No closure: of its many cells, each is one more object that the garbage collector looks at while it is on its way.
+        deliver = functools.partial(self._deliver, frame, name, seat.incarnation, effect.target, target.incarnation)
         if may_wait(effect.message):
             most = MODELLED_PIECES if self.corpus is None else None
-            self._send_pieces(name, seat, effect.target, piece_sizes(size, most=most), deliver)
+            self._send_pieces(name, seat, effect.target, piece_sizes(frame.size_bytes, most=most), deliver)
         else:
-            arrives = self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s
+            arrives = self._occupy(name, effect.target, frame.size_bytes) + self._link(name, effect.target).latency_s
             self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
+
+    def _deliver(self, frame: Frame, name: str, sender: int, target: str, receiver: int) -> None:
+        """Hand what the incarnation `sender` of `name` sent to the incarnation `receiver` of `target`."""
+        here, there = self.seats.get(target), self.seats.get(name)
+        sender_lives = there is not None and there.incarnation == sender
+        if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
+            return
+        known = here.machine.desk.roster.get(name)
+        if known is not None and known.incarnation > sender:
+            return  # the stream was closed when its successor said hello
+        here.meter.received(frame.size_bytes)
+        self._tell(target, here, Received(name, frame.received))
 
     def _frame(self, message: Message) -> Frame:
         """Return the message as it travels; what goes to many is one frame."""
