@@ -393,7 +393,8 @@ class StageCompute:
     def _forget_before(self, version: int) -> None:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
         self.version = version
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         # Under `async` the stage before may be so many rounds behind and still wait for a gradient of this stage's input; one
         # more, as that gradient may have come just before the step.
         kept = self.spec.window + 2 if self.spec.is_async else 0

@@ -70,7 +70,8 @@ class Commit:
         if desk.seats[source][0] != desk.me.stage:
             if (state := desk.rounds.get(message.round)) is not None:
                 state.next_haves.add(source)
-                self.advance(state)
+                if state.have is not None:  # until then it changes nothing here
+                    self.advance(state)
         elif not self._is_settled(source, message.round):
             state = desk.current()
             state.haves[source] = message
@@ -91,16 +92,18 @@ class Commit:
         state = desk.rounds.get(message.round)
         if state is None:
             return
+        is_news = True
         if source.stage == desk.me.stage:
             state.peers_committed.add(source.name)
             if message.round == desk.round and message.parts and state.decided is None:
                 state.decided, state.decided_by = message, source.name
         elif source.stage == desk.me.stage - 1:
-            state.previous_committed = True
+            is_news, state.previous_committed = not state.previous_committed, True
         else:
             state.next_committed = True
             desk.roster.set_lanes(source.stage, message.round + 1 + desk.spec.window, message.lanes)
-        self.advance(state)
+        if is_news:  # the whole stage before says the same
+            self.advance(state)
         desk.retire_rounds()
 
     def on_peer_found(self, peer: Peer) -> None:

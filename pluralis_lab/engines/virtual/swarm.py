@@ -18,6 +18,7 @@ from pluralis_lab.engines.virtual.frame import Frame
 from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
 from pluralis_lab.engines.virtual.shared_gradients import SharedGradients
+from pluralis_lab.engines.virtual.wire import Wire
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -139,8 +140,7 @@ class VirtualSwarm:
         self._agenda: list[tuple[float, int, bool, Callable[[], None]]] = []
         self._num_due = 0
         self._second_chances = SecondChances()
-        self._links: dict[tuple[str, str], Links] = {}
-        self._wire_free: dict[tuple[str, str], float] = {}
+        self._wires: dict[tuple[str, str], Wire] = {}
         self._lost_wires: set[tuple[str, int]] = set()
         self._last_frame: Frame | None = None
         version, states = start or (0, {})
@@ -280,7 +280,7 @@ class VirtualSwarm:
             most = MODELLED_PIECES if self.corpus is None else None
             self._send_pieces(name, seat, effect.target, piece_sizes(frame.size_bytes, most=most), deliver)
         else:
-            arrives = self._occupy(name, effect.target, frame.size_bytes) + self._link(name, effect.target).latency_s
+            arrives = self._wire(name, effect.target).arrives(frame.size_bytes, self.now)
             self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
 
     def _deliver(self, frame: Frame, name: str, sender: int, target: str, receiver: int) -> None:
@@ -301,16 +301,10 @@ class VirtualSwarm:
             self._last_frame = Frame(message, is_modelled=self.corpus is None)
         return self._last_frame
 
-    def _occupy(self, name: str, target: str, size_bytes: int) -> float:
-        """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
-        begin = max(self.now, self._wire_free.get((name, target), 0.0))
-        self._wire_free[name, target] = begin + self._link(name, target).seconds(size_bytes)
-        return self._wire_free[name, target]
-
-    def _link(self, a: str, b: str) -> Links:
-        if (a, b) not in self._links:
-            self._links[a, b] = self.links.between(a, b)
-        return self._links[a, b]
+    def _wire(self, name: str, target: str) -> Wire:
+        if (wire := self._wires.get((name, target))) is None:
+            wire = self._wires[name, target] = Wire(self.links.between(name, target))
+        return wire
 
     def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[int], deliver: Callable[[], None]) -> None:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
@@ -319,11 +313,11 @@ class VirtualSwarm:
         if seat.frozen[0] <= self.now < seat.frozen[1]:
             self._schedule(seat.frozen[1], lambda: self._send_pieces(name, seat, target, pieces, deliver))
             return
-        left = self._occupy(name, target, pieces[0])
+        wire = self._wire(name, target)
         if len(pieces) == 1:
-            self._schedule(left + self._link(name, target).latency_s, deliver)
+            self._schedule(wire.arrives(pieces[0], self.now), deliver)
         else:
-            self._schedule(left, lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
+            self._schedule(wire.occupy(pieces[0], self.now), lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
 
     def _work(self, name: str, seat: _Seat) -> None:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
@@ -428,8 +422,7 @@ class VirtualSwarm:
         del self.seats[name]
         self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
         for other, other_seat in self.seats.items():
-            gone_s = max(self._wire_free.get((name, other), 0.0) - self.now, 0.0) + self._link(name, other).latency_s
-            self._at(gone_s, other, other_seat.incarnation, PeerLost(name, seat.incarnation))
+            self._at(self._wire(name, other).is_through_in(self.now), other, other_seat.incarnation, PeerLost(name, seat.incarnation))
 
     def _attach(self, attachment: Attachment) -> None:
         name, stage = attachment.worker, attachment.stage
