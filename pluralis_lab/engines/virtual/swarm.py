@@ -137,7 +137,7 @@ class VirtualSwarm:
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
-        self._agenda: list[tuple[float, int, bool, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, bool, Callable[..., None], tuple[Any, ...]]] = []
         self._num_due = 0
         self._second_chances = SecondChances()
         self._wires: dict[tuple[str, str], Wire] = {}
@@ -153,10 +153,10 @@ class VirtualSwarm:
             assert isinstance(restored, tasks.RestoreDone)
             self._marks[name] = restored.mark
         for absence in churn.absences if churn is not None else ():
-            befalls: Callable[[], None] = functools.partial(self._kill, Kill(absence.worker, 0, absence.for_s))
             if absence.frozen:
-                befalls = functools.partial(self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
-            self._schedule(absence.at_s, befalls)
+                self._schedule(absence.at_s, self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
+            else:
+                self._schedule(absence.at_s, self._kill, Kill(absence.worker, 0, absence.for_s))
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
@@ -165,10 +165,10 @@ class VirtualSwarm:
             peers = tuple(peer for peer in everybody if peer.name != name)
             self._at(0.0, name, 0, Started(peers, founding=True, mark=self._marks.get(name)))
         while self._num_due and not should_stop():
-            at, _, is_watch, action = heapq.heappop(self._agenda)
+            at, _, is_watch, action, arguments = heapq.heappop(self._agenda)
             self._num_due -= not is_watch
             self.now = at
-            action()
+            action(*arguments)
             self.num_events += 1
             while self.freezes and self.freezes[0].after_events <= self.num_events:
                 self._freeze(self.freezes.pop(0))
@@ -224,17 +224,20 @@ class VirtualSwarm:
 
         self._schedule(self.now + delay_s, deliver)
 
-    def _schedule(self, at: float, action: Callable[[], None], *, is_watch: bool = False) -> None:
-        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`)."""
+    def _schedule(self, at: float, action: Callable[..., None], *arguments: Any, is_watch: bool = False) -> None:
+        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`).
+
+        A function with its `arguments` is fewer objects for the garbage collector to look at than a closure over them.
+        """
         self._num_due += not is_watch
-        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action))
+        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action, arguments))
 
     def _tell(self, name: str, seat: _Seat, event: Event) -> None:
         """Hand `event` to a worker, or, while it is stopped, when it goes on."""
         if self.seats.get(name) is not seat:
             return
         if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], lambda: self._tell(name, seat, event))
+            self._schedule(seat.frozen[1], self._tell, name, seat, event)
         else:
             self._perform(name, seat, seat.machine.handle(event, self.now))
 
@@ -274,14 +277,13 @@ class VirtualSwarm:
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
             return  # its stream leads to a process that has ended
-        # No closure: of its many cells, each is one more object that the garbage collector looks at while it is on its way.
-        deliver = functools.partial(self._deliver, frame, name, seat.incarnation, effect.target, target.incarnation)
+        way = (name, seat.incarnation, effect.target, target.incarnation)
         if may_wait(effect.message):
             most = MODELLED_PIECES if self.corpus is None else None
-            self._send_pieces(name, seat, effect.target, piece_sizes(frame.size_bytes, most=most), deliver)
+            self._send_pieces(seat, frame, piece_sizes(frame.size_bytes, most=most), *way)
         else:
             arrives = self._wire(name, effect.target).arrives(frame.size_bytes, self.now)
-            self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
+            self._schedule(arrives, self._deliver, frame, *way, is_watch=isinstance(effect.message, Ping | Pong))
 
     def _deliver(self, frame: Frame, name: str, sender: int, target: str, receiver: int) -> None:
         """Hand what the incarnation `sender` of `name` sent to the incarnation `receiver` of `target`."""
@@ -306,18 +308,19 @@ class VirtualSwarm:
             wire = self._wires[name, target] = Wire(self.links.between(name, target))
         return wire
 
-    def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[int], deliver: Callable[[], None]) -> None:
+    def _send_pieces(
+        self, seat: _Seat, frame: Frame, pieces: list[int], name: str, sender: int, target: str, receiver: int
+    ) -> None:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
         if self.seats.get(name) is not seat:
             return  # it died with the rest unsent
+        way, wire = (name, sender, target, receiver), self._wire(name, target)
         if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], lambda: self._send_pieces(name, seat, target, pieces, deliver))
-            return
-        wire = self._wire(name, target)
-        if len(pieces) == 1:
-            self._schedule(wire.arrives(pieces[0], self.now), deliver)
+            self._schedule(seat.frozen[1], self._send_pieces, seat, frame, pieces, *way)
+        elif len(pieces) == 1:
+            self._schedule(wire.arrives(pieces[0], self.now), self._deliver, frame, *way)
         else:
-            self._schedule(wire.occupy(pieces[0], self.now), lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
+            self._schedule(wire.occupy(pieces[0], self.now), self._send_pieces, seat, frame, pieces[1:], *way)
 
     def _work(self, name: str, seat: _Seat) -> None:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
@@ -410,7 +413,7 @@ class VirtualSwarm:
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
             again, on_trial = seat.incarnation + 1, state == "aside"
-            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, again, on_trial=on_trial))
+            self._schedule(self.now + kill.restart_s, functools.partial(self._restart, kill.worker, again, on_trial=on_trial))
 
     def _ask_to_leave(self, name: str) -> None:
         seat = self.seats.get(name)
@@ -422,7 +425,8 @@ class VirtualSwarm:
         del self.seats[name]
         self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
         for other, other_seat in self.seats.items():
-            self._at(self._wire(name, other).is_through_in(self.now), other, other_seat.incarnation, PeerLost(name, seat.incarnation))
+            gone_s = self._wire(name, other).is_through_in(self.now)
+            self._at(gone_s, other, other_seat.incarnation, PeerLost(name, seat.incarnation))
 
     def _attach(self, attachment: Attachment) -> None:
         name, stage = attachment.worker, attachment.stage
