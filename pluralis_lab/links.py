@@ -46,7 +46,7 @@ class Links:
             _check(pair[2], pair[3])
         object.__setattr__(self, "pairs", tuple((a, b, rate, latency) for a, b, rate, latency in self.pairs))
 
-    @property
+    @functools.cached_property
     def bits_per_s(self) -> float:
         return _bits_per_s(self.rate)
 
@@ -92,7 +92,6 @@ def _check(rate: object, latency_ms: float) -> None:
         raise RunSpecError(f"rate={rate!r} carries nothing; give one such as '80mbit'")
 
 
-@functools.lru_cache(maxsize=256)  # asked for with every message
 def _bits_per_s(rate: object) -> float:
     match = _RATE.fullmatch(str(rate).strip())
     if match is None:

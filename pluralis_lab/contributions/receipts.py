@@ -1,5 +1,6 @@
 """Receipts: what a worker signs for each piece of work that it sends, and what the neighbour that used it signs."""
 
+import functools
 import itertools
 import math
 import re
@@ -54,7 +55,7 @@ class WorkItem:
 
     def recover(self) -> str:
         """Return the address that signed this item. Raises EvidenceError for a malformed signature."""
-        return recover(self.message, self.signature)
+        return _signer_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the item as it stands in a statement, which names the rest."""
@@ -64,6 +65,12 @@ class WorkItem:
             "digest": self.digest,
             "signature": self.signature,
         }
+
+
+@functools.lru_cache(maxsize=4096)
+def _signer_of(item: WorkItem) -> str:
+    """Recover who signed `item`; cached, because the same one comes to many: relayed, and in what each of them signs for it."""
+    return recover(item.message, item.signature)
 
 
 @dataclass(frozen=True)

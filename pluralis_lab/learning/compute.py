@@ -12,7 +12,6 @@ from pluralis_lab.contributions.agreement import gradient_norm, measure
 from pluralis_lab.corpus.batches import Corpus
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import snapshots, tasks
-from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.chunks import ChunkedSums
 from pluralis_lab.learning.delays import delay_factor, stage_rule
 from pluralis_lab.learning.drawing import Drawing
@@ -23,6 +22,7 @@ from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, joined, pack
 from pluralis_lab.learning.refresh import energy_of
 from pluralis_lab.learning.refreshing import Codecs, Refreshing
+from pluralis_lab.learning.round_gradients import RoundGradients
 from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
@@ -74,6 +74,7 @@ class StageCompute:
     vocab : token ids or classes of the corpus, which shape embedding and head; None: as the corpus says
     device : "cpu" or "cuda:N"
     own : another corpus of this worker alone, which the head draws `RunSpec.own_data` of its micro-batches from
+    gradients : where the replicas' gradients are read; None: this replica's own
 
     Raises RunError where the machine has no such device, or no compiler though the spec wants compiled blocks.
     """
@@ -87,6 +88,7 @@ class StageCompute:
         vocab: int | None = None,
         device: str = "cpu",
         own: Corpus | None = None,
+        gradients: RoundGradients | None = None,
     ) -> None:
         if corpus is None and (stage == 0 or vocab is None):
             raise RunError(f"stage {stage} was given no corpus; the head draws from one, and other stages must be told its vocab")
@@ -103,6 +105,7 @@ class StageCompute:
         self.optimizer = build_optimizer(self.module, self.update_rule)
         self.refreshing = Refreshing(spec, self.module, self.optimizer, self.codecs, stage=stage)
         self.parameters = list(self.module.parameters())
+        self.num_parameters = num_parameters(self.module)
         self.version = 0
         self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
         self.format = FlatFormat(spec.sync.payload, self.dtype)
@@ -116,9 +119,11 @@ class StageCompute:
             self.inference = StageInference(self.module, self.codecs, **shape, device=self.device)
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._sums: dict[int, _Sum] = {}
-        self._held: dict[str, Tensor] = {}
-        """The round's gradients by digest: each is read from its bytes once."""
-        self._finite: set[str] = set()
+        self._gradients = gradients or RoundGradients(self.format, self.num_parameters)
+        self._own: dict[str, Tensor] = {}
+        """Where replicas train locally, this one's sums by what stands for them."""
+        self._checked: set[str] = set()
+        """Contributions to the round, by digest, that carry along what belongs there."""
         if spec.compile:
             self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
@@ -139,10 +144,6 @@ class StageCompute:
             tasks.Snapshot: self._snapshot,
             tasks.Restore: self._restore,
         }
-
-    @property
-    def num_parameters(self) -> int:
-        return num_parameters(self.module)
 
     def run(self, task: tasks.Task, upcoming: tasks.Task | None = None) -> tasks.Result:
         """Execute `task`. Raises WireError for inputs of a wrong shape, RunError for a task out of order.
@@ -236,14 +237,14 @@ class StageCompute:
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
             digest = hashlib.sha256(gradient.view(torch.uint8).numpy().tobytes()).digest()
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
-            self._held[commitment.digest] = gradient
+            self._own[commitment.digest] = gradient
             return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
         if self.chunked is not None:
             hashes, pieces = self.chunked.cut(gradient)
             return tasks.CollectDone(joined(hashes, self.refreshing.beside_sum(task.round, total.energy)), delay, pieces=pieces)
         written = self.format.write(gradient)
         payload = joined(written, self.refreshing.beside_sum(task.round, total.energy))
-        self._held[payload.digest] = self.format.read(written, len(gradient))
+        self._gradients.keep(task.round, payload.digest, self.format.read(written, len(gradient)))
         return tasks.CollectDone(payload, delay)
 
     def _reduce(self, task: tasks.Reduce) -> tasks.Result:
@@ -251,28 +252,21 @@ class StageCompute:
         return self.chunked.reduce(task)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
+        self._check_beside(task)
         if self.chunked is not None:
-            for part in task.parts:
-                self.refreshing.check(task.round, self._beside(part))
             return self.chunked.inspect(task)
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
-        norms, cosines = measure({worker: [gradient.numpy()] for worker, gradient in gradients.items()})
-        for part in task.parts:
-            if norms[part.worker] is None:
-                self._require_finite(part, task.round)
-            self._finite.add(part.gradient.digest)
-        return tasks.InspectDone(norms=norms, agreements=cosines)
+        return self._gradients.inspect(task.round, task.parts)
 
-    def _gradient_of(self, part: tasks.Part, round_: int) -> Tensor:
-        """Return the part's flat gradient. Raises WireError for one that is not of this stage's size."""
-        if part.gradient.digest not in self._held:
-            size = sum(parameter.numel() for parameter in self.parameters)
+    def _check_beside(self, task: tasks.Inspect | tasks.Apply) -> None:
+        """Raise WireError where a part does not carry along what belongs to its round."""
+        for part in task.parts:
+            if part.gradient.digest in self._checked:
+                continue
             try:
-                self.refreshing.check(round_, self._beside(part))
-                self._held[part.gradient.digest] = self.format.read(part.gradient.first(1), size)
+                self.refreshing.check(task.round, self._beside(part))
             except WireError as error:
-                raise WireError(f"the gradient of {part.worker}: {error}; this stage has {size} weights") from error
-        return self._held[part.gradient.digest]
+                raise WireError(f"the gradient of {part.worker}: {error}") from error
+            self._checked.add(part.gradient.digest)
 
     @staticmethod
     def _beside(part: tasks.Part) -> dict[str, Tensor]:
@@ -280,11 +274,6 @@ class StageCompute:
         if len(part.gradient.layout) < 2:
             return {}
         return dict(list(part.gradient.tensors().items())[1:])
-
-    def _require_finite(self, part: tasks.Part, round_: int) -> None:
-        """Raise WireError for NaN or infinity. Dear beside a norm, which tells as much unless it is infinite."""
-        if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part, round_)).all():
-            raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
 
     def _apply(self, task: tasks.Apply) -> tasks.Result:
         indices = sorted(index for part in task.parts for index in part.indices)
@@ -299,17 +288,14 @@ class StageCompute:
         """Return the round's gradient, flat."""
         if self.chunked is not None:
             return self.chunked.gradient(task.sums, task.round)
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
-        for part in task.parts:
-            self._require_finite(part, task.round)
-        counts = {part.worker: len(part.indices) for part in task.parts}
-        return weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
+        self._check_beside(task)
+        return self._gradients.mean(task.round, task.parts, num_micro_batches=self.spec.num_micro_batches)
 
     def _local_step(self, task: tasks.LocalStep) -> tasks.Result:
         if task.digest is None:
             self._forget_before(task.round + 1)
         else:
-            own = self._held[task.digest]
+            own = self._own[task.digest]
             if not torch.isfinite(own).all():
                 raise RunError(
                     f"NaN or infinity in the gradient of round {task.round}; lower the learning rate or find the fault"
@@ -415,8 +401,9 @@ class StageCompute:
         for round_ in [number for number in self._sums if number < version]:
             del self._sums[round_]
         self._weights_have_changed()
-        self._held.clear()
-        self._finite.clear()
+        self._gradients.forget_before(version)
+        self._own.clear()
+        self._checked.clear()
 
     def _drop_flight(self, key: tuple[int, int]) -> None:
         """Forget a micro-batch that is under way, if it is: nobody waits for it any more."""

@@ -47,6 +47,9 @@ class Checks:
         self._gradient_layout = wire.COMMITMENT_LAYOUT if desk.is_local else self._format.layout(weights)
         if self._chunked is not None:
             self._gradient_layout = hashes_layout(weights)
+        self._agreed: dict[int, tuple[tuple[tuple[str, str], ...], Joiners]] = {}
+        self._dealt: dict[int, Table] = {}
+        """Of each stage what it last named, and was found right."""
         self._checks: dict[type, Callable[[str, Any], None]] = {
             wire.Hello: self._hello,
             wire.Activation: self._activation,
@@ -201,13 +204,16 @@ class Checks:
             raise WireError(f"a sum laid out as {str(message.payload.layout)[:80]}, not {expected}")
 
     def _agreement(self, stage: int, parts: tuple[tuple[str, str], ...], joiners: Joiners) -> None:
-        """Check the workers that a step at `stage` names."""
+        """Check the workers that a step at `stage` names. Its replicas name the same, one after the other."""
+        if self._agreed.get(stage) == (parts, joiners):
+            return
         for names in ([worker for worker, _ in parts], [worker for worker, *_ in joiners]):
             if any(self._seat(name)[0] != stage for name in names):
                 raise WireError(f"a step of stage {stage} names {names}, not all of that stage")
         for entries in (parts, joiners):
             if list(entries) != sorted(set(entries)):
                 raise WireError(f"{str(entries)[:80]} is not sorted, each once")
+        self._agreed[stage] = parts, joiners
 
     def _have(self, source: str, message: wire.Have) -> None:
         self._stage_of(source, 0, 1)
@@ -291,6 +297,8 @@ class Checks:
 
     def _lanes(self, stage: int, table: Table) -> None:
         """Check how `stage` says that it deals micro-batches out."""
+        if self._dealt.get(stage) == table:
+            return
         slots = self.desk.slots(stage)
         told = [slot for slot, *_ in table]
         if (
@@ -299,6 +307,7 @@ class Checks:
             or any(not _is_pace(level) and level != ON_TRIAL for *_, level in table)
         ):
             raise WireError(f"the lanes {str(table)[:80]} of stage {stage}, which has the slots {sorted(slots)}")
+        self._dealt[stage] = table
 
     def _lost(self, source: str, message: wire.Lost) -> None:
         self._seat(message.worker)

@@ -70,7 +70,8 @@ class Commit:
         if desk.seats[source][0] != desk.me.stage:
             if (state := desk.rounds.get(message.round)) is not None:
                 state.next_haves.add(source)
-                self.advance(state)
+                if state.have is not None:  # until then it changes nothing here
+                    self.advance(state)
         elif not self._is_settled(source, message.round):
             state = desk.current()
             state.haves[source] = message
@@ -91,16 +92,18 @@ class Commit:
         state = desk.rounds.get(message.round)
         if state is None:
             return
+        is_news = True
         if source.stage == desk.me.stage:
             state.peers_committed.add(source.name)
             if message.round == desk.round and message.parts and state.decided is None:
                 state.decided, state.decided_by = message, source.name
         elif source.stage == desk.me.stage - 1:
-            state.previous_committed = True
+            is_news, state.previous_committed = not state.previous_committed, True
         else:
             state.next_committed = True
             desk.roster.set_lanes(source.stage, message.round + 1 + desk.spec.window, message.lanes)
-        self.advance(state)
+        if is_news:  # the whole stage before says the same
+            self.advance(state)
         desk.retire_rounds()
 
     def on_peer_found(self, peer: Peer) -> None:
@@ -222,6 +225,8 @@ class Commit:
         own = self._own_parts(state) if state.have is None else state.have.parts
         candidates = [] if own is None else [own]
         for name, have in sorted(state.haves.items()):
+            if have.parts in candidates:
+                continue
             if self._fetched(state, have.parts, name):
                 if state.covers(have.parts, desk.spec.num_micro_batches):
                     candidates.append(have.parts)
@@ -262,8 +267,10 @@ class Commit:
         if state.counted and state.collecting != state.counted:
             state.collecting = frozenset(state.counted)
             desk.compute(tasks.Collect(state.round, tuple(sorted(state.counted))))
-        held = {(worker, frozenset(entry.item["indices"])): digest for (worker, digest), entry in state.contributions.items()}
         wanted = [(name, frozenset(indices)) for name, indices in counted.items() if indices]
+        if len(state.contributions) < len(wanted):
+            return None
+        held = {(worker, frozenset(entry.item["indices"])): digest for (worker, digest), entry in state.contributions.items()}
         if not all(entry in held for entry in wanted):
             return None
         parts = tuple(sorted((entry[0], held[entry]) for entry in wanted))

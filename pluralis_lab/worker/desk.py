@@ -85,7 +85,9 @@ class Desk:
 
     def of(self, round_: int) -> RoundState:
         """Return the state of `round_`, which this stage may compute for; made when it is first asked for."""
-        return self.rounds.setdefault(round_, RoundState(round_))
+        if (state := self.rounds.get(round_)) is None:
+            state = self.rounds[round_] = RoundState(round_)
+        return state
 
     def is_past(self, round_: int) -> bool:
         """Whether this stage's step of `round_` is made or being made: its sum of weight gradients is closed."""

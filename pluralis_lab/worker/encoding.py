@@ -4,12 +4,13 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
 
 from pluralis_lab.errors import WireError
-from pluralis_lab.learning.payload import Payload
+from pluralis_lab.learning.payload import Layout, Payload
 from pluralis_lab.worker.messages import Message
 
 _TYPES: dict[str, type[Any]] = {cls.__name__: cls for cls in typing.get_args(Message)}
@@ -51,15 +52,14 @@ def decode(data: bytes) -> Message:
         raise WireError(f"a message of {len(data)} bytes announces a header of {size}; it was cut, or is none of ours")
     try:
         name, header = msgpack.unpackb(data[4 : 4 + size], use_list=False)
-        cls = _TYPES[name]
-        hints = _hints(name)
-        if not isinstance(header, dict) or header.keys() != hints.keys():
-            raise WireError(f"message {name} has the fields {str(list(header))[:200]}, expected {sorted(hints)}")
+        readers = _readers(name)
+        if not isinstance(header, dict) or header.keys() != readers.keys():
+            raise WireError(f"message {name} has the fields {str(list(header))[:200]}, expected {sorted(readers)}")
         raw = data[4 + size :]
-        if raw and not any(hint is Payload or hint is bytes for hint in hints.values()):
+        if raw and not _holds_arrays(name):
             raise WireError(f"message {name} carries {len(raw)} bytes of data, but holds no arrays")
-        fields = {field: _read(header[field], hint, raw, f"{name}.{field}") for field, hint in hints.items()}
-        return typing.cast(Message, cls(**fields))
+        fields = {field: read(header[field], raw) for field, read in readers.items()}
+        return typing.cast(Message, _TYPES[name](**fields))
     except WireError:
         raise
     except Exception as error:
@@ -73,19 +73,38 @@ def _hints(name: str) -> dict[str, Any]:
     return typing.get_type_hints(_TYPES[name])
 
 
-def _read(value: Any, hint: Any, raw: bytes, where: str) -> Any:
-    """Check `value` against the field's type `hint` and return it; arrays come from `raw`."""
-    if hint is Payload:
-        if not _fits(value, tuple[tuple[str, str, tuple[int, ...]], ...]):
+@functools.cache
+def _holds_arrays(name: str) -> bool:
+    return any(hint is Payload or hint is bytes for hint in _hints(name).values())
+
+
+@functools.cache
+def _readers(name: str) -> dict[str, Callable[[Any, bytes], Any]]:
+    """Return what reads each field of a message: made of the fields' types once, and not again with every message."""
+    return {field: _reader(hint, f"{name}.{field}") for field, hint in _hints(name).items()}
+
+
+def _reader(hint: Any, where: str) -> Callable[[Any, bytes], Any]:
+    """Return what checks a value against the field's type `hint` and returns it; arrays come from the raw data."""
+    fits = _test(Layout if hint is Payload else hint)
+    holds_items = "dict" in str(hint)
+
+    def read_arrays(value: Any, raw: bytes) -> Payload:
+        if not fits(value):
             raise WireError(f"{where} is {str(value)[:80]!r}, which is no layout of arrays")
         return Payload(value, raw)
-    if hint is bytes:
+
+    def read_bytes(value: Any, raw: bytes) -> bytes:
         if value is not None:
             raise WireError(f"{where} is {str(value)[:80]!r} in the header; its bytes come after it")
         return raw
-    if not _fits(value, hint):
-        raise WireError(f"{where} is {str(value)[:80]!r}, which is no {hint}")
-    return float(value) if hint is float else _plain(value)
+
+    def read(value: Any, raw: bytes) -> Any:
+        if not fits(value):
+            raise WireError(f"{where} is {str(value)[:80]!r}, which is no {hint}")
+        return float(value) if hint is float else _plain(value) if holds_items else value
+
+    return read_arrays if hint is Payload else read_bytes if hint is bytes else read
 
 
 def _plain(value: Any) -> Any:
@@ -97,22 +116,28 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _test(hint: Any) -> Callable[[Any], bool]:
+    """Return what says whether a value is of the type `hint`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, arg) for arg in args)
+        tests = [_test(arg) for arg in args]
+        return lambda value: any(test(value) for test in tests)
+    if origin is tuple and len(args) == 2 and args[1] is Ellipsis:
+        each = _test(args[0])
+        return lambda value: isinstance(value, tuple) and all(map(each, value))
     if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if len(args) == 2 and args[1] is Ellipsis:
-            return all(_fits(entry, args[0]) for entry in value)
-        return len(value) == len(args) and all(map(_fits, value, args))
+        tests = [_test(arg) for arg in args]
+        return lambda value: (
+            isinstance(value, tuple)
+            and len(value) == len(tests)
+            and all(test(entry) for test, entry in zip(tests, value, strict=True))
+        )
     if origin is dict:
-        return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        return lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value)
     if hint is type(None):
-        return value is None
+        return lambda value: value is None
     if hint is int:
-        return type(value) is int and -1 <= value < 2**63
+        return lambda value: type(value) is int and -1 <= value < 2**63
     if hint is float:
-        return isinstance(value, float) or type(value) is int
-    return isinstance(value, hint)
+        return lambda value: isinstance(value, float) or type(value) is int
+    return lambda value: isinstance(value, hint)

@@ -207,17 +207,18 @@ class Worker:
             self.watch.on_heard(source)
         try:
             self.checks.check(source, message)
-            if self._is_early(message) and sum(sender == source for sender, _ in self._future) >= self._max_early:
+            is_early = self._is_early(message)
+            if is_early and sum(sender == source for sender, _ in self._future) >= self._max_early:
                 raise WireError(f"more than {self._max_early} messages of later rounds")
         except (WireError, EvidenceError) as error:
             incarnation = peer.incarnation if peer is not None else getattr(message, "incarnation", 0)
             self.desk.expel(source, incarnation, f"{type(message).__name__}: {error}")
             return
-        self._take(source, message)
+        self._take(source, message, is_early=is_early)
 
-    def _take(self, source: str, message: wire.Message) -> None:
+    def _take(self, source: str, message: wire.Message, *, is_early: bool) -> None:
         """Act on a message that was checked, or keep it until its round begins."""
-        if self._is_early(message):
+        if is_early:
             self._future.append((source, message))
         elif isinstance(message, wire.Hello) or self.desk.roster.is_live(source):
             self._on_message[type(message)](source, message)
@@ -269,7 +270,7 @@ class Worker:
                 self.flow.claim()
         early, self._future = self._future, []
         for source, message in early:
-            self._take(source, message)
+            self._take(source, message, is_early=self._is_early(message))
         if not desk.is_finished:
             self.commit.advance(desk.current())
 

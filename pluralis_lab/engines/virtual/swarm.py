@@ -14,12 +14,18 @@ from pluralis_lab.engines.meter import WireMeter, with_bytes
 from pluralis_lab.engines.pieces import may_wait, piece_sizes
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.task_queue import TaskQueue
-from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute, missing_bytes
+from pluralis_lab.engines.virtual.frame import Frame
+from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
+from pluralis_lab.engines.virtual.shared_gradients import SharedGradients
+from pluralis_lab.engines.virtual.wire import Wire
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
+from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.links import Links
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import (
     Answer,
@@ -46,7 +52,7 @@ from pluralis_lab.worker import (
     Worker,
     worker_name,
 )
-from pluralis_lab.worker.encoding import decode, encode, traffic_class
+from pluralis_lab.worker.encoding import traffic_class
 from pluralis_lab.worker.events import Event
 from pluralis_lab.worker.messages import Message, Ping, Pong
 from pluralis_lab.worker.signing import SIGNING
@@ -131,15 +137,15 @@ class VirtualSwarm:
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
         self.now, self.num_events = 0.0, 0
         self._order = itertools.count()
-        self._agenda: list[tuple[float, int, bool, Callable[[], None]]] = []
+        self._agenda: list[tuple[float, int, bool, Callable[..., None], tuple[Any, ...]]] = []
         self._num_due = 0
         self._second_chances = SecondChances()
-        self._links: dict[tuple[str, str], Links] = {}
-        self._wire_free: dict[tuple[str, str], float] = {}
+        self._wires: dict[tuple[str, str], Wire] = {}
         self._lost_wires: set[tuple[str, int]] = set()
-        self._last_encoded: tuple[Message | None, bytes, int] = (None, b"", 0)
+        self._last_frame: Frame | None = None
         version, states = start or (0, {})
         self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
+        self._gradients: dict[int, SharedGradients] = {}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
         self._marks: dict[str, tasks.SyncMark | None] = {}
         for name, (state, digest) in states.items():
@@ -147,10 +153,10 @@ class VirtualSwarm:
             assert isinstance(restored, tasks.RestoreDone)
             self._marks[name] = restored.mark
         for absence in churn.absences if churn is not None else ():
-            befalls: Callable[[], None] = functools.partial(self._kill, Kill(absence.worker, 0, absence.for_s))
             if absence.frozen:
-                befalls = functools.partial(self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
-            self._schedule(absence.at_s, befalls)
+                self._schedule(absence.at_s, self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
+            else:
+                self._schedule(absence.at_s, self._kill, Kill(absence.worker, 0, absence.for_s))
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
@@ -159,10 +165,10 @@ class VirtualSwarm:
             peers = tuple(peer for peer in everybody if peer.name != name)
             self._at(0.0, name, 0, Started(peers, founding=True, mark=self._marks.get(name)))
         while self._num_due and not should_stop():
-            at, _, is_watch, action = heapq.heappop(self._agenda)
+            at, _, is_watch, action, arguments = heapq.heappop(self._agenda)
             self._num_due -= not is_watch
             self.now = at
-            action()
+            action(*arguments)
             self.num_events += 1
             while self.freezes and self.freezes[0].after_events <= self.num_events:
                 self._freeze(self.freezes.pop(0))
@@ -195,13 +201,18 @@ class VirtualSwarm:
         signing = SIGNING if self.corpus is not None else MODELLED_SIGNING
         key, seats = self.keys[name], self._grid
         machine = Worker(self.spec, self.run_id, me, key, keys=addresses, vocab=self.vocab, seats=seats, signing=signing)
-        compute = (
-            StageCompute(self.spec, stage, self.corpus, own=self._own.get(name) if stage == 0 else None)
-            if self.corpus is not None
-            else ModelledCompute(self.spec, stage, name, vocab=self.vocab)
-        )
+        compute = self._stage_compute(name, stage)
         queue = TaskQueue(forwards_last=self.spec.is_async)
         return _Seat(machine, compute, queue, incarnation)
+
+    def _stage_compute(self, name: str, stage: int) -> StageCompute | ModelledCompute:
+        if self.corpus is None:
+            return ModelledCompute(self.spec, stage, name, vocab=self.vocab)
+        if stage not in self._gradients:
+            format = FlatFormat(self.spec.sync.payload, torch_dtype(self.spec))
+            self._gradients[stage] = SharedGradients(format, stage_parameters(self.spec, stage, self.vocab))
+        own = self._own.get(name) if stage == 0 else None
+        return StageCompute(self.spec, stage, self.corpus, own=own, gradients=self._gradients[stage])
 
     def _at(self, delay_s: float, name: str, incarnation: int, event: Event) -> None:
         """Hand `event` to that incarnation of `name`, if it is still there by then."""
@@ -213,17 +224,20 @@ class VirtualSwarm:
 
         self._schedule(self.now + delay_s, deliver)
 
-    def _schedule(self, at: float, action: Callable[[], None], *, is_watch: bool = False) -> None:
-        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`)."""
+    def _schedule(self, at: float, action: Callable[..., None], *arguments: Any, is_watch: bool = False) -> None:
+        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`).
+
+        A function with its `arguments` is fewer objects for the garbage collector to look at than a closure over them.
+        """
         self._num_due += not is_watch
-        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action))
+        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action, arguments))
 
     def _tell(self, name: str, seat: _Seat, event: Event) -> None:
         """Hand `event` to a worker, or, while it is stopped, when it goes on."""
         if self.seats.get(name) is not seat:
             return
         if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], lambda: self._tell(name, seat, event))
+            self._schedule(seat.frozen[1], self._tell, name, seat, event)
         else:
             self._perform(name, seat, seat.machine.handle(event, self.now))
 
@@ -258,62 +272,55 @@ class VirtualSwarm:
 
     def _send(self, name: str, seat: _Seat, effect: Send) -> None:
         target = self.seats.get(effect.target)
-        data, size = self._encoded(effect.message)
-        seat.meter.sent(effect.target, traffic_class(effect.message), size)
+        frame = self._frame(effect.message)
+        seat.meter.sent(effect.target, traffic_class(effect.message), frame.size_bytes)
         known = seat.machine.desk.roster.get(effect.target)
         if target is None or known is None or known.incarnation != target.incarnation:
             return  # its stream leads to a process that has ended
-        sender, receiver = seat.incarnation, target.incarnation
-
-        def deliver() -> None:
-            here, there = self.seats.get(effect.target), self.seats.get(name)
-            sender_lives = there is not None and there.incarnation == sender
-            if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
-                return
-            known = here.machine.desk.roster.get(name)
-            if known is not None and known.incarnation > sender:
-                return  # the stream was closed when its successor said hello
-            here.meter.received(size)
-            message = decode(data) if self.corpus is not None else effect.message
-            self._tell(effect.target, here, Received(name, message))
-
+        way = (name, seat.incarnation, effect.target, target.incarnation)
         if may_wait(effect.message):
             most = MODELLED_PIECES if self.corpus is None else None
-            self._send_pieces(name, seat, effect.target, piece_sizes(size, most=most), deliver)
+            self._send_pieces(seat, frame, piece_sizes(frame.size_bytes, most=most), *way)
         else:
-            arrives = self._occupy(name, effect.target, size) + self._link(name, effect.target).latency_s
-            self._schedule(arrives, deliver, is_watch=isinstance(effect.message, Ping | Pong))
+            arrives = self._wire(name, effect.target).arrives(frame.size_bytes, self.now)
+            self._schedule(arrives, self._deliver, frame, *way, is_watch=isinstance(effect.message, Ping | Pong))
 
-    def _encoded(self, message: Message) -> tuple[bytes, int]:
-        """Return the message's bytes and how many they would be; what goes to many is encoded once."""
-        if self._last_encoded[0] is not message:
-            data = encode(message)
-            self._last_encoded = message, data, len(data) + missing_bytes(message)
-        return self._last_encoded[1:]
+    def _deliver(self, frame: Frame, name: str, sender: int, target: str, receiver: int) -> None:
+        """Hand what the incarnation `sender` of `name` sent to the incarnation `receiver` of `target`."""
+        here, there = self.seats.get(target), self.seats.get(name)
+        sender_lives = there is not None and there.incarnation == sender
+        if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
+            return
+        known = here.machine.desk.roster.get(name)
+        if known is not None and known.incarnation > sender:
+            return  # the stream was closed when its successor said hello
+        here.meter.received(frame.size_bytes)
+        self._tell(target, here, Received(name, frame.received))
 
-    def _occupy(self, name: str, target: str, size_bytes: int) -> float:
-        """Put so many bytes on the wire from `name` to `target`, and return when they have left."""
-        begin = max(self.now, self._wire_free.get((name, target), 0.0))
-        self._wire_free[name, target] = begin + self._link(name, target).seconds(size_bytes)
-        return self._wire_free[name, target]
+    def _frame(self, message: Message) -> Frame:
+        """Return the message as it travels; what goes to many is one frame."""
+        if self._last_frame is None or self._last_frame.sent is not message:
+            self._last_frame = Frame(message, is_modelled=self.corpus is None)
+        return self._last_frame
 
-    def _link(self, a: str, b: str) -> Links:
-        if (a, b) not in self._links:
-            self._links[a, b] = self.links.between(a, b)
-        return self._links[a, b]
+    def _wire(self, name: str, target: str) -> Wire:
+        if (wire := self._wires.get((name, target))) is None:
+            wire = self._wires[name, target] = Wire(self.links.between(name, target))
+        return wire
 
-    def _send_pieces(self, name: str, seat: _Seat, target: str, pieces: list[int], deliver: Callable[[], None]) -> None:
+    def _send_pieces(
+        self, seat: _Seat, frame: Frame, pieces: list[int], name: str, sender: int, target: str, receiver: int
+    ) -> None:
         """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
         if self.seats.get(name) is not seat:
             return  # it died with the rest unsent
+        way, wire = (name, sender, target, receiver), self._wire(name, target)
         if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], lambda: self._send_pieces(name, seat, target, pieces, deliver))
-            return
-        left = self._occupy(name, target, pieces[0])
-        if len(pieces) == 1:
-            self._schedule(left + self._link(name, target).latency_s, deliver)
+            self._schedule(seat.frozen[1], self._send_pieces, seat, frame, pieces, *way)
+        elif len(pieces) == 1:
+            self._schedule(wire.arrives(pieces[0], self.now), self._deliver, frame, *way)
         else:
-            self._schedule(left, lambda: self._send_pieces(name, seat, target, pieces[1:], deliver))
+            self._schedule(wire.occupy(pieces[0], self.now), self._send_pieces, seat, frame, pieces[1:], *way)
 
     def _work(self, name: str, seat: _Seat) -> None:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
@@ -406,7 +413,7 @@ class VirtualSwarm:
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
             again, on_trial = seat.incarnation + 1, state == "aside"
-            self._schedule(self.now + kill.restart_s, lambda: self._restart(kill.worker, again, on_trial=on_trial))
+            self._schedule(self.now + kill.restart_s, functools.partial(self._restart, kill.worker, again, on_trial=on_trial))
 
     def _ask_to_leave(self, name: str) -> None:
         seat = self.seats.get(name)
@@ -418,7 +425,7 @@ class VirtualSwarm:
         del self.seats[name]
         self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
         for other, other_seat in self.seats.items():
-            gone_s = max(self._wire_free.get((name, other), 0.0) - self.now, 0.0) + self._link(name, other).latency_s
+            gone_s = self._wire(name, other).is_through_in(self.now)
             self._at(gone_s, other, other_seat.incarnation, PeerLost(name, seat.incarnation))
 
     def _attach(self, attachment: Attachment) -> None:
