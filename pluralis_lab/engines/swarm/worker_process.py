@@ -139,7 +139,9 @@ class WorkerProcess:
             find=self.node.find,
             on_message=self._on_message,
             on_lost=self._on_lost,
+            on_breach=self._give_up,
             limit_bytes=self._limit_bytes(),
+            max_waiting_bytes=self._max_waiting_bytes(),
         )
         try:
             peers = await self._come_in()
@@ -245,8 +247,20 @@ class WorkerProcess:
         """Return the largest message that can be meant: a stage's state with its optimizer, or a micro-batch at full width."""
         copies = 4 if self.spec.sync_every is None else 7  # weights and moments; anchor, velocity and snapshot of an exchange
         largest: int = max(self.info["stage_parameters"])
+        return (1 << 20) + copies * 8 * largest + self._micro_batch_bytes()
+
+    def _micro_batch_bytes(self) -> int:
         sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
-        return (1 << 20) + copies * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
+        return 2 * 8 * self.spec.micro_batch_size * sample
+
+    def _max_waiting_bytes(self) -> int:
+        """Return what can wait for one peer of a run in order, and more.
+
+        The activations or gradients of all micro-batches under way, if one peer serves them all; a joiner's state, and as much
+        again of weight gradients, their chunks and sums, after a death also others'.
+        """
+        under_way = (self.spec.window + 1) * self.spec.num_micro_batches
+        return 8 * self._limit_bytes() + 2 * under_way * self._micro_batch_bytes()
 
     async def _beat_forever(self) -> None:
         """Note again and again that this process runs."""
