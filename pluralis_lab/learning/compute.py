@@ -1,6 +1,7 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.payload import Payload, joined, pack
 from pluralis_lab.learning.refresh import energy_of
 from pluralis_lab.learning.refreshing import Codecs, Refreshing
+from pluralis_lab.learning.round_gradients import RoundGradients, beside
 from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
+from pluralis_lab.learning.usable import check_own, unusable
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
@@ -116,9 +119,7 @@ class StageCompute:
             self.inference = StageInference(self.module, self.codecs, **shape, device=self.device)
         self._flights: dict[tuple[int, int], _Flight] = {}
         self._sums: dict[int, _Sum] = {}
-        self._held: dict[str, Tensor] = {}
-        """The round's gradients by digest: each is read from its bytes once."""
-        self._finite: set[str] = set()
+        self.gradients = RoundGradients(self.format, self.num_parameters, self.refreshing)
         if spec.compile:
             self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
@@ -178,7 +179,12 @@ class StageCompute:
         loss = self.module.loss_sum(out, self.ends.targets(entered.labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
-        gradient = self._differentiate(task, flight, share, None)
+        try:
+            gradient = self._differentiate(task, flight, share, None)
+        except RunError:
+            if not math.isfinite(loss.item()):
+                return tasks.ForwardDone(loss=loss.item())  # which says more of what happened than its gradient
+            raise
         return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
 
     def _backward(self, task: tasks.Backward) -> tasks.Result:
@@ -234,16 +240,23 @@ class StageCompute:
         gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
+            check_own(gradient, f"gradient of round {task.round}")
             digest = hashlib.sha256(gradient.view(torch.uint8).numpy().tobytes()).digest()
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
-            self._held[commitment.digest] = gradient
+            self.gradients.keep(commitment.digest, gradient)
             return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
+        extras = self.refreshing.beside_sum(task.round, total.energy)
+        for name, array in extras:
+            check_own(array, f"array {name!r} beside the gradient of round {task.round}")
         if self.chunked is not None:
             hashes, pieces = self.chunked.cut(gradient)
-            return tasks.CollectDone(joined(hashes, self.refreshing.beside_sum(task.round, total.energy)), delay, pieces=pieces)
+            check_own(self.chunked.put_together(pieces, task.round), f"gradient of round {task.round}")
+            return tasks.CollectDone(joined(hashes, extras), delay, pieces=pieces)
         written = self.format.write(gradient)
-        payload = joined(written, self.refreshing.beside_sum(task.round, total.energy))
-        self._held[payload.digest] = self.format.read(written, len(gradient))
+        payload = joined(written, extras)
+        gradient = self.format.read(written, len(gradient))
+        check_own(gradient, f"gradient of round {task.round}")
+        self.gradients.keep(payload.digest, gradient)
         return tasks.CollectDone(payload, delay)
 
     def _reduce(self, task: tasks.Reduce) -> tasks.Result:
@@ -251,47 +264,22 @@ class StageCompute:
         return self.chunked.reduce(task)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
-        if self.chunked is not None:
-            for part in task.parts:
-                self.refreshing.check(task.round, self._beside(part))
-            return self.chunked.inspect(task)
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
-        norms, cosines = measure({worker: [gradient.numpy()] for worker, gradient in gradients.items()})
+        if self.chunked is None:
+            return self.gradients.inspect(task)
+        unusable = {}
         for part in task.parts:
-            if norms[part.worker] is None:
-                self._require_finite(part, task.round)
-            self._finite.add(part.gradient.digest)
-        return tasks.InspectDone(norms=norms, agreements=cosines)
-
-    def _gradient_of(self, part: tasks.Part, round_: int) -> Tensor:
-        """Return the part's flat gradient. Raises WireError for one that is not of this stage's size."""
-        if part.gradient.digest not in self._held:
-            size = sum(parameter.numel() for parameter in self.parameters)
             try:
-                self.refreshing.check(round_, self._beside(part))
-                self._held[part.gradient.digest] = self.format.read(part.gradient.first(1), size)
+                self.refreshing.check(task.round, beside(part))
             except WireError as error:
-                raise WireError(f"the gradient of {part.worker}: {error}; this stage has {size} weights") from error
-        return self._held[part.gradient.digest]
-
-    @staticmethod
-    def _beside(part: tasks.Part) -> dict[str, Tensor]:
-        """Return what the part carries behind its gradient."""
-        if len(part.gradient.layout) < 2:
-            return {}
-        return dict(list(part.gradient.tensors().items())[1:])
-
-    def _require_finite(self, part: tasks.Part, round_: int) -> None:
-        """Raise WireError for NaN or infinity. Dear beside a norm, which tells as much unless it is infinite."""
-        if part.gradient.digest not in self._finite and not torch.isfinite(self._gradient_of(part, round_)).all():
-            raise WireError(f"{part.worker} sent NaN or infinity in round {round_}; lower the learning rate or find the fault")
+                unusable[part.worker] = str(error)
+        return tasks.InspectDone({}, {}, unusable) if unusable else self.chunked.inspect(task)
 
     def _apply(self, task: tasks.Apply) -> tasks.Result:
         indices = sorted(index for part in task.parts for index in part.indices)
         if indices != list(range(self.spec.num_micro_batches)):
             raise RunError(f"round {task.round}: the parts cover the micro-batches {indices}, not each of the round's once")
         self._step(task.round, self._aggregate(task))
-        if self.refreshing.after_step(task.round, [self._beside(part) for part in task.parts]):
+        if self.refreshing.after_step(task.round, [beside(part) for part in task.parts]):
             self._weights_have_changed()
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
 
@@ -299,9 +287,7 @@ class StageCompute:
         """Return the round's gradient, flat."""
         if self.chunked is not None:
             return self.chunked.gradient(task.sums, task.round)
-        gradients = {part.worker: self._gradient_of(part, task.round) for part in task.parts}
-        for part in task.parts:
-            self._require_finite(part, task.round)
+        gradients = self.gradients.of(task.parts, task.round)
         counts = {part.worker: len(part.indices) for part in task.parts}
         return weighted_mean(gradients, counts, total=self.spec.num_micro_batches)
 
@@ -309,11 +295,7 @@ class StageCompute:
         if task.digest is None:
             self._forget_before(task.round + 1)
         else:
-            own = self._held[task.digest]
-            if not torch.isfinite(own).all():
-                raise RunError(
-                    f"NaN or infinity in the gradient of round {task.round}; lower the learning rate or find the fault"
-                )
+            own = self.gradients.own(task.digest)
             # Each loss was divided by the whole round's targets; this step is made from a part of the round alone.
             self._step(task.round, own * (self.spec.num_micro_batches / len(task.indices)))
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
@@ -332,17 +314,15 @@ class StageCompute:
     def _displace(self, task: tasks.Displace) -> tasks.Result:
         assert self.local_sync is not None
         self._displaced_at = -1 if task.again else self.version
-        return tasks.DisplaceDone(self.local_sync.displace(task.round, again=task.again))
+        payload = self.local_sync.displace(task.round, again=task.again)
+        check_own(self.local_sync.read(task.round, payload), f"displacement after round {task.round}")
+        return tasks.DisplaceDone(payload)
 
     def _measure(self, task: tasks.Measure) -> tasks.Result:
         arrays = self._displacements(task.round, task.shares)
-        norms, cosines = measure({worker: [array.numpy()] for worker, array in arrays.items()})
-        for worker, norm in norms.items():
-            if norm is None and not torch.isfinite(arrays[worker]).all():
-                raise WireError(
-                    f"{worker} sent NaN or infinity after round {task.round}; lower the learning rate or find the fault"
-                )
-        return tasks.InspectDone(norms=norms, agreements=cosines)
+        if found := unusable(arrays, f"its displacement after round {task.round}"):
+            return tasks.InspectDone({}, {}, found)
+        return tasks.InspectDone(*measure({worker: [array.numpy()] for worker, array in arrays.items()}))
 
     def _merge(self, task: tasks.Merge) -> tasks.Result:
         assert self.local_sync is not None
@@ -368,7 +348,7 @@ class StageCompute:
             )
             out = self.module(entered.x)
             if not self.module.is_last:
-                return tasks.EvaluateDone(output=self.ends.send(out, entered))
+                return tasks.EvaluateDone(output=self.ends.send(out, entered, may_be_apart=isinstance(task, tasks.Probe)))
             targets = self.ends.targets(entered.labels)
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
 
@@ -416,8 +396,7 @@ class StageCompute:
         for round_ in [number for number in self._sums if number < version]:
             del self._sums[round_]
         self._weights_have_changed()
-        self._held.clear()
-        self._finite.clear()
+        self.gradients.clear()
 
     def _drop_flight(self, key: tuple[int, int]) -> None:
         """Forget a micro-batch that is under way, if it is: nobody waits for it any more."""
