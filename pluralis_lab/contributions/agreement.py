@@ -85,7 +85,8 @@ def measure_totals(
 
 
 def _norm(square: float) -> float | None:
-    return math.sqrt(square) if math.isfinite(square) else None
+    """Return the root; None also of a square below zero, which only one who makes it up can say (`measure_totals`)."""
+    return math.sqrt(square) if math.isfinite(square) and square >= 0 else None
 
 
 def _cosine(dot: float, square_a: float, square_b: float) -> float | None:

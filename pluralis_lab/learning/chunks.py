@@ -16,6 +16,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.aggregation import added_up
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.payload import Layout, Payload, joined, pack
+from pluralis_lab.learning.usable import unusable
 from pluralis_lab.learning.wire_cost import BLOCK
 
 MAX_CHUNKS = 64
@@ -70,13 +71,13 @@ class ChunkedSums:
 
         Beside the sum travel, in float64, ‖g_i‖² and ⟨g_i, Σ g⟩ for each part i in order, and ‖Σ g‖², of this chunk. What
         somebody else said must be the same to the bit in the sum, and within rounding in these: another processor adds up
-        products in another order. Raises WireError for NaN or infinity.
+        products in another order. There is no sum where a piece cannot be computed with.
         """
         first, end = self.bounds[task.chunk]
         rows = [self.format.read(piece, end - first) for piece in task.pieces]
-        for (worker, _), row in zip(task.parts, rows, strict=True):
-            if not torch.isfinite(row).all():
-                raise WireError(f"{worker} sent NaN or infinity in round {task.round}; lower the learning rate or find the fault")
+        authors = [worker for worker, _ in task.parts]
+        if found := unusable(dict(zip(authors, rows, strict=True)), f"chunk {task.chunk} of its gradient of round {task.round}"):
+            return tasks.ReduceDone(None, agrees=False, unusable=found)
         total = added_up(rows)
         wide = torch.stack(rows).double()
         wide_total = wide.sum(dim=0)
@@ -86,8 +87,11 @@ class ChunkedSums:
         return tasks.ReduceDone(joined(written, [(MEASURES, measures)]), agrees)
 
     def inspect(self, task: tasks.Inspect) -> tasks.InspectDone:
-        """Return norms and agreements, from what came with the sums. Raises WireError for sums that are not finite."""
-        self.gradient(task.sums, task.round)
+        """Return norms and agreements, from what came with the sums; or which of the sums are not finite."""
+        gradient = self.put_together(task.sums, task.round)
+        false = tuple(chunk for chunk, (first, end) in enumerate(self.bounds) if not torch.isfinite(gradient[first:end]).all())
+        if false:
+            return tasks.InspectDone({}, {}, false_sums=false)
         workers = [part.worker for part in task.parts]
         totals = torch.stack([entry.tensors()[MEASURES] for entry in task.sums]).sum(dim=0).tolist()
         count = len(workers)
@@ -95,13 +99,17 @@ class ChunkedSums:
 
     def gradient(self, sums: Sequence[Payload], round_: int) -> Tensor:
         """Return the round's gradient `[size]`. Raises WireError where it is not finite or not whole."""
+        gradient = self.put_together(sums, round_)
+        if not torch.isfinite(gradient).all():
+            raise WireError(f"the sum of round {round_} has NaN or infinity; report this as a bug")
+        return gradient
+
+    def put_together(self, sums: Sequence[Payload], round_: int) -> Tensor:
+        """Return the array `[size]` of which all chunks, or what they add up to, are given. Raises WireError for too few."""
         if len(sums) != len(self.bounds):
             raise WireError(f"{len(sums)} chunks of a gradient in round {round_}, expected {len(self.bounds)}")
         arrays = [self.format.read(entry.first(1), end - first) for entry, (first, end) in zip(sums, self.bounds, strict=True)]
-        gradient = torch.cat(arrays)
-        if not torch.isfinite(gradient).all():
-            raise WireError(f"the sum of round {round_} has NaN or infinity; lower the learning rate or find the fault")
-        return gradient
+        return torch.cat(arrays)
 
 
 def _are_close(said: Payload, measures: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from pluralis_lab.learning.round_gradients import RoundGradients
 from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
+from pluralis_lab.learning.usable import check_own, unusable
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
@@ -179,7 +181,12 @@ class StageCompute:
         loss = self.module.loss_sum(out, self.ends.targets(entered.labels))
         # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
         share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
-        gradient = self._differentiate(task, flight, share, None)
+        try:
+            gradient = self._differentiate(task, flight, share, None)
+        except RunError:
+            if not math.isfinite(loss.item()):
+                return tasks.ForwardDone(loss=loss.item())  # which says more of what happened than its gradient
+            raise
         return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
 
     def _backward(self, task: tasks.Backward) -> tasks.Result:
@@ -235,16 +242,23 @@ class StageCompute:
         gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
+            check_own(gradient, f"gradient of round {task.round}")
             digest = hashlib.sha256(gradient.view(torch.uint8).numpy().tobytes()).digest()
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
             self._own[commitment.digest] = gradient
             return tasks.CollectDone(commitment, delay, gradient_norm([gradient.numpy()]))
+        extras = self.refreshing.beside_sum(task.round, total.energy)
+        for name, array in extras:
+            check_own(array, f"array {name!r} beside the gradient of round {task.round}")
         if self.chunked is not None:
             hashes, pieces = self.chunked.cut(gradient)
-            return tasks.CollectDone(joined(hashes, self.refreshing.beside_sum(task.round, total.energy)), delay, pieces=pieces)
+            check_own(self.chunked.put_together(pieces, task.round), f"gradient of round {task.round}")
+            return tasks.CollectDone(joined(hashes, extras), delay, pieces=pieces)
         written = self.format.write(gradient)
-        payload = joined(written, self.refreshing.beside_sum(task.round, total.energy))
-        self._gradients.keep(task.round, payload.digest, self.format.read(written, len(gradient)))
+        payload = joined(written, extras)
+        gradient = self.format.read(written, len(gradient))
+        check_own(gradient, f"gradient of round {task.round}")
+        self._gradients.keep(task.round, payload.digest, gradient)
         return tasks.CollectDone(payload, delay)
 
     def _reduce(self, task: tasks.Reduce) -> tasks.Result:
@@ -252,21 +266,25 @@ class StageCompute:
         return self.chunked.reduce(task)
 
     def _inspect(self, task: tasks.Inspect) -> tasks.Result:
-        self._check_beside(task)
+        if found := self._unusable_beside(task):
+            return tasks.InspectDone({}, {}, found)
         if self.chunked is not None:
             return self.chunked.inspect(task)
         return self._gradients.inspect(task.round, task.parts)
 
-    def _check_beside(self, task: tasks.Inspect | tasks.Apply) -> None:
-        """Raise WireError where a part does not carry along what belongs to its round."""
+    def _unusable_beside(self, task: tasks.Inspect | tasks.Apply) -> dict[str, str]:
+        """Return by worker why what its part carries beside the gradient is not what belongs to the round."""
+        found = {}
         for part in task.parts:
             if part.gradient.digest in self._checked:
                 continue
             try:
                 self.refreshing.check(task.round, self._beside(part))
             except WireError as error:
-                raise WireError(f"the gradient of {part.worker}: {error}") from error
-            self._checked.add(part.gradient.digest)
+                found[part.worker] = f"the gradient of {part.worker}: {error}"
+            else:
+                self._checked.add(part.gradient.digest)
+        return found
 
     @staticmethod
     def _beside(part: tasks.Part) -> dict[str, Tensor]:
@@ -288,7 +306,8 @@ class StageCompute:
         """Return the round's gradient, flat."""
         if self.chunked is not None:
             return self.chunked.gradient(task.sums, task.round)
-        self._check_beside(task)
+        if found := self._unusable_beside(task):
+            raise WireError("; ".join(found.values()))
         return self._gradients.mean(task.round, task.parts, num_micro_batches=self.spec.num_micro_batches)
 
     def _local_step(self, task: tasks.LocalStep) -> tasks.Result:
@@ -296,10 +315,6 @@ class StageCompute:
             self._forget_before(task.round + 1)
         else:
             own = self._own[task.digest]
-            if not torch.isfinite(own).all():
-                raise RunError(
-                    f"NaN or infinity in the gradient of round {task.round}; lower the learning rate or find the fault"
-                )
             # Each loss was divided by the whole round's targets; this step is made from a part of the round alone.
             self._step(task.round, own * (self.spec.num_micro_batches / len(task.indices)))
         return tasks.ApplyDone(self.state_digest() if task.wants_digest else None)
@@ -317,17 +332,15 @@ class StageCompute:
     def _displace(self, task: tasks.Displace) -> tasks.Result:
         assert self.local_sync is not None
         self._displaced_at = -1 if task.again else self.version
-        return tasks.DisplaceDone(self.local_sync.displace(task.round, again=task.again))
+        payload = self.local_sync.displace(task.round, again=task.again)
+        check_own(self.local_sync.read(task.round, payload), f"displacement after round {task.round}")
+        return tasks.DisplaceDone(payload)
 
     def _measure(self, task: tasks.Measure) -> tasks.Result:
         arrays = self._displacements(task.round, task.shares)
-        norms, cosines = measure({worker: [array.numpy()] for worker, array in arrays.items()})
-        for worker, norm in norms.items():
-            if norm is None and not torch.isfinite(arrays[worker]).all():
-                raise WireError(
-                    f"{worker} sent NaN or infinity after round {task.round}; lower the learning rate or find the fault"
-                )
-        return tasks.InspectDone(norms=norms, agreements=cosines)
+        if found := unusable(arrays, f"its displacement after round {task.round}"):
+            return tasks.InspectDone({}, {}, found)
+        return tasks.InspectDone(*measure({worker: [array.numpy()] for worker, array in arrays.items()}))
 
     def _merge(self, task: tasks.Merge) -> tasks.Result:
         assert self.local_sync is not None
@@ -353,7 +366,7 @@ class StageCompute:
             )
             out = self.module(entered.x)
             if not self.module.is_last:
-                return tasks.EvaluateDone(output=self.ends.send(out, entered))
+                return tasks.EvaluateDone(output=self.ends.send(out, entered, may_be_apart=isinstance(task, tasks.Probe)))
             targets = self.ends.targets(entered.labels)
             return tasks.EvaluateDone(loss=self.module.loss_sum(out, targets).item(), tokens=targets.numel())
 

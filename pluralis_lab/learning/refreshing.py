@@ -11,6 +11,7 @@ from pluralis_lab.learning.payload import CODES
 from pluralis_lab.learning.refresh import BASIS, ENERGY, check_basis, extra_layout, rebase, turned
 from pluralis_lab.learning.turns import basis_version, gathers, is_refreshed, switches
 from pluralis_lab.learning.update_rule import UpdateRule
+from pluralis_lab.learning.usable import check_usable
 from pluralis_lab.models.gpt import StreamBasis
 from pluralis_lab.models.stage import Stage, stream_basis, torch_dtype
 from pluralis_lab.parts import Subspace
@@ -113,8 +114,8 @@ class Refreshing:
             raise WireError(f"a contribution to round {round_} carries {found} beside its gradient, expected {expected}")
         if switches(self.spec, round_):
             self.codecs.expect(check_basis(extras, self.spec), basis_version(self.spec, round_ + 1))
-        if ENERGY in extras and not torch.isfinite(extras[ENERGY]).all():
-            raise WireError(f"the gradient's energy in round {round_} has NaN or infinity; lower the learning rate")
+        if ENERGY in extras:
+            check_usable(extras[ENERGY], f"the gradient's energy in round {round_}")
 
     def after_step(self, round_: int, extras: Sequence[Mapping[str, Tensor]]) -> bool:
         """Do what is due after the step of `round_`, made from contributions with `extras`; say whether the subspace turned.

@@ -13,6 +13,7 @@ from pluralis_lab.learning.drawing import Drawing
 from pluralis_lab.learning.payload import Payload, pack
 from pluralis_lab.learning.refreshing import Codecs
 from pluralis_lab.learning.transfers import Transfers
+from pluralis_lab.learning.usable import check_own, check_usable
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.stage import torch_dtype
 from pluralis_lab.spec import RunSpec
@@ -76,7 +77,8 @@ class StageEnds:
     def receive(self, inputs: Payload, *, may_be_apart: bool = False) -> Entered:
         """Read what the stage before sent. Raises WireError for anything but a micro-batch of this run.
 
-        may_be_apart : read it also where the sender's subspace is not known here, although it then comes out a little wrong
+        may_be_apart : read it also where the sender's subspace is not known here, although it then comes out a little wrong, and
+            whatever the numbers are: it is only about somebody's question
         """
         arrays = self.transfers.receive(inputs)
         if not {"z", "ids"} <= arrays.host.keys():
@@ -104,24 +106,33 @@ class StageEnds:
                 f"an activation of shape {tuple(wire.shape)} and dtype {wire.dtype} came in, expected {wire_shape}, {dtype}"
             )
         ids = _without_last(arrays.device["ids"]) if self._takes_tokens else None
-        return Entered(codec.decode(arrays.device["z"], ids, width), labels, ids)
+        x = codec.decode(arrays.device["z"], ids, width)
+        if not may_be_apart:
+            check_usable(wire if wire.is_floating_point() else x, "an activation that came in")
+        return Entered(x, labels, ids)
 
     def targets(self, labels: Tensor) -> Tensor:
         """Return what the tail's output is compared with, on the device: `[batch, time]` or `[batch]`."""
         return self.transfers.to_device((labels[:, 1:] if self._takes_tokens else labels).to(torch.int64))
 
-    def send(self, out: Tensor, entered: Entered) -> Payload:
-        """Encode and pack the stage's output, with the labels that travel along."""
-        labels = entered.labels
+    def send(self, out: Tensor, entered: Entered, *, may_be_apart: bool = False) -> Payload:
+        """Encode and pack the stage's output, with the labels that travel along. Raises RunError where it has diverged.
+
+        may_be_apart : as for `receive`
+        """
+        labels, codec = entered.labels, self.codecs.current
         if self._takes_tokens:
             labels = labels.to(torch.uint16 if self.vocab <= 65536 else torch.int32)
-        return pack(
-            [("z", self.transfers.to_host(self.codecs.current.encode(out, entered.ids))), ("ids", labels), *self.codecs.mark()]
-        )
+        wire = self.transfers.to_host(codec.encode(out, entered.ids))
+        if not may_be_apart:
+            check_own(wire if wire.is_floating_point() else out, f"activation behind stage {self.stage}")
+        return pack([("z", wire), ("ids", labels), *self.codecs.mark()])
 
     def send_gradient(self, gradient: Tensor, beside: Sequence[tuple[str, Tensor]] = ()) -> Payload:
-        """Encode and pack the gradient of what came in, and the arrays that go along."""
-        return pack([("g", self.transfers.to_host(self.codecs.current.encode_gradient(gradient))), *beside])
+        """Encode and pack the gradient of what came in, and the arrays that go along. Raises RunError where it has diverged."""
+        wire = self.transfers.to_host(self.codecs.current.encode_gradient(gradient))
+        check_own(wire if wire.is_floating_point() else gradient, f"gradient before stage {self.stage}")
+        return pack([("g", wire), *beside])
 
     def receive_gradient(self, payload: Payload, shape: tuple[int, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the gradient of an output of `shape`, and what came along. Raises WireError for anything else."""
@@ -137,7 +148,9 @@ class StageEnds:
                 f"a gradient of shape {tuple(wire.shape)} and dtype {wire.dtype} came back for an output that is sent as "
                 f"{expected}, {dtype}"
             )
-        return codec.decode_gradient(arrays.device["g"], width), arrays.host
+        gradient = codec.decode_gradient(arrays.device["g"], width)
+        check_usable(wire if wire.is_floating_point() else gradient, "a gradient that came back")
+        return gradient, arrays.host
 
 
 def _without_last(labels: Tensor) -> Tensor:

@@ -90,10 +90,14 @@ class Reduce:
 
 @dataclass(frozen=True)
 class ReduceDone:
-    """The sum, and what norms and agreements are made of (`ChunkedSums.reduce`); whether it is what was said."""
+    """The sum, and what norms and agreements are made of (`ChunkedSums.reduce`); whether it is what was said.
 
-    total: Payload
+    `unusable`: by worker, what is wrong with its piece; then there is no sum.
+    """
+
+    total: Payload | None
     agrees: bool = True
+    unusable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Measure the replicas' `parts` of `round` before anyone commits to them; refuses a malformed or non-finite one.
+    """Measure the replicas' `parts` of `round` before anyone commits to them, and find those that cannot be computed with.
 
     `sums`: of all chunks, where replicas add up for each other.
     """
@@ -119,10 +123,16 @@ class Inspect:
 
 @dataclass(frozen=True)
 class InspectDone:
-    """Gradient norms and agreements (cosine with the mean of the other replicas') by worker."""
+    """Gradient norms and agreements (cosine with the mean of the other replicas') by worker.
+
+    `unusable`: by worker, what is wrong with what it sent; `false_sums`: chunks whose sums are not finite, which no sum of usable
+    pieces can be. Where there is any of these, nothing was measured.
+    """
 
     norms: dict[str, float | None]
     agreements: dict[str, float | None]
+    unusable: dict[str, str] = field(default_factory=dict)
+    false_sums: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,7 +194,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure the displacements `shares` after `round` before anybody moves by them; refuses one that is not finite."""
+    """Measure the displacements `shares` after `round` before anybody commits to them, as `Inspect` does with gradients."""
 
     round: int
     shares: tuple[Share, ...]

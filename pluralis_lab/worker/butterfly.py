@@ -9,15 +9,21 @@ same. So whoever dies, a sum that is needed again is at everybody who has announ
 Who adds up which chunk need not be agreed on: whoever does gets the same numbers. Each replica goes by whom it knows to be there,
 and sends what another one is to have by now when somebody has died.
 
+A piece that cannot be computed with (NaN, say) is its author's fault: who is to add it up expels the author and makes no sum, so
+that the set comes about nowhere. Then a sum that is not finite is its sender's, who has made it up: all numbers of usable pieces
+are small enough to be added up (`usable`).
+
 A sum is taken on trust, so it is checked by chance: each replica draws one foreign chunk a round, has its pieces sent, and adds
 them up itself. Where two replicas hold different sums of the same contributions, both check all of them. Who sent a false one as
-its own is expelled. (BTARD, arXiv 2106.11257, checks after the step in the same way.)
+its own is expelled. But once a replica has announced a sum it goes on with it, true or false, unless one whom it does not have
+to doubt has announced another: somebody may have made the step. (BTARD, arXiv 2106.11257, checks after the step in the same way.)
 """
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.chunks import HASHES, sums_digest
 from pluralis_lab.learning.payload import Payload
@@ -45,7 +51,8 @@ class _Sums:
 
     is_begun : what was here to add up has been; later pieces are looked at one by one
     asked : chunks that this replica adds up, of which it checks those in `checking`
-    only_from : the replica whose sums are taken instead of those that were here; "": anybody's
+    only_from : the replica whose sums are taken instead of those that were here; "": anybody's; `heard`, which of its chunks came
+    corrections : by chunk, a sum that turned out to be false when it was announced already, and the true one
     """
 
     found: dict[int, _Found] = field(default_factory=dict)
@@ -55,6 +62,8 @@ class _Sums:
     all: tuple[Payload, ...] = ()
     digest: str = ""
     only_from: str = ""
+    heard: set[int] = field(default_factory=set)
+    corrections: dict[int, tuple[_Found, Payload]] = field(default_factory=dict)
 
 
 @dataclass
@@ -129,6 +138,10 @@ class Butterfly:
                 self._forget(r, told.pop(0), source)
         sums = self._sums(r, message.parts)
         if sums.only_from in ("", source):
+            sums.heard.add(message.chunk)
+            known = sums.found.get(message.chunk)
+            if sums.only_from and known is not None and known.total.digest != message.payload.digest and state.applying is None:
+                self._drop(state, sums, lambda found: found is known)  # all go by that one's, also where this one knows better
             sums.found.setdefault(message.chunk, _Found(source, message.by, message.payload))
         self._advance(state)
 
@@ -152,6 +165,9 @@ class Butterfly:
             return
         sums = self._sums(r, task.parts)
         known = sums.found.get(task.chunk)
+        if done.total is None:
+            self._convict_authors(task, done.unusable, known)
+            return
         if known is not None:
             sums.checking.discard(task.chunk)
             if task.said is known.total and not done.agrees:
@@ -230,14 +246,23 @@ class Butterfly:
         the largest digest, which is one step's harm at most, and no two replicas make different ones.
         """
         r = self._of(state.round)
+        sums = self._sums(r, parts)
+        due = {chunk: known for chunk, known in sums.corrections.items() if others.keys() - {known[0].source}}
+        if due:
+            for chunk, (false, total) in due.items():
+                del sums.corrections[chunk]
+                self._correct(state, sums, chunk, false, total)
+            self._advance(state)
+            return
         if all(self.desk.roster.is_live(worker) for worker, _ in parts):
-            for chunk in range(len(self._sums(r, parts).all)):
+            for chunk in range(len(sums.all)):
                 self._check(state, r, parts, chunk)
             return
         digest, holder = max((digest, name) for name, digest in others.items())
-        if digest > self.digest_of(state, parts):
-            sums = self._sums(r, parts)
-            sums.only_from = holder
+        if sums.only_from == holder and len(sums.heard) == len(sums.all):
+            self.desk.expel_live(holder, f"announced other sums of round {state.round} than it sends")
+        elif digest > self.digest_of(state, parts):
+            sums.only_from, sums.heard = holder, set()
             self._drop(state, sums, lambda found: found.source != self.desk.me.name)
             self._fetch(state, r, parts, holder)
 
@@ -340,14 +365,43 @@ class Butterfly:
                 self.desk.send(part[0], FetchPiece(state.round, part[1], chunk))
         self._add_up(state, r, parts, [chunk])
 
+    def on_false_sums(self, state: RoundState, parts: Parts, chunks: Sequence[int]) -> None:
+        """Expel who sent sums that are not finite, which no sum of usable pieces is; they are asked for elsewhere."""
+        sums = self._sums(self._of(state.round), parts)
+        false = [sums.found[chunk] for chunk in chunks if chunk in sums.found]
+        for source in sorted({found.source for found in false}):
+            self.desk.expel_live(source, f"sent a sum of round {state.round} that is not finite")
+        self._drop(state, sums, lambda found: any(found is entry for entry in false))
+
+    def _convict_authors(self, task: tasks.Reduce, unusable: Mapping[str, str], known: _Found | None) -> None:
+        """Expel who signed a piece that cannot be computed with, and who says what it adds up to.
+
+        A finite sum that somebody sent stays: others may have stepped with it, and it is no worse than any other false one.
+        """
+        for worker, reason in unusable.items():
+            if worker == self.desk.me.name:
+                raise RunError(f"{reason}; it was found sound before it was sent: report this as a bug")
+            self.desk.expel_live(worker, reason)
+        if known is not None and known.source == known.by:
+            self.desk.expel_live(known.source, f"sent a false sum of chunk {task.chunk} of round {task.round}")
+
     def _convict(self, task: tasks.Reduce, sums: _Sums, false: _Found, total: Payload) -> None:
-        """Expel who sent a false sum as its own, and go on with the true one; its other sums are asked for elsewhere."""
+        """Expel who sent a false sum as its own, and go on with the true one, if nobody can have made a step with the false."""
         if false.source == false.by:
             self.desk.expel_live(false.source, f"sent a false sum of chunk {task.chunk} of round {task.round}")
         if (state := self.desk.rounds.get(task.round)) is None or state.applying is not None:
             return
+        have = state.have
+        others = [told for name, told in state.haves.items() if name != false.source and told.parts == task.parts]
+        if have is not None and have.parts == task.parts and all(told.sums == have.sums for told in others):
+            sums.corrections[task.chunk] = (false, total)  # somebody may have made the step with it
+        else:
+            self._correct(state, sums, task.chunk, false, total)
+
+    def _correct(self, state: RoundState, sums: _Sums, chunk: int, false: _Found, total: Payload) -> None:
+        """Take the true sum of `chunk` in place of a `false` one, whose sender's other sums are asked for elsewhere."""
         self._drop(state, sums, lambda found: found is false or false.source == found.source == found.by)
-        sums.found[task.chunk] = _Found(self.desk.me.name, self.desk.me.name, total)
+        sums.found[chunk] = _Found(self.desk.me.name, self.desk.me.name, total)
 
     @staticmethod
     def _drop(state: RoundState, sums: _Sums, is_dropped: Callable[[_Found], bool]) -> None:

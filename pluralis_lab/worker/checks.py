@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.chunks import ChunkedSums, hashes_layout
@@ -16,6 +18,7 @@ from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.learning.refresh import extra_layout
 from pluralis_lab.learning.state_chunks import HASH_BYTES, MOST_CHUNKS, largest_state_bytes, num_chunks
+from pluralis_lab.learning.usable import largest_usable
 from pluralis_lab.learning.wire_cost import entry_shapes
 from pluralis_lab.models.cost import stage_parameters
 from pluralis_lab.models.stage import torch_dtype
@@ -167,7 +170,7 @@ class Checks:
         expected = (*self._gradient_layout, *extra_layout(desk.spec, desk.me.stage, message.round))
         if message.payload.layout != expected:
             raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {expected}")
-        if desk.is_tail != (message.loss is not None) or not math.isfinite(message.loss or 0.0):
+        if desk.is_tail != (message.loss is not None) or not _is_loss(message.loss or 0.0):
             raise WireError(f"a contribution with loss {message.loss} at stage {desk.me.stage} of {desk.spec.stages}")
 
         if not _is_pace(message.pace):
@@ -210,6 +213,8 @@ class Checks:
         for names in ([worker for worker, _ in parts], [worker for worker, *_ in joiners]):
             if any(self._seat(name)[0] != stage for name in names):
                 raise WireError(f"a step of stage {stage} names {names}, not all of that stage")
+        if len({worker for worker, _ in parts}) < len(parts):
+            raise WireError(f"a step of stage {stage} with two contributions of one worker")
         for entries in (parts, joiners):
             if list(entries) != sorted(set(entries)):
                 raise WireError(f"{str(entries)[:80]} is not sorted, each once")
@@ -261,8 +266,6 @@ class Checks:
         self._stage_of(source, 0)
         self._exchanged(message.round)
         self._agreement(self.desk.me.stage, message.parts, ())
-        if len({worker for worker, _ in message.parts}) < len(message.parts):
-            raise WireError(f"an exchange after round {message.round} with two displacements of one worker")
 
     def _fetch_displacement(self, source: str, message: wire.FetchDisplacement) -> None:
         self._stage_of(source, 0)
@@ -328,7 +331,7 @@ class Checks:
         if not desk.is_head or self._seat(source)[0] != desk.spec.stages - 1:
             raise WireError("a validation loss that does not go from a tail to a head")
         self._indices((message.index,), desk.spec.eval_batches)
-        if not math.isfinite(message.loss) or message.tokens != desk.spec.tokens_per_micro_batch:
+        if not _is_loss(message.loss) or message.tokens != desk.spec.tokens_per_micro_batch:
             raise WireError(f"a validation loss of {message.loss} over {message.tokens} tokens")
 
     def _request(self, request: str) -> None:
@@ -372,6 +375,11 @@ class Checks:
     def _ended(self, source: str, message: wire.Ended) -> None:
         self._stage_of(source, -1)
         self._request(message.request)
+
+
+def _is_loss(loss: float) -> bool:
+    """Whether a loss can be added to others' and reported: JSON has no infinity."""
+    return abs(loss) <= largest_usable(torch.float64)
 
 
 def _is_pace(level: int | None) -> bool:

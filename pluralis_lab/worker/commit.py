@@ -4,6 +4,10 @@
 live ones have announced the same set. What a replica has announced it never takes back for a smaller one (`Parts` are compared
 as tuples), and everybody moves to the largest set that a live replica has announced; so all that step make the same step.
 
+What cannot be computed with (NaN, say) is found before anybody announces it, by everybody who holds it, from its bytes alone. Its
+author is expelled, and the set is passed over as if that contribution had never come: who has not got it hears that its author is
+gone, and waits for it no more than who has.
+
 A stage steps after the stage before it, so that whoever may still need a gradient of the round finds somebody who can recompute
 it with the round's weights; and when all of the next stage hold its contributions, so that a worker that dies there does not
 need an activation again which only a worker that died here can send.
@@ -20,6 +24,7 @@ stays where it is, each replica steps with its own, and what they exchange is an
 from collections.abc import Callable
 
 from pluralis_lab.contributions.receipts import ItemKind
+from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker.butterfly import Butterfly
@@ -28,7 +33,7 @@ from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.lanes import LEAVING
 from pluralis_lab.worker.messages import Committed, Contribution, Counted, Fetch, Have
 from pluralis_lab.worker.roster import Peer
-from pluralis_lab.worker.round_state import Joiners, Parts, RoundState
+from pluralis_lab.worker.round_state import Joiners, Part, Parts, RoundState
 
 
 class Commit:
@@ -58,12 +63,19 @@ class Commit:
 
     def on_contribution(self, source: str, message: Contribution) -> None:
         """Keep a contribution, from its author or relayed by a replica that has it."""
-        if message.worker == self.desk.me.name:
+        desk, part = self.desk, (message.worker, message.payload.digest)
+        if message.worker == desk.me.name:
             return  # it has its own; one that it signed in an earlier life is over other micro-batches, and not its sum
-        if not self._is_settled(source, message.round):
-            state = self.desk.current()
-            state.contributions[message.worker, message.payload.digest] = message
-            self.advance(state)
+        if self._is_settled(source, message.round):
+            return
+        state = desk.current()
+        if part in state.unusable:
+            return
+        state.contributions[part] = message
+        if sum(worker == message.worker for worker, _ in state.contributions) > desk.spec.num_micro_batches:
+            # Each of an honest worker's sums is over more micro-batches than the one before.
+            desk.expel_live(message.worker, f"signed more sums in round {state.round} than there are micro-batches")
+        self.advance(state)
 
     def on_have(self, source: str, message: Have) -> None:
         desk = self.desk
@@ -95,8 +107,8 @@ class Commit:
         is_news = True
         if source.stage == desk.me.stage:
             state.peers_committed.add(source.name)
-            if message.round == desk.round and message.parts and state.decided is None:
-                state.decided, state.decided_by = message, source.name
+            if message.round == desk.round and message.parts:
+                state.decisions.setdefault(source.name, message)
         elif source.stage == desk.me.stage - 1:
             is_news, state.previous_committed = not state.previous_committed, True
         else:
@@ -157,8 +169,24 @@ class Commit:
         parts = tuple((part.worker, part.gradient.digest) for part in task.parts)
         if task.sums != self._sums(state, parts):
             return  # one of them was false, and has been corrected
-        state.inspected = (parts, done)
+        if done.unusable:
+            self._pass_over(state, {part: done.unusable[part[0]] for part in parts if part[0] in done.unusable})
+        elif done.false_sums:
+            assert self.butterfly is not None
+            self.butterfly.on_false_sums(state, parts, done.false_sums)
+        else:
+            state.inspected = (parts, done)
         self.advance(state)
+
+    def _pass_over(self, state: RoundState, unusable: dict[Part, str]) -> None:
+        """Expel the authors of contributions that cannot be computed with, and go on as if these had never come."""
+        state.inspecting = None
+        for part, reason in unusable.items():
+            if part[0] == self.desk.me.name:
+                raise RunError(f"{reason}; it was found sound before it was sent: report this as a bug")
+            state.unusable.add(part)
+            state.contributions.pop(part, None)
+            self.desk.expel_live(part[0], reason)
 
     def on_apply_done(self, task: tasks.Apply | tasks.LocalStep, done: tasks.ApplyDone) -> None:
         state = self.desk.rounds[task.round]
@@ -215,11 +243,12 @@ class Commit:
         Somebody may name contributions that nobody has: such a set is passed over as long as it is not here.
         """
         desk = self.desk
-        if state.decided is not None and self._fetched(state, state.decided.parts, state.decided_by):
-            if state.covers(state.decided.parts, desk.spec.num_micro_batches):
-                return state.decided.parts
-            desk.expel_live(state.decided_by, f"made a step of round {state.round} that does not count each micro-batch once")
-            state.decided = None
+        for name, decision in sorted(state.decisions.items()):
+            if fault := self._fault(state, decision.parts):
+                desk.expel_live(name, f"made a step of round {state.round} {fault}")
+            elif self._fetched(state, decision.parts, name):
+                state.decided = decision
+                return decision.parts
         if state.have is not None and self.butterfly is not None and not self.butterfly.is_whole(state, state.have.parts):
             state.have = None  # one of the sums turned out to be false: nobody steps with them, for that one says so no more
         own = self._own_parts(state) if state.have is None else state.have.parts
@@ -227,12 +256,20 @@ class Commit:
         for name, have in sorted(state.haves.items()):
             if have.parts in candidates:
                 continue
-            if self._fetched(state, have.parts, name):
-                if state.covers(have.parts, desk.spec.num_micro_batches):
-                    candidates.append(have.parts)
-                else:
-                    desk.expel_live(name, f"announced a step of round {state.round} that does not count each micro-batch once")
+            if fault := self._fault(state, have.parts):
+                desk.expel_live(name, f"announced a step of round {state.round} {fault}")
+            elif self._fetched(state, have.parts, name):
+                candidates.append(have.parts)
         return max(candidates, default=None)
+
+    def _fault(self, state: RoundState, parts: Parts) -> str | None:
+        """Return why nobody who keeps to the rules steps with `parts`; None also while something of them is not here."""
+        if any(part in state.unusable for part in parts):
+            return "with what cannot be computed with"
+        is_here = all(part in state.contributions for part in parts)
+        if is_here and not state.covers(parts, self.desk.spec.num_micro_batches):
+            return "that does not count each micro-batch once"
+        return None
 
     def _fetched(self, state: RoundState, parts: Parts, holder: str) -> bool:
         """Whether the contributions `parts` are here, or their sums; what is not is asked for, once of each holder."""

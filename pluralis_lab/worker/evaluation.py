@@ -25,7 +25,8 @@ class Evaluation:
         self._results: dict[int, EvalDone] = {}
         self._version: int | None = None
         self._completed = -1
-        self._origins: dict[tuple[int, int], tuple[str, str]] = {}
+        self._origins: dict[tuple[int, int, str], tuple[str, str]] = {}
+        """By version, index and digest of what came: for whom, and from whom. Another one may send other bytes for the same."""
         self._sent: dict[tuple[int, int], tuple[str, EvalActivation]] = {}
 
     @property
@@ -76,15 +77,15 @@ class Evaluation:
         desk = self.desk
         if message.version == desk.round or (desk.spec.is_async and message.version < desk.spec.steps):
             self._forget_before(message.version)
-            self._origins[message.version, message.index] = (message.origin, source)
+            self._origins[message.version, message.index, message.payload.digest] = (message.origin, source)
             desk.compute(tasks.Evaluate(message.version, message.index, message.payload))
 
     def on_evaluated(self, task: tasks.Evaluate, done: tasks.EvaluateDone) -> None:
         desk = self.desk
         if task.inputs is None:
             origin = desk.me.name
-        elif (task.version, task.index) in self._origins:
-            origin, _ = self._origins[task.version, task.index]
+        elif (key := (task.version, task.index, task.inputs.digest)) in self._origins:
+            origin, _ = self._origins[key]
         else:
             return  # a newer validation has begun since
         if done.output is None:
@@ -102,8 +103,10 @@ class Evaluation:
 
     def on_refused(self, task: tasks.Evaluate, reason: str) -> None:
         """Give up who sent an activation that cannot be evaluated: the asking head hears of it and asks again."""
-        _, sender = self._origins.pop((task.version, task.index))
-        self.desk.expel_live(sender, reason)
+        assert task.inputs is not None
+        told = self._origins.pop((task.version, task.index, task.inputs.digest), None)
+        if told is not None:  # it may have come twice
+            self.desk.expel_live(told[1], reason)
 
     def on_done(self, message: EvalDone) -> None:
         desk = self.desk

@@ -3,7 +3,8 @@
 After every so many rounds each replica sends its displacement to the others and goes on training. All move by the same set of
 displacements, after the same round, so that what they have in common stays common to the bit. How the set is agreed on is as
 in `Commit`: what one has announced it never takes back for a smaller one, everybody moves to the largest that a live one has
-announced, and who has decided tells the others.
+announced, and who has decided tells the others. A displacement that cannot be computed with (NaN, say) is found before it is
+announced, from its bytes alone, and passed over as if it had never come; its author is expelled.
 
 How many rounds an exchange may take follows from the one before: each replica says with its displacement how long that took
 it, and the largest of these wishes holds for all. Who is not ready by then is waited for.
@@ -12,13 +13,14 @@ it, and the largest of these wishes holds for all. Who is not ready by then is w
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pluralis_lab.errors import RunError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.local_sync import is_exchanged
 from pluralis_lab.worker.countersigning import sign_displacements
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Displacement, FetchDisplacement, Gathered, Item, Merged
 from pluralis_lab.worker.roster import Peer
-from pluralis_lab.worker.round_state import Parts, RoundState
+from pluralis_lab.worker.round_state import Part, Parts, RoundState
 
 
 @dataclass
@@ -27,24 +29,27 @@ class _Exchange:
 
     participants : replicas whose displacement is waited for; None until it has begun here
     own : what this replica counted on the way, by round; held : displacements by (worker, digest), the first of each in `first`
-    gathered : announced here, and `peers_gathered` by live replica; `decided` : what it is made of, as `decided_by` says
+    unusable : those that cannot be computed with; measured : what was found of sets of them; measuring : the set asked of last
+    gathered : announced here, and `peers_gathered` by live replica
+    decisions : what each replica says that it is made of; decided : what it is made of, which is here and measured when `is_told`
     apply_at : steps after which it is merged; waited : whether training had to wait for it
     """
 
     round: int
     participants: set[str] | None = None
     own: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    held: dict[tuple[str, str], Displacement] = field(default_factory=dict)
+    held: dict[Part, Displacement] = field(default_factory=dict)
     first: dict[str, str] = field(default_factory=dict)
     is_displaced: bool = False
+    unusable: set[Part] = field(default_factory=set)
+    measuring: Parts = ()
+    measured: dict[Parts, tasks.InspectDone] = field(default_factory=dict)
     gathered: Parts | None = None
     peers_gathered: dict[str, Parts] = field(default_factory=dict)
-    fetching: set[tuple[str, tuple[str, str]]] = field(default_factory=set)
+    fetching: set[tuple[str, Part]] = field(default_factory=set)
+    decisions: dict[str, Parts] = field(default_factory=dict)
     decided: Parts | None = None
-    decided_by: str = ""
     is_told: bool = False
-    is_measuring: bool = False
-    measured: tuple[Parts, tasks.InspectDone] | None = None
     apply_at: int = 0
     waited: bool = False
     is_merging: bool = False
@@ -139,8 +144,8 @@ class Exchanges:
         self._advance(x)
 
     def on_merged(self, source: str, message: Merged) -> None:
-        if (x := self._open(message.round)) is not None and x.decided is None and not x.is_merging:
-            x.decided, x.decided_by = message.parts, source
+        if (x := self._open(message.round)) is not None:
+            x.decisions.setdefault(source, message.parts)
             self._advance(x)
 
     def on_fetch(self, source: str, message: FetchDisplacement) -> None:
@@ -168,16 +173,24 @@ class Exchanges:
             if x.participants is not None:
                 x.participants.discard(lost.name)
             x.fetching = {(holder, part) for holder, part in x.fetching if holder != lost.name}
-            if x.decided is not None and x.decided_by == lost.name and not self._has(x, x.decided):
-                x.decided = None  # nobody that lives has merged it: it would have said so
+            x.decisions.pop(lost.name, None)  # what is not here nobody that lives has merged: it would have said so
             self._advance(x)
 
     def on_measured(self, task: tasks.Measure, done: tasks.InspectDone) -> None:
         x = self._exchanges[task.round]
         parts = tuple((share.worker, share.payload.digest) for share in task.shares)
-        x.measured = (parts, done)
-        sign_displacements(self.desk, [x.held[part] for part in parts], done)
-        self._settle()
+        if done.unusable:
+            x.measuring = ()
+        else:
+            x.measured[parts] = done
+        for worker, reason in done.unusable.items():
+            if worker == self.desk.me.name:
+                raise RunError(f"{reason}; it was found sound before it was sent: report this as a bug")
+            part = (worker, dict(parts)[worker])
+            x.unusable.add(part)
+            self._drop(x, part)
+            self.desk.expel_live(worker, reason)
+        self._advance(x)
 
     def on_merge_done(self, task: tasks.Merge, done: tasks.ApplyDone) -> None:
         desk, x = self.desk, self._exchanges[task.round]
@@ -186,8 +199,9 @@ class Exchanges:
         x.is_merged, self._pending = True, None
         self.settled = x.round + 1
         observed = {}
-        if x.measured is not None:
-            observed = {name: [x.measured[1].norms[name], x.measured[1].agreements[name]] for name, _ in x.decided}
+        if x.decided:
+            found = x.measured[x.decided]
+            observed = {name: [found.norms[name], found.agreements[name]] for name, _ in x.decided}
             self._lag = max(1, *(x.held[part].wish for part in x.decided))
         desk.report("exchange", round=x.round, late=x.apply_at - x.round - 1, waited=x.waited, observed=observed)
         state, digest = self._stepping
@@ -207,7 +221,7 @@ class Exchanges:
         if x is None or x.apply_at > steps:
             self._stepping = None
             self._on_step(state, digest)
-        elif x.decided is None or not self._has(x, x.decided) or (x.decided and x.measured is None):
+        elif x.decided is None or not x.is_told:
             x.waited = True
         elif not x.is_merging:
             x.is_merging = True
@@ -238,17 +252,24 @@ class Exchanges:
             return
         self._refuse_false(x)
         if x.decided is None:
-            self._agree(x)
-        if x.decided is None or not self._fetched(x, x.decided, x.decided_by):
+            elsewhere = self._decided_elsewhere(x)
+            x.decided = self._agreed(x) if elsewhere is None else elsewhere
+        if x.decided is None or not self._is_measured(x, x.decided):
             return
         if not x.is_told:
             x.is_told = True
             self._wish = self._next_wish(x)
             self._tell(Merged(x.round, x.decided))
-        if x.decided and not x.is_measuring:
-            x.is_measuring = True
-            self.desk.compute(tasks.Measure(x.round, self._shares(x, x.decided)))
+            if x.decided:
+                sign_displacements(self.desk, [x.held[part] for part in x.decided], x.measured[x.decided])
         self._settle()
+
+    def _is_measured(self, x: _Exchange, parts: Parts) -> bool:
+        """Say whether `parts`, which are here, are measured, and so can be computed with; measure them if not."""
+        if parts and parts not in x.measured and x.measuring != parts:
+            x.measuring = parts
+            self.desk.compute(tasks.Measure(x.round, self._shares(x, parts)))
+        return not parts or parts in x.measured
 
     def _next_wish(self, x: _Exchange) -> int:
         """Return the rounds this replica would give the next exchange: twice as many if it had to wait, else what it took.
@@ -260,8 +281,15 @@ class Exchanges:
         wish = 2 * self._lag if x.waited else max(took + (took > 1), self._lag - 1)
         return min(wish, self.desk.spec.sync_every or 1)
 
-    def _agree(self, x: _Exchange) -> None:
-        """Announce the largest set that is here, and decide on it when all live replicas have announced the same."""
+    def _decided_elsewhere(self, x: _Exchange) -> Parts | None:
+        """Return what another replica has decided on, if it is here and can be computed with."""
+        for name, parts in sorted(x.decisions.items()):
+            if self._may_take(x, parts, name) and self._is_measured(x, parts):
+                return parts
+        return None
+
+    def _agreed(self, x: _Exchange) -> Parts | None:
+        """Announce the largest set that is here, and return it when all live replicas have announced the same."""
         desk = self.desk
         mates = [peer.name for peer in desk.mates(desk.round)]
         candidates: list[Parts] = []
@@ -269,15 +297,23 @@ class Exchanges:
             candidates.append(x.gathered)
         elif all(name in x.first for name in x.participants or set()):
             candidates.append(tuple(sorted(x.first.items())))
-        candidates += [parts for name, parts in sorted(x.peers_gathered.items()) if self._fetched(x, parts, name)]
+        candidates += [parts for name, parts in sorted(x.peers_gathered.items()) if self._may_take(x, parts, name)]
         if not candidates:
-            return
+            return None
         chosen = max(candidates, key=lambda parts: (len(parts), parts))
+        if not self._is_measured(x, chosen):
+            return None
         if x.gathered != chosen:
             x.gathered = chosen
             self._tell(Gathered(x.round, chosen))
-        if all(x.peers_gathered.get(name) == chosen for name in mates):
-            x.decided, x.decided_by = chosen, desk.me.name
+        return chosen if all(x.peers_gathered.get(name) == chosen for name in mates) else None
+
+    def _may_take(self, x: _Exchange, parts: Parts, holder: str) -> bool:
+        """Whether `parts` are here; `holder`, who stands by them, is given up where they cannot be computed with."""
+        if any(part in x.unusable for part in parts):
+            self.desk.expel_live(holder, f"made an exchange after round {x.round} with what cannot be computed with")
+            return False
+        return self._fetched(x, parts, holder)
 
     def _refuse_false(self, x: _Exchange) -> None:
         """Give up who claims another work in its displacement than what the replicas agreed on at the rounds' steps."""
@@ -289,9 +325,7 @@ class Exchanges:
             ]
             if false:
                 self.desk.expel_live(held.worker, f"claims work in round {false[0]} that it did not step with")
-                del x.held[part]
-                if x.first.get(held.worker) == part[1]:
-                    del x.first[held.worker]
+                self._drop(x, part)
 
     def _fetched(self, x: _Exchange, parts: Parts, holder: str) -> bool:
         """Whether the displacements `parts` are here; those that are not are asked for, once of each holder.
@@ -303,14 +337,17 @@ class Exchanges:
             if part not in x.held and not comes and (holder, part) not in x.fetching:
                 x.fetching.add((holder, part))
                 self.desk.send(holder, FetchDisplacement(x.round, part[0]))
-        return self._has(x, parts)
-
-    def _has(self, x: _Exchange, parts: Parts) -> bool:
         return all(part in x.held for part in parts)
+
+    @staticmethod
+    def _drop(x: _Exchange, part: Part) -> None:
+        x.held.pop(part, None)
+        if x.first.get(part[0]) == part[1]:
+            del x.first[part[0]]
 
     def _keep(self, x: _Exchange, message: Displacement) -> None:
         part = (message.worker, message.payload.digest)
-        if part not in x.held:
+        if part not in x.held and part not in x.unusable:
             x.held[part] = message
             x.first.setdefault(*part)
 

@@ -64,6 +64,8 @@ class Flow:
                 return
             if source not in state.senders[index]:
                 state.senders[index].append(source)
+                if index not in state.sent and index not in state.loss:
+                    state.spares.setdefault(index, []).append((source, message))
             if index in state.returned:
                 desk.send(source, state.returned[index])
             return
@@ -80,6 +82,7 @@ class Flow:
         desk, state = self.desk, self._state_of(task)
         if state is None:
             return
+        state.spares.pop(task.index, None)
         if done.output is None:
             assert done.loss is not None
             if not math.isfinite(done.loss):
@@ -125,13 +128,20 @@ class Flow:
         return state if state is not None and task.index in state.begun else None
 
     def on_forward_refused(self, task: tasks.Forward, reason: str) -> None:
-        """Undo an activation that cannot be computed, and give up who sent it: another worker of its stage sends it anew."""
+        """Undo an activation that cannot be computed, and give up who sent it.
+
+        Another worker of its stage sends it anew, or has done so already: not everybody sends only what it was dealt.
+        """
         state = self._state_of(task)
         if state is None:
             return
         sender = state.senders[task.index][0]
+        spares = state.spares.pop(task.index, [])
         self._take_back(state, task.index)
         self.desk.expel_live(sender, reason)
+        for source, message in spares:
+            if self.desk.roster.is_live(source):
+                self.on_activation(source, message)
 
     def on_drawn_refused(self, task: tasks.Forward, reason: str) -> None:
         """Draw a micro-batch as at first, that somebody wanted made of ids that cannot be."""

@@ -25,7 +25,8 @@ class Probing:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self._questions: dict[str, _Question] = {}
-        self._origins: dict[tuple[str, int], tuple[str, str]] = {}
+        self._origins: dict[tuple[str, int, str], tuple[str, str]] = {}
+        """By question, index and digest of what came: for whom, and from whom. Another one may send other bytes for the same."""
 
     def on_probed(self, question: Probed) -> None:
         """As a head, begin to find out, or say why not."""
@@ -49,15 +50,18 @@ class Probing:
 
     def on_activation(self, source: str, message: ProbeActivation) -> None:
         """Pass a micro-batch through this stage."""
-        self._origins[message.request, message.index] = (message.origin, source)
+        self._origins[message.request, message.index, message.payload.digest] = (message.origin, source)
         self.desk.compute(tasks.Probe(message.request, message.index, message.payload))
 
     def on_probe_done(self, task: tasks.Probe, done: tasks.EvaluateDone) -> None:
         """Send on what this stage made of it, or as the tail the loss."""
         desk, stage = self.desk, self.desk.me.stage + 1
-        if task.inputs is not None and (task.request, task.index) not in self._origins:
-            return  # it was asked for twice, and the first is on its way
-        origin, _ = self._origins.pop((task.request, task.index), (desk.me.name, ""))
+        origin = desk.me.name
+        if task.inputs is not None:
+            told = self._origins.pop((task.request, task.index, task.inputs.digest), None)
+            if told is None:
+                return  # it was asked for twice, and the first is on its way
+            origin, _ = told
         if done.output is None:
             assert done.loss is not None
             answer = ProbeDone(task.request, task.index, done.loss, done.tokens)
@@ -89,8 +93,10 @@ class Probing:
 
     def on_refused(self, task: tasks.Probe, reason: str) -> None:
         """Give up who sent an activation that cannot be evaluated; the head hears of it and asks again."""
-        _, source = self._origins.pop((task.request, task.index), ("", ""))
-        self.desk.expel_live(source, reason)
+        assert task.inputs is not None
+        told = self._origins.pop((task.request, task.index, task.inputs.digest), None)
+        if told is not None:  # it may have come twice
+            self.desk.expel_live(told[1], reason)
 
     def on_peer_lost(self, lost: Peer) -> None:
         """As a head, ask again for what may have been with the dead worker."""

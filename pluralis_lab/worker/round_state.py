@@ -20,23 +20,26 @@ Joiners = tuple[tuple[str, int, bool], ...]
 class RoundState:
     """One round at one worker.
 
-    Flow (one entry a micro-batch index): `begun` here; `senders` of its activation, the one whose bytes were used first; `sent`
-    and `sent_to`, the own output and who got it; `returned`, the own gradient for the previous stage; `loss` on the tail;
-    `accepted`, whose gradient has come back; `passed_on`, computed only for the stage before, after this one's step.
+    Flow (one entry a micro-batch index): `begun` here; `senders` of its activation, the one whose bytes were used first, and
+    until these turn out to be sound, `spares`, what the others sent; `sent` and `sent_to`, the own output and who got it;
+    `returned`, the own gradient for the previous stage; `loss` on the tail; `accepted`, whose gradient has come back;
+    `passed_on`, computed only for the stage before, after this one's step.
     Own data: `own`, indices that the first sender's head drew from its own corpus; `drawn`, the ids that each is made of;
     `redrawn`, indices that somebody said to have been drawn otherwise, and who.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
     Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
-    later; `delay`, how late the own sum's gradients were, in steps, and where replicas train locally its `norm`; `fetching`, what
-    was asked for of whom; `have`, announced here, and `haves` by live replica; `next_haves`, workers of the next stage that hold
-    all of theirs; `inspected`, the measured parts; `decided`, what a replica (`decided_by`) has already stepped with; `applying`,
-    what this one steps with.
+    later; `unusable`, those that cannot be computed with, which nobody steps with; `delay`, how late the own sum's gradients
+    were, in steps, and where replicas train locally its `norm`; `fetching`, what was asked for of whom; `have`, announced here,
+    and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs; `inspected`, the measured parts;
+    `decisions`, what each replica says that it has stepped with, and `decided`, the one of them to follow; `applying`, what this
+    one steps with.
     """
 
     round: int
     begun: set[int] = field(default_factory=set)
     senders: dict[int, list[str]] = field(default_factory=dict)
+    spares: dict[int, list[tuple[str, Activation]]] = field(default_factory=dict)
     sent: dict[int, Activation] = field(default_factory=dict)
     sent_to: dict[int, str] = field(default_factory=dict)
     returned: dict[int, Gradient] = field(default_factory=dict)
@@ -54,14 +57,15 @@ class RoundState:
     peers_counted: dict[str, set[int]] = field(default_factory=dict)
     collecting: frozenset[int] = frozenset()
     contributions: dict[Part, Contribution] = field(default_factory=dict)
+    unusable: set[Part] = field(default_factory=set)
     fetching: set[tuple[str, Part]] = field(default_factory=set)
     inspecting: Parts | None = None
     inspected: tuple[Parts, InspectDone] | None = None
     have: Have | None = None
     haves: dict[str, Have] = field(default_factory=dict)
     next_haves: set[str] = field(default_factory=set)
+    decisions: dict[str, Committed] = field(default_factory=dict)
     decided: Committed | None = None
-    decided_by: str = ""
     applying: Committed | None = None
     delay: float = 0.0
     norm: float | None = None

@@ -90,18 +90,25 @@ def test_a_hash_stands_for_one_chunk():
     assert changed == [False, False, False, False, True]
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_none_are_refused_by_whoever_adds_up_and_by_whoever_takes_the_sum(bad):
     chunked = ChunkedSums(FlatFormat("same", torch.float64), 2000)
     gradients = drawn(2000, 2)
     hashes, sums = sums_of(chunked, gradients)
     gradients["worker-1"][1500] = bad
-    with pytest.raises(WireError, match=r"worker-1 sent NaN or infinity in round 0"):
-        sums_of(chunked, gradients)
-    forged = ChunkedSums(FlatFormat("same", torch.float64), 2000)
-    total = forged.format.write(torch.full((976,), bad, dtype=torch.float64))
+    cuts = {name: chunked.cut(gradient) for name, gradient in gradients.items()}
+    parts = tuple((name, hashes.digest) for name, (hashes, _) in cuts.items())
+    pieces = [tuple(pieces[chunk] for _, pieces in cuts.values()) for chunk in range(2)]
+    assert chunked.reduce(tasks.Reduce(0, parts, 0, pieces[0])).total is not None
+    refused = chunked.reduce(tasks.Reduce(0, parts, 1, pieces[1]))
+    assert refused.total is None
+    assert list(refused.unusable) == ["worker-1"]
+    assert "chunk 1 of its gradient of round 0" in refused.unusable["worker-1"]
+    measures = sums[1].only("m").tensors()["m"]
+    total = pack([("g", torch.full((976,), bad, dtype=torch.float64)), ("m", measures)])
+    assert inspected(chunked, hashes, (sums[0], total)) == tasks.InspectDone({}, {}, false_sums=(1,))
     with pytest.raises(WireError, match="NaN or infinity"):
-        inspected(chunked, hashes, (sums[0], total))
+        chunked.gradient((sums[0], total), 0)
     with pytest.raises(WireError, match="1 chunks of a gradient in round 0, expected 2"):
         chunked.gradient(sums[:1], 0)
 

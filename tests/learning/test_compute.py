@@ -10,7 +10,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.payload import pack
 from pluralis_lab.learning.reference import train
-from pluralis_lab.parts import SGD, AdamW, Dense, Muon, Subspace
+from pluralis_lab.parts import SGD, AdamW, Dense, DiLoCo, FullSync, Muon, Subspace
 
 EVERYTHING = (0, 1)
 
@@ -148,21 +148,36 @@ def test_a_gradient_of_a_wrong_shape_is_refused_and_the_right_one_still_counts(b
     assert head.run(tasks.Collect(0, (0,))).gradient.digest == other.stages[0].run(tasks.Collect(0, (0,))).gradient.digest
 
 
-@pytest.mark.parametrize("task", [tasks.Inspect, tasks.Apply])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_a_gradient_that_is_not_finite_is_refused_and_its_worker_named(task, value, make_spec, pipeline):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e305])
+def test_a_gradient_that_cannot_be_computed_with_is_found_and_its_worker_named(value, make_spec, pipeline):
     stage = pipeline(make_spec()).stages[1]
     before = stage.state_digest()
     poisoned = torch.zeros(stage.num_parameters, dtype=torch.float64)
     poisoned[-1] = value
     parts = (part("worker-2", [0], flat(stage)), part("worker-3", [1], pack([("g", poisoned)])))
-    with pytest.raises(WireError, match=r"worker-3 sent NaN or infinity in round 7"):
-        stage.run(task(7, parts))
+    found = stage.run(tasks.Inspect(7, parts))
+    assert list(found.unusable) == ["worker-3"]
+    assert "in what worker-3 sent in round 7" in found.unusable["worker-3"]
+    assert not found.norms
+    with pytest.raises(WireError, match=r"in what worker-3 sent in round 7"):  # whoever asks for it nevertheless
+        stage.run(tasks.Apply(7, parts))
     assert stage.state_digest() == before
 
 
-@pytest.mark.parametrize("task", [tasks.Inspect, tasks.Apply])
-def test_a_weight_gradient_of_another_size_or_dtype_is_refused(task, make_spec, pipeline):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e305])
+def test_an_own_gradient_that_nobody_could_compute_with_ends_the_run_before_it_is_sent(value, make_spec, pipeline):
+    for sync in (FullSync(), FullSync(transport="butterfly"), DiLoCo(inner_steps=2)):
+        boundary = Dense() if isinstance(sync, DiLoCo) else make_spec().boundary
+        here = pipeline(make_spec(sync=sync, boundary=boundary))
+        here.micro_batch(0, 0)
+        stage = here.stages[1]
+        total = stage._sums[0]
+        total.gradients[-1].view(-1)[-1] = value
+        with pytest.raises(RunError, match=r"this worker's gradient of round 0; lower the learning rate"):
+            stage.run(tasks.Collect(0, tuple(sorted(total.indices))))
+
+
+def test_a_weight_gradient_of_another_size_or_dtype_is_refused(make_spec, pipeline):
     stage = pipeline(make_spec()).stages[1]
     n = stage.num_parameters
     for arrays in (
@@ -171,8 +186,10 @@ def test_a_weight_gradient_of_another_size_or_dtype_is_refused(task, make_spec, 
         [("g", torch.zeros(n, dtype=torch.float32))],
         [("x", torch.zeros(n, dtype=torch.float64))],
     ):
+        parts = (part("worker-3", EVERYTHING, pack(arrays)),)
+        assert list(stage.run(tasks.Inspect(0, parts)).unusable) == ["worker-3"]
         with pytest.raises(WireError, match="worker-3"):
-            stage.run(task(0, (part("worker-3", EVERYTHING, pack(arrays)),)))
+            stage.run(tasks.Apply(0, parts))
 
 
 @pytest.mark.parametrize("indices", [[(0,)], [(0, 1), (1,)], [(0,), (0,)], [(1, 2)], [(0, 0)]])

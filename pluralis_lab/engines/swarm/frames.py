@@ -40,7 +40,7 @@ async def read_json(reader: asyncio.StreamReader, *, limit_bytes: int = 1 << 26)
         return None
     try:
         value = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"a frame of {len(data)} bytes is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise WireError(f"a frame holds a JSON {type(value).__name__}, not an object")

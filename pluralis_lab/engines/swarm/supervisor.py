@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 MAX_TIMES_BACK = 5
 """Going back to the same checkpoint more often helps nobody: what ends a stage's workers each time is no accident."""
 
+GUEST_LIMIT_BYTES = 1 << 24
+"""For one report of a worker elsewhere; those of this machine send text that people wait for, of any length."""
+
 STOP_TIMEOUT_S = 5.0
 """A worker that has not ended so long after it was asked to is killed: nothing of it is lost, its checkpoints are on disk."""
 
@@ -224,7 +227,7 @@ class Supervisor:
         seat.writer = writer
         if self._ending.is_set() or self._going_back is not None:
             seat.say(op="stop")
-        while (message := await read_json(reader, limit_bytes=1 << 28)) is not None:
+        while (message := await read_json(reader, limit_bytes=GUEST_LIMIT_BYTES if seat.is_remote else 1 << 28)) is not None:
             if seats is not self.seats:
                 continue  # all have started anew, from a round before what this one speaks of
             if self._is_record_broken:

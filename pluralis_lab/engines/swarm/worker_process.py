@@ -26,6 +26,7 @@ from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EX
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
+from pluralis_lab.learning.state_chunks import chunk_bytes, largest_state_bytes
 from pluralis_lab.models.cost import widest_entry
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
@@ -52,6 +53,7 @@ from pluralis_lab.worker import (
     Woken,
     Worker,
 )
+from pluralis_lab.worker.download import AT_ONCE
 from pluralis_lab.worker.messages import Hello, Lost, Message
 
 log = logging.getLogger(__name__)
@@ -139,7 +141,9 @@ class WorkerProcess:
             find=self.node.find,
             on_message=self._on_message,
             on_lost=self._on_lost,
+            on_breach=self._give_up,
             limit_bytes=self._limit_bytes(),
+            max_waiting_bytes=self._max_waiting_bytes(),
         )
         try:
             peers = await self._come_in()
@@ -247,8 +251,21 @@ class WorkerProcess:
         States travel in chunks.
         """
         largest: int = max(self.info["stage_parameters"])
+        return (1 << 20) + 2 * 8 * largest + self._micro_batch_bytes()
+
+    def _micro_batch_bytes(self) -> int:
         sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
-        return (1 << 20) + 2 * 8 * largest + 2 * 8 * self.spec.micro_batch_size * sample
+        return 2 * 8 * self.spec.micro_batch_size * sample
+
+    def _max_waiting_bytes(self) -> int:
+        """Return what can wait for one peer of a run in order, and more.
+
+        The activations or gradients of all micro-batches under way, if one peer serves them all; a joiner's chunks, and as much
+        again of weight gradients, their chunks and sums, after a death also others'.
+        """
+        state = largest_state_bytes(max(self.info["stage_parameters"]), is_local=self.spec.sync_every is not None)
+        under_way = (self.spec.window + 1) * self.spec.num_micro_batches
+        return AT_ONCE * chunk_bytes(state) + 16 * self._limit_bytes() + 2 * under_way * self._micro_batch_bytes()
 
     async def _beat_forever(self) -> None:
         """Note again and again that this process runs."""

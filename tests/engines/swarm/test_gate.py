@@ -80,6 +80,7 @@ async def attack(run: pl.Run) -> None:
         json_frame({"op": "hello", "worker": "worker-0", "incarnation": 0, "token": ""}),
         json_frame({"op": "hello", "worker": ["x"], "incarnation": 0, "token": None}),
         json_frame({}),
+        (60_000).to_bytes(PREFIX_BYTES, "big") + b"[" * 60_000,
         (5).to_bytes(PREFIX_BYTES, "big") + b"[1,2]",
     ):
         assert await refusal(invitation, first) is None, first

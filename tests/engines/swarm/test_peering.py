@@ -9,23 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import psutil
 import pytest
 from hivemind.dht.node import DHTNode
 from hivemind.p2p import P2P, PeerID
+from hivemind.p2p.p2p_daemon_bindings.datastructures import StreamInfo
 from hivemind.utils import get_dht_time
 
 from pluralis_lab.canonical import canonical_json
 from pluralis_lab.contributions.keys import HotKey
+from pluralis_lab.engines.pieces import PIECE_BYTES, cut
 from pluralis_lab.engines.swarm.dht_roster import DHTRoster, Record, _body
 from pluralis_lab.engines.swarm.frames import frame
 from pluralis_lab.engines.swarm.peering import Peering, dial
 from pluralis_lab.worker.encoding import encode
-from pluralis_lab.worker.messages import Counted, Fetch, Message
+from pluralis_lab.worker.messages import Counted, Fetch, Message, State
 
 RUN_ID = "ab" * 32
 LIMIT_BYTES = 1 << 20
+MAX_WAITING_BYTES = 4 << 20
 TIMEOUT_S = 10.0
+UNKNOWN = msgpack.packb(["Surrender", {"round": 1}])
 
 
 @dataclass
@@ -37,12 +42,16 @@ class Node:
     peering: Peering
     received: asyncio.Queue[tuple[str, Message]] = field(default_factory=asyncio.Queue)
     lost: asyncio.Queue[tuple[str, int]] = field(default_factory=asyncio.Queue)
+    breaches: asyncio.Queue[tuple[str, int, str]] = field(default_factory=asyncio.Queue)
 
     async def next(self) -> tuple[str, Message]:
         return await asyncio.wait_for(self.received.get(), TIMEOUT_S)
 
     async def next_lost(self, timeout_s: float = TIMEOUT_S) -> tuple[str, int]:
         return await asyncio.wait_for(self.lost.get(), timeout_s)
+
+    async def next_breach(self) -> tuple[str, int, str]:
+        return await asyncio.wait_for(self.breaches.get(), TIMEOUT_S)
 
 
 @pytest.fixture
@@ -63,16 +72,19 @@ async def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         records[record.peer] = record
         received: asyncio.Queue[tuple[str, Message]] = asyncio.Queue()
         lost: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+        breaches: asyncio.Queue[tuple[str, int, str]] = asyncio.Queue()
         peering = Peering(
             p2p,
             RUN_ID,
             find=find,
             on_message=lambda name, message: received.put_nowait((name, message)),
             on_lost=lambda name, incarnation: lost.put_nowait((name, incarnation)),
+            on_breach=lambda name, incarnation, why: breaches.put_nowait((name, incarnation, why)),
             limit_bytes=LIMIT_BYTES,
+            max_waiting_bytes=MAX_WAITING_BYTES,
         )
         await peering.listen()
-        nodes.append(Node(p2p, record, peering, received, lost))
+        nodes.append(Node(p2p, record, peering, received, lost, breaches))
         return nodes[-1]
 
     yield one
@@ -120,26 +132,90 @@ async def test_a_strangers_stream_changes_nothing(make: Callable[[int], Any]) ->
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "says"),
     [
-        b"\xff" * 64,
-        (2**60).to_bytes(8, "big"),
-        frame(encode(Counted(0, (1,))))[:-3],
-        frame(b"\x00\x00\x00\x05garbage"),
-        frame(encode(Counted(0, (1,))) + b"more"),
+        (b"\xff" * 64, "announces"),
+        ((2**60).to_bytes(8, "big"), "announces 1,152,921,504,606,846,976 bytes"),
+        ((LIMIT_BYTES + 1).to_bytes(8, "big"), f"the limit here is {LIMIT_BYTES:,}"),
+        (frame(encode(Counted(0, (1,))))[:-3], None),
+        (frame(b"\x00\x00\x00\x05garbage"), "no message"),
+        (frame(len(UNKNOWN).to_bytes(4, "big") + UNKNOWN), "Surrender"),
+        (frame(encode(Counted(0, (1,))) + b"more"), "carries 4 bytes"),
+        (frame(next(cut(b"x" * PIECE_BYTES * 2))) * (LIMIT_BYTES // PIECE_BYTES + 1), "a message in pieces"),
     ],
-    ids=["garbage", "a frame of 2**60 bytes", "a truncated frame", "a malformed message", "trailing bytes"],
+    ids=[
+        "garbage",
+        "a frame of 2**60 bytes",
+        "a frame a byte too large",
+        "a truncated frame",
+        "a malformed message",
+        "a message of an unknown type",
+        "trailing bytes",
+        "pieces without end",
+    ],
 )
-async def test_broken_bytes_are_reported_and_others_are_still_heard(make: Callable[[int], Any], data: bytes) -> None:
+async def test_broken_bytes_are_reported_and_others_are_still_heard(
+    make: Callable[[int], Any], data: bytes, says: str | None
+) -> None:
     broken, b, honest = await make(0), await make(1), await make(2)
     writer = await raw_stream(broken.p2p, b)
     writer.write(data)
     await writer.drain()
-    writer.close()
-    assert await b.next_lost() == ("worker-0", 0)
+    if says is None:  # it broke off, as one that dies does
+        writer.close()
+        assert await b.next_lost() == ("worker-0", 0)
+    else:
+        worker, incarnation, why = await b.next_breach()
+        assert (worker, incarnation) == ("worker-0", 0)
+        assert says in why
+        assert b.lost.empty()
     honest.peering.connect(b.record)
     honest.peering.send("worker-1", Counted(0, (2,)))
     assert await b.next() == ("worker-2", Counted(0, (2,)))
+
+
+async def test_a_peer_that_asks_and_does_not_read_is_given_up_before_it_fills_the_memory(make: Callable[[int], Any]) -> None:
+    a, reader = await make(0), await make(2)
+    deaf = await P2P.create(auto_nat=False, nat_port_map=False, use_relay=False, use_auto_relay=False)
+    try:
+        is_done = asyncio.Event()
+
+        async def never_read(info: StreamInfo, stream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await is_done.wait()
+            writer.close()
+
+        await deaf.add_binary_stream_handler(f"/pluralis-lab/{RUN_ID}/1", never_read)
+        addresses = tuple(str(address) for address in await deaf.get_visible_maddrs())
+        a.peering.connect(Record("worker-1", 1, 0, "0x", 0, deaf.peer_id.to_base58(), addresses))
+        a.peering.connect(reader.record)
+        sent, most = 0, 0
+        async with asyncio.timeout(60):
+            while a.breaches.empty():
+                a.peering.send("worker-1", State(1, "d", (), bytes(LIMIT_BYTES // 4)))
+                a.peering.send("worker-2", Counted(sent, ()))
+                sent += 1
+                most = max(most, sum(a.peering.waiting_bytes.values()))
+                await asyncio.sleep(0)
+        worker, incarnation, why = a.breaches.get_nowait()
+        assert (worker, incarnation) == ("worker-1", 0)
+        assert "bytes wait for it" in why
+        assert MAX_WAITING_BYTES // 2 < most <= 2 * MAX_WAITING_BYTES
+        a.peering.disconnect("worker-1")
+        assert list(a.peering.waiting_bytes) == ["worker-2"]
+        assert [await reader.next() for _ in range(sent)] == [("worker-0", Counted(number, ())) for number in range(sent)]
+        is_done.set()
+    finally:
+        await deaf.shutdown()
+
+
+async def test_what_was_read_makes_room_for_more(make: Callable[[int], Any]) -> None:
+    a, b = await make(0), await make(1)
+    a.peering.connect(b.record)
+    for number in range(3 * MAX_WAITING_BYTES // (LIMIT_BYTES // 2)):
+        a.peering.send("worker-1", State(number, "d", (), bytes(LIMIT_BYTES // 2)))
+        _, message = await b.next()
+        assert message.version == number
+    assert a.breaches.empty()
 
 
 async def test_a_killed_daemon_is_reported_within_two_seconds(make: Callable[[int], Any]) -> None:
@@ -200,7 +276,9 @@ async def test_a_peering_that_is_closed_while_it_opens_a_stream_ends_at_once(mak
         return None
 
     for turns in range(120):
-        closing = Peering(a.p2p, RUN_ID, find=find, on_message=lambda *_: None, on_lost=lambda *_: None, limit_bytes=LIMIT_BYTES)
+        ignore: Any = lambda *_: None
+        calls = {"on_message": ignore, "on_lost": ignore, "on_breach": ignore}
+        closing = Peering(a.p2p, RUN_ID, find=find, **calls, limit_bytes=LIMIT_BYTES, max_waiting_bytes=MAX_WAITING_BYTES)
         closing.connect(b.record)
         for _ in range(turns):
             await asyncio.sleep(0)
