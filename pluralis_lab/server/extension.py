@@ -19,8 +19,8 @@ class PluralisLabExtension(ExtensionApp):
     """Shows the runs of pluralis_lab, live and past, and starts and ends them.
 
     ``c.PluralisLabExtension.read_only = True`` makes it a window on a shared hub: GETs, the live socket, spec/check and audit
-    (which compute, and change nothing) are answered; launch, stop, resume, attach, kill, generate, delete, tokenize, pay and
-    claim are not.
+    (which compute, and change nothing) are answered; launch, stop, resume, attach, invite, detach, kill, generate, delete,
+    tokenize, pay and claim are not.
     """
 
     name = "pluralis_lab"

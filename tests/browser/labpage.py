@@ -54,11 +54,11 @@ class LabPage:
         """Go to `path` below the base URL and wait until the application has started."""
         self.page.goto(f"{self.server.url}{path}{'&' if '?' in path else '?'}token={self.server.token}")
         self.ready()
-        # A fresh layout opens the file browser and the launcher a moment later: they must not take a test's place.
+        # A fresh layout opens the file browser and the launcher, a moment later: not in the place of what a test opens.
         if "reset" in path:
             self.page.locator(".jp-FileBrowser").wait_for()
         if path == "lab?reset":
-            self.page.wait_for_function("document.activeElement.closest('.jp-Launcher') !== null")
+            self.page.locator(".jp-Launcher").wait_for()
         return self
 
     def ready(self) -> None:

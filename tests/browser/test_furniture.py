@@ -39,7 +39,7 @@ def test_everything_that_leads_to_a_run(lab: Callable[..., LabPage], two: tuple[
     with desk.expect_response(lambda reply: "/settings/" in reply.url and reply.request.method == "PUT"):
         desk.locator('.jp-SettingsPanel input[label="Default account"]').fill("lab-z")
     page.done("launcher:create")
-    desk.locator(".jp-LauncherCard", has_text="Training run").click()
+    desk.locator(".jp-LauncherCard:visible", has_text="Training run").click()
     desk.locator(".plab-form-body").wait_for()
     assert desk.locator(".plab-form").get_by_label("account", exact=True).input_value() == "lab-z"
 
