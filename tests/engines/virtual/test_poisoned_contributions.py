@@ -1,5 +1,6 @@
 """A replica that sends NaN, infinity or what would add up to it: it is expelled, the others go on as if it had died then."""
 
+import dataclasses
 import itertools
 import math
 import random
@@ -14,8 +15,10 @@ from pluralis_lab.errors import RunError
 from pluralis_lab.parts import AdamW, Dense, DiLoCo, FullSync, SliceSync, Subspace
 from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker import Expel
+from pluralis_lab.worker.messages import Reduced
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.poison import TOO_LARGE, Poisoner, expelled
+from tests.engines.virtual.test_butterfly import falsified
 from tests.engines.virtual.test_killed_workers import assert_unharmed
 
 LOCALLY: dict[str, Any] = {"boundary": Dense(), "optimizer": AdamW(lr=3e-3), "steps": 6}
@@ -123,6 +126,36 @@ def test_a_sum_that_is_not_finite_is_its_reducers_lie(text: Corpus, replicas: in
             assert_goes_on(seen, (value, told))
             assert list(expelled(seen)) == ["worker-1"]
             assert "sent a sum of round 1 that is not finite" in expelled(seen)["worker-1"]
+
+
+@pytest.mark.parametrize("seed", [16, 46, 64, 88])
+def test_a_false_sum_that_is_found_when_some_have_announced_it_leaves_nobody_apart(text: Corpus, seed: int) -> None:
+    """Finite this time, told to all, and found by one that has announced it: the others may have made the step by then."""
+    rng = random.Random(seed)
+    replicas, round_ = rng.choice([3, 4]), rng.randrange(4)
+    liar = worker_name(rng.randrange(replicas))
+    chunks = set(rng.sample(range(64), rng.randrange(1, 30)))
+    schedule = rng.choice(["sync", "async"])
+    spec = spec_of(text, "butterfly", replicas=replicas, stages=1, boundary=Dense(), schedule=schedule)
+    told: list[str] = []
+
+    def lie(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send, seat = swarm._send, swarm.seats[liar]
+
+            def speak(name: str, by: Any, effect: Any) -> None:
+                message = effect.message
+                if by is seat and isinstance(message, Reduced) and message.round == round_ and message.chunk in chunks:
+                    told.append(effect.target)
+                    effect = dataclasses.replace(effect, message=dataclasses.replace(message, payload=falsified(message.payload)))
+                send(name, by, effect)
+
+            swarm._send = speak  # type: ignore[method-assign]
+
+    seen = run_virtual(spec, text, on_event=lie)
+    assert told
+    assert list(expelled(seen)) == [liar]
+    assert_goes_on(seen, seed)
 
 
 @pytest.mark.parametrize("rule", RULES)
