@@ -1,9 +1,11 @@
 """What late gradients cost, and how much of it the delay correction gives back: eight virtual stages, one update a micro-batch.
 
-Arms: synchronous AdamW, asynchronous AdamW, asynchronous NAdam (arXiv 2505.01099), the same without stashed weights, and the same
-without the discount 1 - γ, each with its own best rate of four. One micro-batch an update in all of them, so equal samples are
-equal updates; beside them the synchronous run whose updates are of four micro-batches, at equal samples. The figure is the
-validation loss after the last step.
+Arms: synchronous AdamW, asynchronous AdamW, and the corrected asynchronous NAdam (arXiv 2505.01099), whose stages have rates by
+their delays; then what each part of that is worth: without stashed weights, without the discount 1 - γ, with one rate for all
+stages, and without delays at all, which shows what NAdam gains that has nothing to do with them. Each has its own best rate of
+four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the synchronous run whose
+updates are of four micro-batches, at equal samples. The figure is the validation loss after the last step. Where a rate is large
+it depends on rounding: weights that differ by one part in 10⁷ at first end up to 0.04 nats from each other.
 
 The right answer comes first: before its first step every arm must have the same loss.
 """
@@ -33,12 +35,20 @@ class Arm:
     stashing: bool = True
 
 
+def corrected(lr: float, *, discounted: bool = True, delay_power: float = 1.0) -> pl.NAdam:
+    """Return the rule against delays; its second moment decays as AdamW's does by default."""
+    return pl.NAdam(lr=lr, beta1=0.95, beta2=0.95, discounted=discounted, delay_power=delay_power)
+
+
+RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 ARMS = (
-    Arm("sync AdamW", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.AdamW(lr=lr), is_async=False),
+    Arm("sync AdamW", RATES, lambda lr: pl.AdamW(lr=lr), is_async=False),
     Arm("async AdamW", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.AdamW(lr=lr)),
-    Arm("async NAdam, corrected", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.NAdam(lr=lr)),
-    Arm("async NAdam, corrected, no stash", (1e-3, 2e-3, 4e-3, 8e-3), lambda lr: pl.NAdam(lr=lr), stashing=False),
-    Arm("async NAdam, not discounted", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.NAdam(lr=lr, discounted=False)),
+    Arm("async NAdam, corrected", RATES, corrected),
+    Arm("async NAdam, corrected, no stash", RATES, corrected, stashing=False),
+    Arm("async NAdam, not discounted", RATES, lambda lr: corrected(lr, discounted=False)),
+    Arm("async NAdam, one rate for all stages", RATES, lambda lr: corrected(lr, delay_power=0.0)),
+    Arm("sync NAdam", RATES, corrected, is_async=False),
     Arm("sync AdamW, 4 micro-batches an update", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.AdamW(lr=lr), False, 4),
 )
 

@@ -24,6 +24,7 @@ from pluralis_lab.parts import (
     FullSync,
     Mean,
     Model,
+    NAdam,
     Optimizer,
     Policy,
     SliceSync,
@@ -169,6 +170,8 @@ class RunSpec(BaseModel):
             del fields["sync"]["transport"]
         if isinstance(self.boundary, Subspace) and self.boundary.refresh_every is None:
             del fields["boundary"]["refresh_every"], fields["boundary"]["refresh_step"]
+        if isinstance(self.optimizer, NAdam) and self.optimizer.delay_power == 0:
+            del fields["optimizer"]["delay_power"]
         return canonical_json(fields)
 
     @classmethod

@@ -1,6 +1,8 @@
-"""How late a stage's gradients are under ``schedule="async"``, and what the update rule does about it without stashing.
+"""How late a stage's gradients are under ``schedule="async"``, and what its update rule and its rate are for that.
 
-Source: arXiv 2505.01099; the rate's part after PipeMare (arXiv 1910.05124).
+A step along a gradient that is τ steps old is stable only for rates below a bound that falls as 1 / τ: PipeMare (arXiv
+1910.05124), which lets the rates rise to one again while its own schedule lowers them all. Ours is constant, so the bound stays.
+Without stashing: arXiv 2505.01099.
 """
 
 from pluralis_lab.parts import NAdam, Optimizer
@@ -21,11 +23,17 @@ def expected_delay(spec: RunSpec, stage: int) -> int:
 
 
 def delay_factor(spec: RunSpec, stage: int, round_: int) -> float:
-    """Return what the rate is multiplied by: τ^-ρ without stashing, where ρ falls from one to zero; else one."""
-    if spec.stashing or not spec.is_async:
+    """Return what the rate is multiplied by: τ^-ρ, where ρ is NAdam's `delay_power`, and one where τ is 0.
+
+    Without stashing ρ falls from one to that, which is zero for other rules.
+    """
+    if not spec.is_async:
         return 1.0
-    rest = max(0.0, 1.0 - round_ / (ANNEALED_PART * spec.steps))
-    return float(max(1, expected_delay(spec, stage)) ** -rest)
+    rule = spec.optimizer
+    power = rule.delay_power if isinstance(rule, NAdam) else 0.0
+    if not spec.stashing:
+        power = max(power, 1.0 - round_ / (ANNEALED_PART * spec.steps))
+    return float(max(1, expected_delay(spec, stage)) ** -power)
 
 
 def stage_rule(spec: RunSpec, stage: int) -> Optimizer:

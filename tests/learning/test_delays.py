@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from pluralis_lab.learning.compute import _looked_at_anew
+from pluralis_lab.learning.compute import StageCompute, _looked_at_anew
 from pluralis_lab.learning.delays import delay_factor, expected_delay, stage_rule
 from pluralis_lab.learning.nesterov_adam import NesterovAdam
 from pluralis_lab.learning.stash import WeightStash
 from pluralis_lab.models.stage import build_stage
-from pluralis_lab.parts import GPT, AdamW, NAdam, Subspace
+from pluralis_lab.parts import GPT, AdamW, Dense, NAdam, Subspace
 from pluralis_lab.spec import RunSpec
 
 
@@ -71,6 +71,38 @@ def test_only_without_stashing_is_a_late_stages_rule_another_one() -> None:
     assert delay_factor(without, 7, 0) == 1.0
     assert delay_factor(without, 0, 50) == pytest.approx(7**-0.5)
     assert delay_factor(without, 0, 100) == delay_factor(without, 0, 799) == 1.0
+
+
+def test_a_late_stages_rate_is_over_its_delay_to_the_power_that_its_rule_names() -> None:
+    whole, root = (late_spec(optimizer=NAdam(delay_power=power)) for power in (1.0, 0.5))
+    for round_ in (0, 799):
+        assert [delay_factor(whole, stage, round_) for stage in range(8)] == pytest.approx(
+            [1 / 7, 1 / 6, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1, 1]
+        )
+        assert delay_factor(root, 0, round_) == pytest.approx(7**-0.5)
+    several = whole.replace(micro_batches=4)  # a quarter of the updates, a quarter of the delays
+    assert all(delay_factor(several, stage, 0) == 1.0 for stage in range(8))
+    assert delay_factor(whole.replace(schedule="sync"), 0, 0) == 1.0
+
+
+def test_without_stashing_a_late_stages_rate_rises_to_what_its_rule_allows() -> None:
+    spec = late_spec(optimizer=NAdam(delay_power=0.5), stashing=False)
+    assert delay_factor(spec, 0, 0) == pytest.approx(1 / 7)
+    assert delay_factor(spec, 0, 25) == pytest.approx(7**-0.75)
+    assert delay_factor(spec, 0, 50) == delay_factor(spec, 0, 799) == pytest.approx(7**-0.5)
+
+
+def test_a_stages_step_is_made_with_its_own_rate() -> None:
+    steps = {}
+    for power in (0.0, 1.0):
+        rule = NAdam(lr=0.1, delay_power=power, warmup=0)
+        spec = late_spec(model=GPT(n_layer=8, n_head=2, d_model=8, context=4), boundary=Dense(), optimizer=rule)
+        compute = StageCompute(spec, 2, None, vocab=16)
+        before = torch.cat([weight.detach().flatten() for weight in compute.parameters])
+        compute._step(0, torch.linspace(-1, 1, len(before)))
+        steps[power] = torch.cat([weight.detach().flatten() for weight in compute.parameters]) - before
+    assert steps[0.0].abs().max() > 0.05
+    assert torch.allclose(steps[1.0], steps[0.0] / 5, atol=1e-6)
 
 
 def test_what_is_looked_at_anew_is_the_weight_as_it_is_by_then() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pluralis_lab.errors import PluralisError, RunSpecError
-from pluralis_lab.parts import GPT, MLP, AdamW, Dense, DiLoCo, FullSync, Mean, SliceSync, Subspace, Work
+from pluralis_lab.parts import GPT, MLP, AdamW, Dense, DiLoCo, FullSync, Mean, NAdam, SliceSync, Subspace, Work
 from pluralis_lab.spec import RunSpec
 
 MLP_SPEC = {"model": MLP((64, 32, 10)), "data": "digits"}
@@ -210,6 +210,11 @@ def test_what_came_later_changes_no_older_specs_hash():
     assert b'"transport":"butterfly"' in folded.to_json()
     assert RunSpec.from_json(folded.to_json()) == folded
     assert folded.hash != RunSpec().hash
+    nesterov = RunSpec(optimizer=NAdam())
+    assert nesterov.hash == "98d117337462ad18ad3d3a030222dbd3bde6084e9353869a6c252321aed4af30"
+    slowed = RunSpec(optimizer=NAdam(delay_power=1.0))
+    assert b'"delay_power":1.0' in slowed.to_json()
+    assert RunSpec.from_json(slowed.to_json()) == slowed
     changed = RunSpec(schedule="async", in_flight=7)
     assert b'"in_flight":7' in changed.to_json()
     assert RunSpec.from_json(changed.to_json()) == changed
