@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute, _looked_at_anew
 from pluralis_lab.learning.delays import delay_factor, expected_delay, stage_rule
 from pluralis_lab.learning.nesterov_adam import NesterovAdam
@@ -103,6 +104,21 @@ def test_a_stages_step_is_made_with_its_own_rate() -> None:
         steps[power] = torch.cat([weight.detach().flatten() for weight in compute.parameters]) - before
     assert steps[0.0].abs().max() > 0.05
     assert torch.allclose(steps[1.0], steps[0.0] / 5, atol=1e-6)
+
+
+def test_a_late_stage_that_was_restored_goes_on_to_the_bit() -> None:
+    rule = NAdam(beta1=0.95, beta2=0.95, delay_power=1.0)
+    spec = late_spec(model=GPT(n_layer=8, n_head=2, d_model=8, context=4), boundary=Dense(), optimizer=rule)
+    whole, restored = (StageCompute(spec, 2, None, vocab=16) for _ in range(2))
+    gradients = [torch.randn(whole.num_parameters, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
+    for round_, gradient in enumerate(gradients):
+        if round_ == 4:
+            kept = whole.run(tasks.Snapshot(round_))
+            assert isinstance(kept, tasks.SnapshotDone)
+            restored.run(tasks.Restore(round_, kept.state, kept.digest))
+        for compute in (whole, restored) if round_ >= 4 else (whole,):
+            compute._step(round_, gradient)
+    assert whole.state_digest() == restored.state_digest()
 
 
 def test_what_is_looked_at_anew_is_the_weight_as_it_is_by_then() -> None:

@@ -48,8 +48,11 @@ def run_and_note(spec: RunSpec, corpus: Corpus, **options: object) -> tuple[Obse
     return run_virtual(spec, corpus, on_event=spy, **options), versions
 
 
-def one_process(spec: RunSpec, corpus: Corpus, versions: Versions) -> list[float]:
-    """Train in a plain loop in which each micro-batch sees, at each stage, the weights of that version. Returns losses."""
+def one_process(spec: RunSpec, corpus: Corpus, versions: Versions, factors: tuple[float, ...] = (1.0, 1.0, 1.0)) -> list[float]:
+    """Train in a plain loop in which each micro-batch sees, at each stage, the weights of that version. Returns losses.
+
+    factors : what each stage's rate is multiplied by
+    """
     stages = whole_model(spec, corpus.info().vocab)
     optimizers = [build_optimizer(stage, stage_rule(spec, index)) for index, stage in enumerate(stages)]
     history = [[{name: p.detach().clone() for name, p in stage.named_parameters()}] for stage in stages]
@@ -77,10 +80,10 @@ def one_process(spec: RunSpec, corpus: Corpus, versions: Versions) -> list[float
                 own, found = found[: len(weights)], found[len(weights) :]
                 for array, gradient in zip(sums[number], own, strict=True):
                     array += gradient
-        for stage, optimizer, gradients, past in zip(stages, optimizers, sums, history, strict=True):
+        for stage, optimizer, gradients, past, factor in zip(stages, optimizers, sums, history, factors, strict=True):
             for parameter, gradient in zip(stage.parameters(), gradients, strict=True):
                 parameter.grad = gradient
-            optimizer.lr = learning_rate(spec.optimizer, round_)
+            optimizer.lr = learning_rate(spec.optimizer, round_) * factor
             optimizer.step()
             past.append({name: p.detach().clone() for name, p in stage.named_parameters()})
         losses.append(total / scale)
@@ -160,6 +163,14 @@ def test_what_is_under_way_and_kept_is_bounded(text: Corpus) -> None:
     assert most["under way"] == 4
     assert 2 <= most["copies"] <= spec.window + 1
     assert most["rounds"] <= 3 * spec.window + 2
+
+
+def test_a_late_stage_learns_at_its_rate_over_its_delay(text: Corpus) -> None:
+    spec = async_spec(text, micro_batches=1, optimizer=NAdam(lr=5e-3, beta1=0.95, beta2=0.95, delay_power=1.0))
+    seen, versions = run_and_note(spec, text)
+    late = one_process(spec, text, versions, factors=(1 / 2, 1.0, 1.0))  # gradients are 2, 1 and 0 steps late
+    assert [seen.losses[number] for number in range(spec.steps)] == pytest.approx(late, abs=1e-12, rel=0)
+    assert max(abs(one - other) for one, other in zip(late, one_process(spec, text, versions), strict=True)) > 1e-4
 
 
 def test_without_stashing_a_micro_batch_comes_back_through_the_newest_weights(text: Corpus) -> None:
