@@ -48,7 +48,7 @@ ARMS = (
     Arm("async NAdam, corrected, no stash", RATES, corrected, stashing=False),
     Arm("async NAdam, not discounted", RATES, lambda lr: corrected(lr, discounted=False)),
     Arm("async NAdam, one rate for all stages", RATES, lambda lr: corrected(lr, delay_power=0.0)),
-    Arm("sync NAdam", RATES, corrected, is_async=False),
+    Arm("sync NAdam", (2e-3, 4e-3, 8e-3, 16e-3), corrected, is_async=False),
     Arm("sync AdamW, 4 micro-batches an update", (2e-3, 4e-3, 8e-3, 16e-3), lambda lr: pl.AdamW(lr=lr), False, 4),
 )
 
