@@ -13,10 +13,7 @@ _Asked = tuple[int, tuple[tuple[str, tuple[int, ...], str], ...]]
 
 
 class SharedGradients(RoundGradients):
-    """The `RoundGradients` of all replicas of a stage: whoever asks first computes, and the others get the same bits.
-
-    What is refused is refused anew to each.
-    """
+    """The `RoundGradients` of all replicas of a stage: whoever asks first computes, and the others get the same bits."""
 
     def __init__(self, format: FlatFormat, size: int) -> None:
         super().__init__(format, size)
