@@ -61,10 +61,9 @@ def _rank(rank: int, port: int, spec_file: str, rounds: int, skip: int) -> None:
             schedule.step(ids[:, :-1])
         else:
             schedule.step(target=ids[:, 1:], losses=losses)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(spec.optimizer, round_)
+        optimizer.lr = learning_rate(spec.optimizer, round_)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         all_losses.append(sum(loss.item() for loss in losses))
         if round_ == skip - 1:
             begin = time.perf_counter()
