@@ -24,7 +24,7 @@ from pluralis_lab.engines.swarm.dht_roster import DHTRoster, Record, _body
 from pluralis_lab.engines.swarm.frames import frame
 from pluralis_lab.engines.swarm.peering import Peering, dial
 from pluralis_lab.worker.encoding import encode
-from pluralis_lab.worker.messages import Counted, Fetch, Message, State
+from pluralis_lab.worker.messages import Counted, Fetch, Message, StateChunk
 
 RUN_ID = "ab" * 32
 LIMIT_BYTES = 1 << 20
@@ -191,7 +191,7 @@ async def test_a_peer_that_asks_and_does_not_read_is_given_up_before_it_fills_th
         sent, most = 0, 0
         async with asyncio.timeout(60):
             while a.breaches.empty():
-                a.peering.send("worker-1", State(1, "d", (), bytes(LIMIT_BYTES // 4)))
+                a.peering.send("worker-1", StateChunk(1, "d", 0, bytes(LIMIT_BYTES // 4)))
                 a.peering.send("worker-2", Counted(sent, ()))
                 sent += 1
                 most = max(most, sum(a.peering.waiting_bytes.values()))
@@ -212,7 +212,7 @@ async def test_what_was_read_makes_room_for_more(make: Callable[[int], Any]) -> 
     a, b = await make(0), await make(1)
     a.peering.connect(b.record)
     for number in range(3 * MAX_WAITING_BYTES // (LIMIT_BYTES // 2)):
-        a.peering.send("worker-1", State(number, "d", (), bytes(LIMIT_BYTES // 2)))
+        a.peering.send("worker-1", StateChunk(number, "d", 0, bytes(LIMIT_BYTES // 2)))
         _, message = await b.next()
         assert message.version == number
     assert a.breaches.empty()
