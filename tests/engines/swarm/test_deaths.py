@@ -94,7 +94,8 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     assert first_after.round == last_checkpoint
     losses = reopened.metrics()["loss"].dropna()
     assert losses.tolist() == pytest.approx(simulated_losses(run), rel=1e-3)
-    assert losses[first_after.round] == pytest.approx(done_before[first_after.round], rel=1e-4)
+    # Rounds after the checkpoint are there twice, unless the kill came before the first of them was recorded.
+    assert losses[: len(done_before)].tolist() == pytest.approx(done_before.tolist(), rel=1e-4)
     report = reopened.audit()
     assert report.ok, str(report)
     reopened.stop()

@@ -95,7 +95,7 @@ export class AttachForm extends Widget implements Asking<NewWorker> {
   private readonly data = el('input', {
     type: 'text',
     class: 'jp-mod-styled',
-    placeholder: 'path:/home/me/notes.txt',
+    placeholder: 'path:/data/notes.txt',
     autocomplete: 'off',
     spellcheck: 'false'
   });
