@@ -154,7 +154,9 @@ class Membership:
 
     def on_snapshot_done(self, task: tasks.Snapshot, done: tasks.SnapshotDone) -> None:
         desk = self.desk
-        if joiners := self._snapshot_for.pop(task.version, []):
+        waiting = [(peer, desk.roster.get(peer.name)) for peer in self._snapshot_for.pop(task.version, [])]
+        # One that died meanwhile would never say that it has the state, and a later life of it has not been admitted.
+        if joiners := [peer for peer, known in waiting if known is not None and known.incarnation == peer.incarnation]:
             lanes = tuple(desk.roster.lanes(desk.me.stage).tables)
             offer = wire.StateOffer(done.version, done.digest, lanes, len(done.state), hashes_of(done.state))
             _, fetching = self._offered.setdefault(done.digest, (done, set()))

@@ -8,10 +8,10 @@ import pytest
 
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
-from pluralis_lab.learning import state_chunks
+from pluralis_lab.learning import state_chunks, tasks
 from pluralis_lab.links import Links
 from pluralis_lab.parts import AdamW, Dense, DiLoCo
-from pluralis_lab.worker import Send
+from pluralis_lab.worker import PeerLost, Send
 from pluralis_lab.worker.download import AT_ONCE
 from pluralis_lab.worker.messages import FetchState, StateChunk, StateOffer
 from tests.engines.conftest import Observed, run_virtual, tiny_spec
@@ -141,3 +141,29 @@ def test_who_wants_chunks_that_the_state_has_not_is_expelled(text: Corpus) -> No
 
     joining(text, Curious())
     assert [reason.split(" of a state")[0] for reason in reasons] == ["wants chunk 2000"]
+
+
+def test_nothing_is_kept_for_a_joiner_that_dies_while_its_state_is_written(text: Corpus) -> None:
+    died: list[str] = []
+
+    def watch(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            for name in ("worker-3", "worker-4", "worker-5"):
+                swarm.seats[name].compute.run = dying(swarm, name, swarm.seats[name].compute.run)  # type: ignore[method-assign]
+
+    def dying(swarm: VirtualSwarm, name: str, run: Callable[[tasks.Task], tasks.Result]) -> Callable[[tasks.Task], tasks.Result]:
+        def compute(task: tasks.Task) -> tasks.Result:
+            seat = swarm.seats[name]
+            if isinstance(task, tasks.Snapshot) and seat.machine.membership._snapshot_for.get(task.version) and not died:
+                died.append(name)
+                swarm._kill(Kill(JOINER, 0, restart_s=None))
+                swarm._perform(name, seat, seat.machine.handle(PeerLost(JOINER, 0), swarm.now))
+            return run(task)
+
+        return compute
+
+    spec = tiny_spec(text, replicas=3, micro_batches=3, batch_size=6, steps=8, eval_every=0)
+    seen = run_virtual(spec, text, attachments=(Attachment(JOINER, 1, 150),), links=SLOW, on_event=watch)
+    assert died
+    assert sorted(seen.losses) == list(range(8))
+    assert not any(seat.machine.membership._offered for seat in seen.swarm.seats.values())
