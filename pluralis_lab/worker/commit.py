@@ -81,7 +81,7 @@ class Commit:
         desk = self.desk
         if desk.seats[source][0] != desk.me.stage:
             if (state := desk.rounds.get(message.round)) is not None:
-                state.next_haves.add(source)
+                state.next_haves[source] = message.joiners
                 if state.have is not None:  # until then it changes nothing here
                     self.advance(state)
         elif not self._is_settled(source, message.round):
@@ -141,7 +141,7 @@ class Commit:
         state = self.desk.current()
         state.peers_counted.pop(lost.name, None)
         state.haves.pop(lost.name, None)
-        state.next_haves.discard(lost.name)
+        state.next_haves.pop(lost.name, None)
         state.fetching = {(holder, part) for holder, part in state.fetching if holder != lost.name}
         if self.butterfly is not None:
             self.butterfly.on_peer_lost(lost)

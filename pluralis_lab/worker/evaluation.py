@@ -137,7 +137,8 @@ class Evaluation:
     def _send(self, message: EvalActivation) -> None:
         """Send `message` to who serves it at the next stage, or keep it until somebody does."""
         desk, stage = self.desk, self.desk.me.stage + 1
-        peer = desk.roster.serve(stage=stage, round_=message.version, index=message.index)
+        ready = desk.roster.ready(stage, message.version)
+        peer = desk.roster.serve(stage=stage, round_=message.version, index=message.index, among=ready)
         self._sent[message.version, message.index] = ("" if peer is None else peer.name, message)
         if peer is not None:
             desk.send(peer.name, message)

@@ -171,12 +171,16 @@ class Flow:
         """Send what the dead worker held to its replacements; as a head, take over its indices."""
         desk = self.desk
         if lost.stage == desk.me.stage + 1:
-            for state in list(desk.rounds.values()):
-                for index in sorted(index for index, target in state.sent_to.items() if target == lost.name):
-                    if self._is_wanted(state, index):
-                        self._forward(state, index, dead=lost.name)
+            self.deal_again(lost, is_dead=True)
         if lost.stage == desk.me.stage == 0 and desk.state == "active":
             self.claim()
+
+    def deal_again(self, holder: Peer, *, is_dead: bool = False) -> None:
+        """Send what `holder` was dealt, who does not do it, to its replacements."""
+        for state in list(self.desk.rounds.values()):
+            for index in sorted(index for index, target in state.sent_to.items() if target == holder.name):
+                if self._is_wanted(state, index):
+                    self._forward(state, index, dead=holder.name if is_dead else None)
 
     def on_peer_found(self, peer: Peer) -> None:
         """Give waiting micro-batches to a worker that fills an empty stage."""

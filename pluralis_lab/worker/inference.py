@@ -121,7 +121,8 @@ class Inference:
     def _pass_on(self, task: tasks.Infer, way: _Way, output: Payload) -> None:
         desk, stage, draw = self.desk, self.desk.me.stage + 1, task.draw
         if task.start == 0:  # the whole text goes the way of its beginning: there are its caches
-            peer = desk.roster.serve(stage=stage, round_=desk.round, index=int(task.request, 16))
+            ready = desk.roster.ready(stage, desk.round)
+            peer = desk.roster.serve(stage=stage, round_=desk.round, index=int(task.request, 16), among=ready)
             way.target = "" if peer is None else peer.name
         if not desk.roster.is_live(way.target):
             self._tell(way.origin, Mislaid(task.request, task.attempt, f"stage {stage} has no live worker at the moment"))

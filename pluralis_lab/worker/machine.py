@@ -83,9 +83,9 @@ class Worker:
         self.exchanges = Exchanges(self.desk, self._on_step)
         on_applied = self.exchanges.on_local_step if self.desk.is_local else self._on_step
         self.commit = Commit(self.desk, on_applied, may_step=lambda state: self.evaluation.may_step(state))
-        self.membership = Membership(self.desk, self.commit, self.exchanges)
-        self.leaving = Leaving(self.desk, self.membership, self.exchanges)
         self.flow = Flow(self.desk, self.commit.on_counted_here)
+        self.membership = Membership(self.desk, self.commit, self.exchanges, self.flow.deal_again)
+        self.leaving = Leaving(self.desk, self.membership, self.exchanges)
         self.evaluation = Evaluation(self.desk, self._on_evaluated)
         self.inference, self.probing, self.watch = Inference(self.desk), Probing(self.desk), Watch(self.desk)
         self._future: list[tuple[str, wire.Message]] = []
@@ -309,6 +309,7 @@ class Worker:
         desk.round += 1
         self.leaving.on_step(state)
         self.membership.admit_all(state.applying.joiners, state.round)
+        self.membership.await_next(state)
         state.applying = replace(state.applying, lanes=self.membership.deal_anew(state, state.applying))
         for neighbour in (stage - 1, stage, stage + 1):
             desk.broadcast(desk.roster.stage(neighbour), state.applying)
@@ -335,6 +336,8 @@ class Worker:
     def _on_committed(self, source: str, message: wire.Committed) -> None:
         peer = self.desk.roster.get(source)
         if peer is not None:
+            if peer.stage == self.desk.me.stage + 1:
+                self.membership.on_next_committed(peer, message)
             self.commit.on_committed(peer, message)
 
     def _lose(self, name: str, incarnation: int) -> None:
@@ -354,6 +357,8 @@ class Worker:
             return
         if lost.stage == desk.me.stage:
             self.membership.on_replica_lost()
+        elif lost.stage == desk.me.stage + 1:
+            self.membership.on_next_lost()
         self.flow.on_peer_lost(lost)
         self.evaluation.on_peer_lost(lost)
         self.commit.on_peer_lost(lost)

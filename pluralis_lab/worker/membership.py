@@ -1,5 +1,7 @@
 """Who is in: greetings, joining with a replica's state, and admission at a step."""
 
+from collections.abc import Callable
+
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.state_chunks import chunk_of, hashes_of, num_chunks
 from pluralis_lab.worker import messages as wire
@@ -13,11 +15,16 @@ from pluralis_lab.worker.round_state import Joiners, RoundState
 
 
 class Membership:
-    """Lets joiners into the stage, hands out its state, and asks for it when this worker joins itself."""
+    """Lets joiners into the stage, hands out its state, and asks for it when this worker joins itself.
 
-    def __init__(self, desk: Desk, commit: Commit, exchanges: Exchanges) -> None:
-        self.desk, self.commit, self._exchanges = desk, commit, exchanges
+    on_not_admitted : called with a worker of the next stage that was dealt work and is not let in yet
+    """
+
+    def __init__(self, desk: Desk, commit: Commit, exchanges: Exchanges, on_not_admitted: Callable[[Peer], None]) -> None:
+        self.desk, self.commit, self._exchanges, self._on_not_admitted = desk, commit, exchanges, on_not_admitted
         self._admitted: set[str] = set()
+        self._next_steps: dict[int, dict[str, Joiners]] = {}
+        """Whom each replica of the next stage says it has let in, by step."""
         self.download = Download(desk)
         self.on_trial = False
         """Whether this worker was set aside before, and asks to be tried with one micro-batch."""
@@ -100,8 +107,7 @@ class Membership:
 
         Nobody passes that round without them, so until they have the state any replica can send it.
         """
-        desk = self.desk
-        since = min(step + 1 + desk.spec.window, desk.spec.steps)
+        desk, since = self.desk, self._since(step)
         for name, incarnation, on_trial in joiners:
             if self.commit.waiting_joiners.get(name) == (incarnation, on_trial):  # a later one has still to be let in
                 del self.commit.waiting_joiners[name]
@@ -109,6 +115,55 @@ class Membership:
             if peer is not None and peer.incarnation == incarnation and peer.since is None and name != desk.me.name:
                 desk.roster.promote(name, since)
                 self._admitted.add(name)
+
+    def await_next(self, state: RoundState) -> None:
+        """After the own step, deal to those whom the next stage is about to let in: all of its replicas have announced them.
+
+        So they have work as soon as they have the state. If it turns out otherwise, `on_next_committed` takes that back.
+        """
+        replicas = self._next_replicas(state.round)
+        if replicas and state.next_haves.keys() >= replicas:
+            self._await(set.intersection(*(set(state.next_haves[name]) for name in replicas)), state.round)
+
+    def on_next_committed(self, source: Peer, message: wire.Committed) -> None:
+        """Note whom the next stage has let in with its step."""
+        if not message.parts:
+            return  # an answer to who missed that step
+        oldest = message.round - self.desk.spec.window - 1
+        self._next_steps = {round_: told for round_, told in self._next_steps.items() if round_ >= oldest}
+        self._next_steps.setdefault(message.round, {})[source.name] = message.joiners
+        self._settle_next(message.round)
+
+    def on_next_lost(self) -> None:
+        """A replica of the next stage is gone; the others may have said already whom they have let in."""
+        for round_ in list(self._next_steps):
+            self._settle_next(round_)
+
+    def _settle_next(self, round_: int) -> None:
+        """When all replicas of the next stage have told of their step, go by that. One alone could name whom nobody awaits."""
+        desk, told = self.desk, self._next_steps[round_]
+        replicas = self._next_replicas(round_)
+        if not replicas or not told.keys() >= replicas:
+            return
+        self._await(set.intersection(*(set(told[name]) for name in replicas)), round_)
+        named = {name for name in replicas for name, *_ in told[name]}
+        for peer in desk.roster.serving(desk.me.stage + 1, self._since(round_)):
+            if peer.is_awaited and peer.since == self._since(round_) and peer.name not in named:
+                desk.roster.promote(peer.name, None)
+                self._on_not_admitted(peer)
+
+    def _await(self, joiners: set[tuple[str, int, bool]], step: int) -> None:
+        for name, incarnation, on_trial in sorted(joiners):
+            peer = self.desk.roster.get(name)
+            if not on_trial and peer is not None and peer.incarnation == incarnation and peer.since is None:
+                self.desk.roster.await_from(name, self._since(step))
+
+    def _next_replicas(self, round_: int) -> set[str]:
+        return set(self.desk.roster.ready(self.desk.me.stage + 1, round_))
+
+    def _since(self, step: int) -> int:
+        """Return the first round of who is let in with `step`: the first of which nothing was claimed."""
+        return min(step + 1 + self.desk.spec.window, self.desk.spec.steps)
 
     def deal_anew(self, state: RoundState, decision: wire.Committed) -> Table:
         """Return the stage's lanes from the first round on that nobody has begun, after a step that all replicas make."""

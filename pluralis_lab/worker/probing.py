@@ -70,7 +70,7 @@ class Probing:
             else:
                 desk.send(origin, answer)
             return
-        peer = desk.roster.serve(stage=stage, round_=desk.round, index=task.index)
+        peer = desk.roster.serve(stage=stage, round_=desk.round, index=task.index, among=desk.roster.ready(stage, desk.round))
         if peer is not None:
             desk.send(peer.name, ProbeActivation(task.request, task.index, origin, done.output))
 

@@ -13,6 +13,7 @@ class Peer:
     name, stage, replica : its slot in the run; `incarnation` counts the restarts of that slot
     key : address of the hot key that signs its work
     since : first round it takes work in; None while it joins
+    is_awaited : its stage has admitted it, and it has not said yet that it has the state
     """
 
     name: str
@@ -21,6 +22,7 @@ class Peer:
     key: str
     incarnation: int = 0
     since: int | None = 0
+    is_awaited: bool = False
 
 
 class Roster:
@@ -93,6 +95,16 @@ class Roster:
     def promote(self, name: str, since: int | None) -> None:
         """Note that `name` takes work from round `since`, or with None that it is joining."""
         self._put(replace(self._peers[name], since=since))
+
+    def await_from(self, name: str, since: int) -> None:
+        """Note that another stage has admitted `name`: it is dealt work from round `since` on, which it does when it has the state."""
+        peer = self._peers[name]
+        self._put(replace(peer, since=since, is_awaited=True))
+        self._expect_lane(peer.stage, peer.replica, since)
+
+    def ready(self, stage: int, round_: int) -> list[str]:
+        """Return the names of those of `serving` who have the state."""
+        return [peer.name for peer in self.serving(stage, round_) if not peer.is_awaited]
 
     def serving(self, stage: int, round_: int) -> list[Peer]:
         """Return the live workers of `stage` that take work of `round_`."""
