@@ -1,5 +1,6 @@
 """A real run in a home of its own, and how fast its rounds were."""
 
+import compileall
 import os
 import signal
 import subprocess
@@ -37,6 +38,14 @@ def temporary_home() -> Iterator[Path]:
                 del os.environ["PLURALIS_LAB_HOME"]
             else:
                 os.environ["PLURALIS_LAB_HOME"] = before
+
+
+def compile_library() -> None:
+    """Compile the library's modules as its first use would, also where the environment has Python keep no bytecode.
+
+    hivemind's and torch's are compiled when they are installed; a checkout's would be compiled anew in each process.
+    """
+    compileall.compile_dir(Path(pl.__file__).parent, quiet=1)
 
 
 def swarm(spec: pl.RunSpec, *, skip: int) -> Timed:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pluralis_lab as pl
-from benchmarks.engine_run import end_in_order, hivemind_peer, temporary_home
+from benchmarks.engine_run import compile_library, end_in_order, hivemind_peer, temporary_home
 from benchmarks.result import Result
 from benchmarks.shaped import ShapedNetwork, shaped_network
 
@@ -32,6 +32,7 @@ FIRST = "first micro-batch counted"
 def run(*, quick: bool) -> list[Result]:
     """Measure both in turns, in seconds."""
     repeats = 1 if quick else 5
+    compile_library()
     ours, cold, theirs = [], [], []
     with shaped_network(1) as network:
         network.shape(RATE)
@@ -97,6 +98,7 @@ def ours_s(network: ShapedNetwork, *, from_empty: bool) -> float:
         try:
             run.wait(round=5, timeout_s=120)
             invitation = run.invite()
+            run.wait(round=10, timeout_s=120)  # the invitation has to reach somebody
             begin = time.perf_counter()
             shell = subprocess.Popen(
                 ["ip", "netns", "exec", namespace, sys.executable, "-m", "pluralis_lab.cli", "join", str(invitation)],

@@ -11,7 +11,7 @@ import sys
 import time
 
 import pluralis_lab as pl
-from benchmarks.engine_run import end_in_order, hivemind_peer, temporary_home
+from benchmarks.engine_run import compile_library, end_in_order, hivemind_peer, temporary_home
 from benchmarks.result import Result
 
 WORKERS = 6
@@ -21,6 +21,7 @@ POLL_S = 0.01
 def run(*, quick: bool) -> list[Result]:
     """Measure both in turns, in seconds."""
     repeats = 1 if quick else 5
+    compile_library()
     fields = {"steps": 3, "eval_every": 0, "eval_batches": 1, "micro_batches": 2, "batch_size": 8}
     model = pl.GPT(n_layer=6, n_head=4, d_model=128, context=128)
     ours, theirs = [], []

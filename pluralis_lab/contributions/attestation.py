@@ -66,6 +66,11 @@ def epoch_typed_data(
     return _typed_data("Epoch", _EPOCH, message, chain_id, verifying_contract)
 
 
+def load_encoder() -> None:
+    """Load what encodes typed data, which takes a second: where somebody may soon wait for a signature to be checked."""
+    import eth_account.messages  # noqa: F401
+
+
 def typed_data_digest(typed_data: Mapping[str, Any]) -> bytes:
     """Return the 32 bytes that are signed for `typed_data` (EIP-712: keccak256(0x1901 || domain || struct)).
 

@@ -13,6 +13,11 @@ from pluralis_lab.worker import Computed, Refused
 from pluralis_lab.worker.events import Event
 
 
+def load_backward() -> None:
+    """Load what torch loads with the first ``backward(gradient)``: half a second, sympy most of it."""
+    import torch.fx.experimental.symbolic_shapes  # noqa: F401
+
+
 class ComputeThread:
     """Runs a stage's tasks one after the other.
 
@@ -23,6 +28,7 @@ class ComputeThread:
     def __init__(self, build: Callable[[], StageCompute], *, forwards_last: bool) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._building = asyncio.get_running_loop().run_in_executor(self._pool, build)
+        self._pool.submit(load_backward)
         self._tasks = TaskQueue(forwards_last=forwards_last)
         self._has_tasks = asyncio.Event()
         self._busy_s = 0.0

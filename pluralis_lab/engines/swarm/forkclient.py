@@ -31,12 +31,13 @@ class ForkServer(NamedTuple):
     early: IO[bytes]
 
     @classmethod
-    def launch(cls) -> "ForkServer":
-        """Start the process. Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG)."""
+    def launch(cls, *, for_one: bool = False) -> "ForkServer":
+        """Start the process, for one worker that shall be there soon, or for several. Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG)."""
         ours, theirs = socket.socketpair()
         early = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever waits for the server
         with theirs:
             command = [sys.executable, "-m", "pluralis_lab.engines.swarm.forkserver", str(theirs.fileno()), str(os.getpid())]
+            command += ["one"] if for_one else []
             # A child by subprocess, not asyncio: no child watcher may wait for processes that the server reaps itself.
             # One thread a library: a pool that a library starts on import would not survive the forks.
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -55,8 +56,8 @@ class ForkServer(NamedTuple):
 
 @contextmanager
 def early_fork_server() -> Iterator[ForkServer]:
-    """Have one load its libraries while whoever will need it gets ready; it is gone afterwards in any case."""
-    server = ForkServer.launch()
+    """Have one load its libraries while the one worker that it is for finds a seat; it is gone afterwards in any case."""
+    server = ForkServer.launch(for_one=True)
     try:
         yield server
     finally:

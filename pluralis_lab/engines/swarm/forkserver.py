@@ -7,6 +7,7 @@ socket: ``{"log": path}`` and ``{"spawn": name, "log": path, "arguments": {...}}
 
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import select
@@ -19,10 +20,10 @@ from pluralis_lab.engines.swarm.lifeline import die_with_parent
 from pluralis_lab.errors import RunError
 
 
-def main(descriptor: int, supervisor: int) -> None:
+def main(descriptor: int, supervisor: int, *, for_one: bool) -> None:
     """Serve until the supervisor's end of the socket closes, then take all workers along."""
     die_with_parent(supervisor)
-    preload()
+    preload(for_one=for_one)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     os.set_blocking(wake_read, False)
@@ -55,20 +56,36 @@ def main(descriptor: int, supervisor: int) -> None:
         _kill_daemon_of(pid)
 
 
-def preload() -> None:
-    """Load here once what every worker needs, without a thread and without CUDA."""
+def preload(*, for_one: bool) -> None:
+    """Load here once what every worker needs, without a thread and without CUDA.
+
+    for_one : only one worker will be started, as soon as it can be: what it needs later it loads itself, while it waits for others
+    """
+    _put_off("scipy.optimize")  # which hivemind loads, for what is not used here
     gc.disable()  # what is loaded stays: looking through it for garbage, again and again, would take a tenth of the time
     import hivemind  # noqa: F401
     import torch
-    import torch.fx.experimental.symbolic_shapes
 
     from pluralis_lab.contributions.keys import keccak
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
+    from pluralis_lab.engines.swarm.compute_thread import load_backward
 
+    if not for_one:
+        load_backward()
     torch.set_num_threads(1)
     keccak(b"")
     gc.freeze()  # a worker's own collections would write to every object, and so copy every page that it shares with this process
     gc.enable()
+
+
+def _put_off(name: str) -> None:
+    """Have the module `name` loaded when it is first used, and not when it is imported."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def refuse_after_cuda() -> None:
@@ -146,6 +163,6 @@ def _say(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(int(sys.argv[1]), int(sys.argv[2]), for_one=sys.argv[3:] == ["one"])
     sys.stderr.flush()
     os._exit(0)  # the interpreter's own end, with torch and hivemind loaded, takes a second, which `run.stop()` would wait for

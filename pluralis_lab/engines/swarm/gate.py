@@ -16,6 +16,7 @@ from typing import Any
 
 from pluralis_lab.chain.shown import public_url
 from pluralis_lab.contributions.keys import recover
+from pluralis_lab.contributions.attestation import load_encoder
 from pluralis_lab.engines.invitation import Invitation, InvitationBook
 from pluralis_lab.engines.swarm.certificate import gate_certificate, server_context
 from pluralis_lab.engines.swarm.frames import json_frame, read_json
@@ -64,6 +65,7 @@ class Gate:
         self._file = run.path / "gate.pem"
         self._host = str(run.info.get("host", "127.0.0.1"))
         self._server: asyncio.Server | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._strangers: set[asyncio.StreamWriter] = set()
 
@@ -111,6 +113,7 @@ class Gate:
                 f"nobody can be let in at {self._host}, port {port or 'any'}: {error.strerror or error}; end what listens there"
             ) from None
         self._book.note_port(self._server.sockets[0].getsockname()[1])
+        self._loading = asyncio.create_task(asyncio.to_thread(load_encoder))  # or whoever comes first would wait for that
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._strangers) >= MAX_STRANGERS:

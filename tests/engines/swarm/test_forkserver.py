@@ -18,7 +18,7 @@ for name in ("_cuda_init", "_cuda_getDeviceCount"):
         setattr(torch._C, name, lambda *_: touched.append(1))
 torch.cuda._lazy_init = lambda: touched.append(1)
 from pluralis_lab.engines.swarm import forkserver
-forkserver.preload()
+forkserver.preload(for_one=False)
 forkserver.refuse_after_cuda()
 assert not touched, "CUDA was asked for something"
 assert not torch.cuda.is_initialized()
