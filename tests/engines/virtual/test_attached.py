@@ -7,10 +7,15 @@ from typing import Any
 import pytest
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Attachment, Kill
+from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.parts import AdamW, Dense, DiLoCo, SliceSync
 from pluralis_lab.spec import RunSpec, worker_name
+from pluralis_lab.worker import Peer, Received
+from pluralis_lab.worker import messages as wire
+from pluralis_lab.worker.flow import Flow
+from pluralis_lab.worker.membership import Membership
+from pluralis_lab.worker.round_state import RoundState
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.test_killed_workers import assert_unharmed
 
@@ -54,6 +59,64 @@ def test_a_worker_that_comes_later_shares_the_work_and_the_losses_are_the_same(t
     counts = served(seen, 5)
     assert [counts[name] for name in (worker_name(2 * stage), worker_name(2 * stage + 1), "worker-6")] == [2, 2, 2]
     assert seen.swarm.seats["worker-6"].machine.desk.me.replica == 2
+
+
+@pytest.mark.parametrize("links", [Links(), Links("2mbit", latency_ms=5)], ids=["at once", "slow links"])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_whoever_comes_has_work_in_the_first_round_that_it_takes_part_in(text: Corpus, stage: int, links: Links) -> None:
+    spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
+    seen = run_virtual(spec, text, links=links, attachments=(Attachment("worker-6", stage, 150),))
+    (active,) = [body for worker, body in seen.of_kind("state") if worker == "worker-6" and body["state"] == "active"]
+    assert active["round"] > 0
+    assert served(seen, active["round"])["worker-6"] == 2
+
+
+def test_who_was_dealt_work_and_is_let_in_a_round_later_delays_nothing(text: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
+    whole = run_virtual(spec, text)
+    awaited, dealt_again = [], []
+    await_next, deal_again = Membership.await_next, Flow.deal_again
+
+    def await_too_early(self: Membership, state: RoundState) -> None:
+        await_next(self, state)
+        for peer in self.desk.roster.stage(self.desk.me.stage + 1):
+            if peer.since is None:
+                awaited.append(peer.name)
+                self.desk.roster.await_from(peer.name, state.round + 1)
+
+    def note(self: Flow, holder: Peer, *, is_dead: bool = False) -> None:
+        dealt_again.append(holder.name)
+        assert not is_dead
+        deal_again(self, holder)
+
+    monkeypatch.setattr(Membership, "await_next", await_too_early)
+    monkeypatch.setattr(Flow, "deal_again", note)
+    for moment in range(100, 200, 7):
+        seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, moment),))
+        assert_unharmed(seen, whole, moment)
+        assert_each_counted_once(seen, moment)
+        assert served(seen, 5)["worker-6"] == 2
+    assert awaited
+    assert dealt_again == awaited
+
+
+def test_one_replica_alone_cannot_have_the_stage_before_wait_for_somebody(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
+    named = []
+
+    def name_it(swarm: VirtualSwarm) -> None:
+        head = swarm.seats["worker-0"].machine
+        joiner = head.desk.roster.get("worker-6")
+        if joiner is not None and joiner.since is None and head.desk.round > 0:
+            step = wire.Committed(head.desk.round - 1, (("worker-2", "d"),), (("worker-6", joiner.incarnation, False),))
+            assert head.handle(Received("worker-2", step)) == []
+            assert head.desk.roster.get("worker-6").since is None
+            named.append(step.round)
+
+    seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, 150),), on_event=name_it)
+    assert named
+    assert_unharmed(seen, run_virtual(spec, text), "named")
+    assert_each_counted_once(seen, "named")
 
 
 def test_a_run_of_one_worker_a_stage_grows_to_four(text: Corpus) -> None:
