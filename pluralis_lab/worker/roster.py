@@ -94,10 +94,10 @@ class Roster:
 
     def promote(self, name: str, since: int | None) -> None:
         """Note that `name` takes work from round `since`, or with None that it is joining."""
-        self._put(replace(self._peers[name], since=since))
+        self._put(replace(self._peers[name], since=since, is_awaited=False))
 
     def await_from(self, name: str, since: int) -> None:
-        """Note that another stage has admitted `name`: it is dealt work from round `since` on, which it does when it has the state."""
+        """Note that another stage admits `name`: it is dealt work from round `since` on, and does it when it has the state."""
         peer = self._peers[name]
         self._put(replace(peer, since=since, is_awaited=True))
         self._expect_lane(peer.stage, peer.replica, since)

@@ -59,7 +59,7 @@ def main(descriptor: int, supervisor: int, *, for_one: bool) -> None:
 def preload(*, for_one: bool) -> None:
     """Load here once what every worker needs, without a thread and without CUDA.
 
-    for_one : only one worker will be started, as soon as it can be: what it needs later it loads itself, while it waits for others
+    for_one : a single worker is started, as soon as it can be: what it needs later it loads itself, while it waits for others
     """
     _put_off("scipy.optimize")  # which hivemind loads, for what is not used here
     gc.disable()  # what is loaded stays: looking through it for garbage, again and again, would take a tenth of the time

@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pluralis_lab.chain.shown import public_url
-from pluralis_lab.contributions.keys import recover
 from pluralis_lab.contributions.attestation import load_encoder
+from pluralis_lab.contributions.keys import recover
 from pluralis_lab.engines.invitation import Invitation, InvitationBook
 from pluralis_lab.engines.swarm.certificate import gate_certificate, server_context
 from pluralis_lab.engines.swarm.frames import json_frame, read_json

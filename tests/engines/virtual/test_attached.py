@@ -17,6 +17,7 @@ from pluralis_lab.worker.flow import Flow
 from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.round_state import RoundState
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
+from tests.engines.virtual.test_hostile_peers import inject
 from tests.engines.virtual.test_killed_workers import assert_unharmed
 
 RULES: dict[str, dict[str, Any]] = {
@@ -74,30 +75,43 @@ def test_whoever_comes_has_work_in_the_first_round_that_it_takes_part_in(text: C
 def test_who_was_dealt_work_and_is_let_in_a_round_later_delays_nothing(text: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
     whole = run_virtual(spec, text)
-    awaited, dealt_again = [], []
-    await_next, deal_again = Membership.await_next, Flow.deal_again
+    late: dict[str, tuple[wire.Join, int]] = {}
+    asked, awaited, dealt_again = set(), [], []
+    on_join, await_next, deal_again = Membership.on_join, Membership.await_next, Flow.deal_again
+
+    def hear_late(self: Membership, source: str, message: wire.Join) -> None:
+        if self.desk.me.name in asked:
+            on_join(self, source, message)
+        else:
+            late[self.desk.me.name] = (message, self.desk.round)
 
     def await_too_early(self: Membership, state: RoundState) -> None:
         await_next(self, state)
         for peer in self.desk.roster.stage(self.desk.me.stage + 1):
             if peer.since is None:
-                awaited.append(peer.name)
+                awaited.append(self.desk.me.name)
                 self.desk.roster.await_from(peer.name, state.round + 1)
 
     def note(self: Flow, holder: Peer, *, is_dead: bool = False) -> None:
-        dealt_again.append(holder.name)
         assert not is_dead
+        dealt_again.append(self.desk.me.name)
         deal_again(self, holder)
 
+    def ask(swarm: VirtualSwarm) -> None:
+        for name, (message, round_) in list(late.items()):
+            if swarm.seats[name].machine.desk.round > round_:
+                asked.add(name)
+                del late[name]
+                inject(swarm, "worker-6", name, message)
+
+    monkeypatch.setattr(Membership, "on_join", hear_late)
     monkeypatch.setattr(Membership, "await_next", await_too_early)
     monkeypatch.setattr(Flow, "deal_again", note)
-    for moment in range(100, 200, 7):
-        seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, moment),))
-        assert_unharmed(seen, whole, moment)
-        assert_each_counted_once(seen, moment)
-        assert served(seen, 5)["worker-6"] == 2
-    assert awaited
-    assert dealt_again == awaited
+    seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, 100),), on_event=ask)
+    assert_unharmed(seen, whole, "late")
+    assert_each_counted_once(seen, "late")
+    assert served(seen, 5)["worker-6"] == 2
+    assert set(dealt_again) == set(awaited) == {"worker-0", "worker-1"}
 
 
 def test_one_replica_alone_cannot_have_the_stage_before_wait_for_somebody(text: Corpus) -> None:
