@@ -34,7 +34,8 @@ class ForkServer(NamedTuple):
     def launch(cls, *, for_one: bool = False) -> "ForkServer":
         """Start the process, for one worker that shall be there soon, or for several.
 
-        Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG)."""
+        Not in a thread: it asks to be killed when the *thread* that forked it ends (PR_SET_PDEATHSIG).
+        """
         ours, theirs = socket.socketpair()
         early = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever waits for the server
         with theirs:
