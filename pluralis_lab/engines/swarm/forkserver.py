@@ -7,13 +7,14 @@ socket: ``{"log": path}`` and ``{"spawn": name, "log": path, "arguments": {...}}
 
 import contextlib
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from types import ModuleType
 from typing import Any
 
 from pluralis_lab.engines.swarm.lifeline import die_with_parent
@@ -79,13 +80,21 @@ def preload(*, for_one: bool) -> None:
 
 
 def _put_off(name: str) -> None:
-    """Have the module `name` loaded when it is first used, and not when it is imported."""
-    spec = importlib.util.find_spec(name)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """Have the module `name` loaded when something of it is first used, and not when it is imported.
+
+    `importlib.util.LazyLoader` loads it with the second import already, which looks at what the module was made from.
+    """
+    later = ModuleType(name)
+
+    def load(attribute: str) -> Any:
+        if attribute.startswith("__"):
+            raise AttributeError(attribute)
+        if sys.modules.get(name) is later:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    later.__getattr__ = load  # type: ignore[method-assign]
+    sys.modules[name] = later
 
 
 def refuse_after_cuda() -> None:
