@@ -66,7 +66,8 @@ class SwarmNode:
 
         Raises UnreachableError when none of the nodes answers: who was there when `addresses` were told can have died since.
         """
-        reachable = [address for address in addresses if await self._can_reach(address)]
+        answers = await asyncio.gather(*map(self._can_reach, addresses))
+        reachable = [address for address, answered in zip(addresses, answers, strict=True) if answered]
         if addresses and not reachable:
             raise UnreachableError(f"none of {len(addresses)} addresses of the others answers")
         self._dht = await DHTNode.create(p2p=self.p2p, initial_peers=reachable or None, wait_timeout=REPLY_TIMEOUT_S)
