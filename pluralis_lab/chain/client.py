@@ -14,6 +14,7 @@ from pluralis_lab.chain.reverts import as_chain_error, decode_revert
 from pluralis_lab.chain.sessions import Sessions, passphrase
 from pluralis_lab.chain.shown import chain_html, public_url
 from pluralis_lab.errors import ChainError
+from pluralis_lab.foreign_json import kept_recursion_limit
 from pluralis_lab.markup import facts
 
 if TYPE_CHECKING:
@@ -112,7 +113,8 @@ class Chain:
     def web3(self) -> "Web3":
         """A web3 client of this chain, loaded on first use; it holds no accounts."""
         if self._web3 is None:
-            from web3 import Web3
+            with kept_recursion_limit():
+                from web3 import Web3
 
             self._web3 = Web3(web3_provider(self._daemon) if self.url is None else http_provider(self.url))
         return self._web3

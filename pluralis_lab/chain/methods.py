@@ -1,7 +1,6 @@
 """What the chain daemon answers: the eth_* methods of its node, and pluralis_* for accounts, signatures and the faucet."""
 
 import inspect
-import json
 import logging
 import os
 import threading
@@ -26,6 +25,7 @@ from pluralis_lab.chain.rpc import EthereumMethods
 from pluralis_lab.chain.rpc_values import InvalidParamsError, contract_address, to_address, to_hex, to_int
 from pluralis_lab.contributions.attestation import epoch_typed_data
 from pluralis_lab.errors import ChainError, EvidenceError, PluralisError
+from pluralis_lab.foreign_json import parse_foreign
 
 GIFT_WEI = 100 * 10**18  # what a new embedded account has
 _FAUCET = ("embedded", FAUCET)
@@ -66,7 +66,7 @@ class Methods:
         """The JSON-RPC 2.0 answer to one request line."""
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": None}
         try:
-            request = json.loads(line)
+            request = parse_foreign(line)
             reply["id"], method, params = request.get("id"), request["method"], request.get("params", [])
             if not isinstance(params, (list, tuple)):
                 raise InvalidParamsError("params must be an array")

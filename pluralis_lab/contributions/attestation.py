@@ -5,6 +5,7 @@ from typing import Any
 
 from pluralis_lab.contributions.keys import HotKey, checksum_address, keccak, recover_digest
 from pluralis_lab.errors import EvidenceError
+from pluralis_lab.foreign_json import kept_recursion_limit
 
 _DOMAIN = [
     {"name": "name", "type": "string"},
@@ -68,7 +69,8 @@ def epoch_typed_data(
 
 def load_encoder() -> None:
     """Load what encodes typed data, which takes a second: where somebody may soon wait for a signature to be checked."""
-    import eth_account.messages  # noqa: F401
+    with kept_recursion_limit():
+        import eth_account.messages  # noqa: F401
 
 
 def typed_data_digest(typed_data: Mapping[str, Any]) -> bytes:
@@ -76,6 +78,7 @@ def typed_data_digest(typed_data: Mapping[str, Any]) -> bytes:
 
     Raises EvidenceError when it is not valid typed data.
     """
+    load_encoder()
     from eth_account.messages import encode_typed_data
 
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pluralis_lab.errors import RunError
+from pluralis_lab.foreign_json import parse_foreign
 from pluralis_lab.markup import facts
 from pluralis_lab.store.files import write_atomic
 from pluralis_lab.store.rundir import RUN_ID
@@ -60,7 +61,7 @@ class Invitation:
             if not plain.startswith(PREFIX):
                 raise ValueError(f"it does not begin with {PREFIX!r}")
             packed = plain.removeprefix(PREFIX)
-            fields = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+            fields = parse_foreign(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
             invitation = cls(**fields)
             invitation._check()
         except (ValueError, TypeError) as error:

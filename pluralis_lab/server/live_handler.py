@@ -1,7 +1,6 @@
 """The live socket of a run: a thin way between a browser and a `Viewer`'s seat at the hub."""
 
 import asyncio
-import json
 from typing import Any
 
 from jupyter_server.auth.decorator import authorized, ws_authenticated
@@ -9,6 +8,7 @@ from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from pluralis_lab.foreign_json import parse_foreign
 from pluralis_lab.server.encoding import to_json
 from pluralis_lab.server.handlers import PREFIX, RESOURCE
 from pluralis_lab.server.lab import Lab
@@ -69,7 +69,7 @@ class LiveHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
     def on_message(self, message: str | bytes) -> None:
         """Take an acknowledgement, or a change of visibility; whoever says anything else is not our client."""
         try:
-            said = json.loads(message)
+            said = parse_foreign(message)
             match said["type"]:
                 case "ack" if type(said["seq"]) is int:
                     self._hear(seq=said["seq"])
@@ -77,7 +77,7 @@ class LiveHandler(WebSocketMixin, WebSocketHandler, JupyterHandler):
                     self._hear(visible=said["visible"])
                 case other:
                     raise ValueError(other)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             self.end(BAD_MESSAGE, 'say {"type": "ack", "seq": N} or {"type": "visible", "visible": true}')
 
     def _hear(self, *, seq: int | None = None, visible: bool | None = None) -> None:

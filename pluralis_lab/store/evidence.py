@@ -1,6 +1,5 @@
 """The signed statements of a run, as lines of JSON that anyone can read and check."""
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, BinaryIO
 
 from pluralis_lab.canonical import canonical_json
 from pluralis_lab.errors import StoreError
+from pluralis_lab.foreign_json import parse_foreign
 
 Line = dict[str, Any]
 
@@ -97,7 +97,7 @@ class EvidenceFolder:
             if not line:
                 continue
             try:
-                out.append(json.loads(line))
+                out.append(parse_foreign(line))
             except ValueError as error:
                 raise StoreError(
                     f"{name}, line {number} is not JSON ({error}); the evidence was damaged after it was written"

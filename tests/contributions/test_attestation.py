@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from eth_account import Account
@@ -73,3 +75,18 @@ def test_malformed_typed_data_and_signatures_are_refused():
         recover_typed({"types": {}}, "0x" + "11" * 65)
     with pytest.raises(EvidenceError, match="signature"):
         recover_typed(typed()[0], "0x11")
+
+
+def test_the_libraries_of_ethereum_leave_the_recursion_limit_alone():
+    code = """
+import sys
+before = sys.getrecursionlimit()
+from pluralis_lab.contributions.attestation import load_encoder
+load_encoder()
+from pluralis_lab.chain import Chain
+Chain("http://127.0.0.1:1").web3
+assert {"py_ecc", "web3"} <= sys.modules.keys()
+print(sys.getrecursionlimit() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "0\n", done.stderr[-2000:]

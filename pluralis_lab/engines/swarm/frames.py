@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from pluralis_lab.errors import WireError
+from pluralis_lab.foreign_json import parse_foreign
 
 PREFIX_BYTES = 8
 
@@ -39,8 +40,8 @@ async def read_json(reader: asyncio.StreamReader, *, limit_bytes: int = 1 << 26)
     if data is None:
         return None
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        value = parse_foreign(data)
+    except ValueError as error:
         raise WireError(f"a frame of {len(data)} bytes is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise WireError(f"a frame holds a JSON {type(value).__name__}, not an object")

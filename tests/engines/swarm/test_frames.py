@@ -1,7 +1,9 @@
 """Frames from anybody: the limit is looked at before anything is read, and what is no JSON object is refused."""
 
 import asyncio
+import sys
 import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 
@@ -42,11 +44,20 @@ async def test_a_frame_within_the_limit_takes_no_more_memory_than_has_come() -> 
         tracemalloc.stop()
 
 
+@pytest.fixture
+def recursion_limit() -> Iterator[None]:
+    """The recursion limit that py_ecc sets."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    yield
+    sys.setrecursionlimit(before)
+
+
 @pytest.mark.parametrize(
     "text",
-    [b"", b"\xff", b"[1,2]", b"3", b"{", b"[" * 60_000, b'{"a":' * 20_000, b"9" * 50_000],
-    ids=["nothing", "no text", "a list", "a number", "cut", "deep lists", "deep objects", "a long number"],
+    [b"", b"\xff", b"[1,2]", b"3", b"{", b"[" * 99_000, b'{"a":' * 99_000, b"9" * 50_000, b'{"a":NaN}'],
+    ids=["nothing", "no text", "a list", "a number", "cut", "deep lists", "deep objects", "a long number", "no number"],
 )
-async def test_what_is_no_json_object_is_a_wire_error_and_nothing_else(text: bytes) -> None:
+async def test_what_is_no_json_object_is_a_wire_error_and_nothing_else(text: bytes, recursion_limit: None) -> None:
     with pytest.raises(WireError):
         await read_json(stream_of(frame(text)), limit_bytes=1 << 20)
