@@ -27,16 +27,17 @@ class Flow:
     def claim(self) -> None:
         """As a head, start the indices that are this worker's and not started: of this round, and under `async` of later ones.
 
-        Oldest first, and never more than may be under way, so that what the others have to keep is bounded.
+        Oldest first, and never more than may be under way, so that what the others have to keep is bounded. What is under way of
+        later rounds does not count: it may wait for a joiner, who has to wait until a dead head's older ones are taken over.
         """
         desk = self.desk
-        # What was taken over from a dead head whose own sum came to be used is never counted: with the step nobody waits for it.
-        open_rounds = [state for state in desk.rounds.values() if not desk.is_past(state.round)]
-        free = desk.spec.max_in_flight - sum(len(state.claimed - state.counted) for state in open_rounds)
         for round_ in range(desk.round, min(desk.round + desk.spec.window + 1, desk.spec.steps)):
             if desk.is_past(round_):
                 continue  # the step is being made: what a head that died since had claimed is in it
             state = desk.of(round_)
+            # What was taken over from a dead head whose own sum came to be used is never counted: with the step nobody wants it.
+            before = [open_ for open_ in desk.rounds.values() if open_.round <= round_ and not desk.is_past(open_.round)]
+            free = desk.spec.max_in_flight - sum(len(open_.claimed - open_.counted) for open_ in before)
             for index in range(desk.spec.num_micro_batches):
                 if index in state.claimed:
                     continue

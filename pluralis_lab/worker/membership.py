@@ -50,8 +50,9 @@ class Membership:
         desk = self.desk
         known = desk.roster.get(source)
         peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
-        if known is not None and known.since is not None and message.since != known.since:
-            peer = known  # this stage has admitted it already; the Hello was sent before
+        is_older = message.since is None or (known is not None and not known.is_awaited)
+        if known is not None and known.since is not None and message.since != known.since and is_older:
+            peer = known  # its stage has admitted it already; the Hello was sent before
         elif message.since is not None:
             self._admitted.discard(source)
             self._has_state(source)
@@ -124,12 +125,14 @@ class Membership:
         replicas = self._next_replicas(state.round)
         if replicas and state.next_haves.keys() >= replicas:
             self._await(set.intersection(*(set(state.next_haves[name]) for name in replicas)), state.round)
+        if state.round in self._next_steps:  # they were quicker, and what they announced last may not be what they did
+            self._settle_next(state.round)
 
     def on_next_committed(self, source: Peer, message: wire.Committed) -> None:
         """Note whom the next stage has let in with its step."""
-        if not message.parts:
-            return  # an answer to who missed that step
-        oldest = message.round - self.desk.spec.window - 1
+        oldest = self.desk.round - self.desk.spec.window - 1
+        if not message.parts or message.round < oldest:
+            return  # an answer to who missed that step, or long past
         self._next_steps = {round_: told for round_, told in self._next_steps.items() if round_ >= oldest}
         self._next_steps.setdefault(message.round, {})[source.name] = message.joiners
         self._settle_next(message.round)
@@ -146,13 +149,15 @@ class Membership:
         if not replicas or not told.keys() >= replicas:
             return
         self._await(set.intersection(*(set(told[name]) for name in replicas)), round_)
-        named = {name for name in replicas for name, *_ in told[name]}
+        named = {(name, incarnation) for by in replicas for name, incarnation, _ in told[by]}
         for peer in desk.roster.serving(desk.me.stage + 1, self._since(round_)):
-            if peer.is_awaited and peer.since == self._since(round_) and peer.name not in named:
+            if peer.is_awaited and peer.since == self._since(round_) and (peer.name, peer.incarnation) not in named:
                 desk.roster.promote(peer.name, None)
                 self._on_not_admitted(peer)
 
     def _await(self, joiners: set[tuple[str, int, bool]], step: int) -> None:
+        if self._since(step) < self.desk.round:
+            return  # nobody can be waited for any more
         for name, incarnation, on_trial in sorted(joiners):
             peer = self.desk.roster.get(name)
             if not on_trial and peer is not None and peer.incarnation == incarnation and peer.since is None:

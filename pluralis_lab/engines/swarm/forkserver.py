@@ -7,13 +7,13 @@ socket: ``{"log": path}`` and ``{"spawn": name, "log": path, "arguments": {...}}
 
 import contextlib
 import gc
-import importlib
 import json
 import os
 import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -62,10 +62,11 @@ def preload(*, for_one: bool) -> None:
 
     for_one : a single worker is started, as soon as it can be: what it needs later it loads itself, while it waits for others
     """
-    _put_off("scipy.optimize")  # which hivemind loads, for what is not used here
     gc.disable()  # what is loaded stays: looking through it for garbage, again and again, would take a tenth of the time
-    import hivemind  # noqa: F401
     import torch
+
+    with _left_out("scipy.optimize"):  # half a second, for what is not used here
+        import hivemind  # noqa: F401
 
     from pluralis_lab.contributions.keys import keccak
     from pluralis_lab.engines.swarm import worker_process  # noqa: F401
@@ -79,22 +80,14 @@ def preload(*, for_one: bool) -> None:
     gc.enable()
 
 
-def _put_off(name: str) -> None:
-    """Have the module `name` loaded when something of it is first used, and not when it is imported.
-
-    `importlib.util.LazyLoader` loads it with the second import already, which looks at what the module was made from.
-    """
-    later = ModuleType(name)
-
-    def load(attribute: str) -> Any:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
-        if sys.modules.get(name) is later:
-            del sys.modules[name]
-        return getattr(importlib.import_module(name), attribute)
-
-    later.__getattr__ = load  # type: ignore[method-assign]
-    sys.modules[name] = later
+@contextlib.contextmanager
+def _left_out(name: str) -> Iterator[None]:
+    """Have an import of the module `name` load nothing meanwhile; whoever imports or uses it later gets it."""
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def refuse_after_cuda() -> None:

@@ -30,8 +30,8 @@ def frame(data: bytes) -> bytes:
 
 
 def json_frame(value: dict[str, Any]) -> bytes:
-    """Return `value` as JSON with its length before it."""
-    return frame(json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
+    """Return `value` as JSON with its length before it; what is no text (half a character of a file's name) becomes "?"."""
+    return frame(json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
 
 
 async def read_json(reader: asyncio.StreamReader, *, limit_bytes: int = 1 << 26) -> dict[str, Any] | None:

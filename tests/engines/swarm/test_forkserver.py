@@ -42,6 +42,7 @@ late = {"scipy.optimize._optimize", "sympy", "torch.fx.experimental.symbolic_sha
 assert not late & sys.modules.keys(), late & sys.modules.keys()
 import hivemind.averaging.load_balancing as uses_it
 assert uses_it.scipy.optimize.linprog([1.0], bounds=(2, 3)).fun == 2
+from scipy.optimize._numdiff import approx_derivative
 from pluralis_lab.engines.swarm.compute_thread import load_backward
 load_backward()
 assert late <= sys.modules.keys()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Freeze, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.parts import AdamW, Dense, DiLoCo, SliceSync
 from pluralis_lab.spec import RunSpec, worker_name
@@ -114,7 +114,20 @@ def test_who_was_dealt_work_and_is_let_in_a_round_later_delays_nothing(text: Cor
     assert set(dealt_again) == set(awaited) == {"worker-0", "worker-1"}
 
 
-def test_one_replica_alone_cannot_have_the_stage_before_wait_for_somebody(text: Corpus) -> None:
+@pytest.mark.parametrize(("micro_batches", "in_flight", "comes", "head", "frozen"), [(4, 2, 920, 1, 1321), (2, 1, 588, 0, 724)])
+def test_what_waits_for_a_joiner_keeps_nobody_from_taking_over_a_silent_head(
+    text: Corpus, micro_batches: int, in_flight: int, comes: int, head: int, frozen: int
+) -> None:
+    changes = {"micro_batches": micro_batches, "batch_size": 2 * micro_batches, "in_flight": in_flight, "eval_every": 0}
+    spec = tiny_spec(text, replicas=2, steps=12, schedule="async", **changes)
+    freezes = (Freeze(worker_name(head), frozen, 1000.0),)
+    seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, comes),), freezes=freezes)
+    assert sorted(seen.losses) == list(range(12))
+    assert all(len(digests) == 1 for digests in seen.digests().values())
+
+
+@pytest.mark.parametrize("is_old", [False, True], ids=["the last step", "a step before the other replica came"])
+def test_one_replica_alone_cannot_have_the_stage_before_wait_for_somebody(text: Corpus, is_old: bool) -> None:
     spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
     named = []
 
@@ -122,12 +135,16 @@ def test_one_replica_alone_cannot_have_the_stage_before_wait_for_somebody(text: 
         head = swarm.seats["worker-0"].machine
         joiner = head.desk.roster.get("worker-6")
         if joiner is not None and joiner.since is None and head.desk.round > 0:
-            step = wire.Committed(head.desk.round - 1, (("worker-2", "d"),), (("worker-6", joiner.incarnation, False),))
+            round_ = 0 if is_old else head.desk.round - 1
+            step = wire.Committed(round_, (("worker-2", "d"),), (("worker-6", joiner.incarnation, False),))
             assert head.handle(Received("worker-2", step)) == []
             assert head.desk.roster.get("worker-6").since is None
             named.append(step.round)
 
-    seen = run_virtual(spec, text, attachments=(Attachment("worker-6", 1, 150),), on_event=name_it)
+    kills = (Kill("worker-3", 30, 0.01),) if is_old else ()
+    seen = run_virtual(
+        spec, text, attachments=(Attachment("worker-6", 1, 350 if is_old else 150),), kills=kills, on_event=name_it
+    )
     assert named
     assert_unharmed(seen, run_virtual(spec, text), "named")
     assert_each_counted_once(seen, "named")
