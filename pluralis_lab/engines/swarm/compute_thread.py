@@ -28,7 +28,7 @@ class ComputeThread:
     def __init__(self, build: Callable[[], StageCompute], *, forwards_last: bool) -> None:
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="compute")
         self._building = asyncio.get_running_loop().run_in_executor(self._pool, build)
-        self._pool.submit(load_backward)
+        self._pool.submit(load_backward)  # where that fails, the first backward says so
         self._tasks = TaskQueue(forwards_last=forwards_last)
         self._has_tasks = asyncio.Event()
         self._busy_s = 0.0
