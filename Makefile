@@ -15,6 +15,7 @@ TORCH_SPEC ?= torch==2.13.0
 PIP_TORCH_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 UI := extensions/jupyterlab
@@ -92,10 +93,10 @@ wheel: $(UI_BUILT)
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 deep: $(STAMP)
-	$(BIN)/python -m pytest -m "deep or not deep" --timeout 1800 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "deep or not deep" --timeout 1800 -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -79,6 +79,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs a CUDA device")
 
 
+# --- two test processes (pytest -n 2) ----------------------------------------------------------------------------------
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Keep apart what would disturb each other (`tests/lanes.py`)."""
+    from tests.lanes import LaneScheduling
+
+    return LaneScheduling(config, log)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary which parts were missing, where this is one of its test processes."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["missing_parts"] = sorted(_missing_parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Hear what a test process has to say at its end; one that crashed says nothing."""
+    _missing_parts.update(getattr(node, "workeroutput", {}).get("missing_parts", ()))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line how to enable what was skipped for a missing part, and name every leak."""
     if _missing_parts:
