@@ -28,6 +28,8 @@ NODE_WILL_DO := node -e 'const [a, b] = process.versions.node.split(".").map(Num
 UI_DO := export PATH="$(CURDIR)/$(BIN):$$PATH"; cd $(UI)
 STAMP := .venv/.installed
 
+# Python keeps the bytecode of this checkout, whatever the shell says: else each of the many processes compiles it anew.
+unexport PYTHONDONTWRITEBYTECODE
 export SKIP_JUPYTER_BUILDER := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -79,6 +79,25 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs a CUDA device")
 
 
+# --- cases of which a few are drawn ------------------------------------------------------------------------------------
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say the seed, which draws the same cases again."""
+    from tests.drawing import SEED_VARIABLE, choose_seed, draws
+
+    seed = choose_seed()
+    return [f"cases are drawn with {SEED_VARIABLE}={seed}; make deep runs all"] if draws(config) else []
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep a few cases of the tests that have many (`tests/drawing.py`)."""
+    from tests.drawing import draws, keep_drawn
+
+    if draws(config):
+        keep_drawn(config, items)
+
+
 # --- two test processes (pytest -n 2) ----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
-# What trains in real processes, or draws in a browser, takes both cores of a small machine: two of these at once would measure each other.
+# What trains in real processes, or draws in a browser, takes both cores of a small machine: two at once would disturb each other.
 ONE_AT_A_TIME = ("tests/browser/", "tests/engines/swarm/", "tests/run/")
 # Session fixtures that are costly (a compiled chain, a drawn view) are made once where a folder stays together.
 TOGETHER = ("tests/chain/", "tests/contributions/", "tests/views/")

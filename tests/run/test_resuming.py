@@ -36,6 +36,7 @@ def lose_reports(run: pl.Run, after: int) -> None:
     run._directory.update_info(state="failed", reason="killed by the test")
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("kind", ["worker.round", "round"])
 def test_a_checkpoint_that_the_record_has_not_reached_is_passed_over(run: pl.Run, kind: str) -> None:
     losses = run.metrics()["loss"].dropna().tolist()

@@ -161,6 +161,7 @@ def test_a_run_of_one_worker_a_stage_grows_to_four(text: Corpus) -> None:
     assert set(served(seen, 7).values()) == {1}
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("rule", RULES)
 def test_under_every_rule_all_replicas_end_alike_and_each_micro_batch_counts_once(text: Corpus, rule: str) -> None:
     spec = tiny_spec(text, **{"replicas": 2, "steps": 14, "eval_every": 0, **RULES[rule]})
@@ -213,6 +214,7 @@ def test_many_comings_and_deaths_cost_nothing(text: Corpus) -> None:
     drawn_cases(text, 600)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "sync"])
 def test_comings_and_deaths_under_the_other_rules(text: Corpus, rule: str) -> None:
     rng = random.Random(drawn_seed())

@@ -34,6 +34,7 @@ def test_half_the_speed_takes_twice_as_long_for_the_same_work(text: Corpus) -> N
 UNEQUAL = (1.0, 1.0, 0.5, 0.25)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("stages", [1, 3])
 def test_unequal_replicas_reach_nine_tenths_of_the_sum_of_their_speeds_with_the_same_losses(text: Corpus, stages: int) -> None:
     boundary: Boundary = Dense() if stages == 1 else Subspace(4, "same")
@@ -82,6 +83,7 @@ CHURN = Churn(
 )
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("changes", [{}, {"schedule": "async"}], ids=["sync", "async"])
 def test_the_same_seed_gives_the_same_run_to_the_bit_with_churn(text: Corpus, changes: dict[str, Any]) -> None:
     spec = tiny_spec(text, replicas=2, steps=30, **changes)

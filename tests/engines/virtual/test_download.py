@@ -82,6 +82,7 @@ def test_a_state_comes_in_chunks_of_which_few_are_under_way(text: Corpus) -> Non
     assert not seen.swarm.seats["worker-3"].machine.membership._offered, "nobody fetches the state any more"
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("after", [1, 40, 90])
 def test_what_has_come_is_not_sent_again_when_the_sender_dies(text: Corpus, after: int) -> None:
     before = Wire()

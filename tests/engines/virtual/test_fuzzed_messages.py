@@ -82,6 +82,7 @@ SPOILT: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("way", WAYS_TO_TRAIN)
 def test_what_no_worker_says_ends_in_the_expulsion_of_who_said_it_and_changes_nothing(text: Corpus, way: str) -> None:
     spec = tiny_spec(text, replicas=2, steps=4, **WAYS_TO_TRAIN[way])
@@ -178,6 +179,7 @@ def breaches(swarm: VirtualSwarm, said: dict[type, list[Message]]) -> dict[str, 
 LIES = 13
 
 
+@pytest.mark.drawn(keep=5)
 @pytest.mark.parametrize("number", range(LIES))
 def test_a_sound_message_with_a_false_claim_is_its_senders_end(text: Corpus, number: int) -> None:
     spec = tiny_spec(text, replicas=2, steps=4)

@@ -162,6 +162,7 @@ def lies(round_: int) -> dict[str, Message]:
     }
 
 
+@pytest.mark.drawn(keep=10)
 @pytest.mark.parametrize("lie", lies(0))
 def test_one_lie_to_everybody_costs_the_run_nothing(text: Corpus, lie: str) -> None:
     spec = tiny_spec(text, replicas=2, steps=4, eval_every=0)

@@ -123,6 +123,7 @@ def test_a_joiner_is_killed_before_it_has_the_state(text: Corpus, state: str) ->
         assert seen.swarm.seats["worker-3"].incarnation == 2
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("state", ["joining", "syncing"])
 def test_the_donor_is_killed_while_a_joiner_waits(text: Corpus, state: str) -> None:
     spec = tiny_spec(text, replicas=3, steps=4)

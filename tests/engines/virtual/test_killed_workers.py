@@ -34,6 +34,7 @@ def draw(rng: random.Random, num_workers: int, num_events: int) -> Kill:
     return Kill(f"worker-{rng.randrange(num_workers)}", rng.randrange(1, num_events), restart_s, rng.random() < 0.7)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize(("replicas", "cases"), [(2, 24), (3, 8)])
 def test_a_worker_killed_at_a_drawn_moment_costs_nothing(text: Corpus, replicas: int, cases: int) -> None:
     spec = tiny_spec(text, replicas=replicas)

@@ -29,6 +29,7 @@ def assert_left_in_order(seen: Observed, worker: str) -> None:
     assert {round_ for kind, round_ in receipted if kind in ("contribution", "local_step")} == set(counted)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_the_losses_are_the_same_and_nothing_is_computed_twice(text: Corpus, stage: int) -> None:
     spec = tiny_spec(text, replicas=3, steps=10, micro_batches=2, batch_size=4)
@@ -53,6 +54,7 @@ def assert_counted_once(seen: Observed) -> None:
         assert totals == [spec.num_micro_batches] * spec.stages, f"round {round_}: {totals}"
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("rule", RULES)
 def test_it_leaves_under_every_rule(text: Corpus, rule: str) -> None:
     spec = tiny_spec(text, **{"replicas": 2, "steps": 24, "eval_every": 0, **RULES[rule]})

@@ -137,6 +137,7 @@ def test_all_work_is_receipted_with_the_displacement_it_came_with(text: Corpus, 
     assert {body["settled"] for body in last} == {spec.steps}
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("schedule", ["sync", "async"])
 @pytest.mark.parametrize("rule", list(RULES))
 def test_a_killed_replica_costs_its_own_steps_and_nothing_else(text: Corpus, rule: str, schedule: str) -> None:
@@ -161,6 +162,7 @@ def test_a_killed_replica_costs_its_own_steps_and_nothing_else(text: Corpus, rul
             assert not seen.wrongly_expelled(), kills
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("rule", list(RULES))
 def test_a_stopped_run_goes_on_to_the_bit(text: Corpus, rule: str) -> None:
     """Each replica from its own checkpoint, also with an exchange under way and work that no exchange has covered."""

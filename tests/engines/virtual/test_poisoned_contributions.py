@@ -47,6 +47,7 @@ def assert_goes_on(seen: Observed, what: object) -> None:
         assert all(torch.isfinite(parameter).all() for parameter in seat.compute.parameters), what
 
 
+@pytest.mark.drawn(keep=3)
 @pytest.mark.parametrize("schedule", ["sync", "async"])
 @pytest.mark.parametrize("rule", RULES)
 def test_who_sends_what_cannot_be_computed_with_is_expelled_and_nobody_else(text: Corpus, rule: str, schedule: str) -> None:
@@ -62,6 +63,7 @@ def test_who_sends_what_cannot_be_computed_with_is_expelled_and_nobody_else(text
         assert "NaN, infinity or a number beyond" in reasons[worker_name(liar)]
 
 
+@pytest.mark.drawn(keep=3)
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("rule", ["gather", "butterfly"])
 def test_the_losses_are_those_without_the_lie_where_each_round_is_exchanged(text: Corpus, rule: str, value: float) -> None:
@@ -100,6 +102,7 @@ def test_where_replicas_train_locally_it_is_as_if_the_liar_had_been_lost_with_it
             assert torch.allclose(seat.compute.local_sync.anchor, alike.swarm.seats[name].compute.local_sync.anchor, atol=1e-9)
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("schedule", ["sync", "async"])
 @pytest.mark.parametrize("rule", RULES)
 def test_who_lies_to_some_and_dies_keeps_nobody_waiting(text: Corpus, rule: str, schedule: str) -> None:

@@ -34,6 +34,7 @@ def test_when_it_turns_is_a_function_of_the_round(text: Corpus) -> None:
     assert basis_version(short, 13) == 2
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("optimizer", [AdamW(), NAdam(), SGD(lr=0.05)], ids=lambda part: part.kind)
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_it_equals_one_process_that_turns_too(text: Corpus, replicas: int, optimizer: Any) -> None:
@@ -65,6 +66,7 @@ def test_all_replicas_of_all_stages_are_in_one_subspace_and_each_turn_is_between
     assert abs(seen.validations[5] - still.validations[5]) > 1e-5
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("part", [0.4, 0.46, 0.5, 0.54, 0.6])
 def test_a_worker_that_dies_and_comes_back_around_a_turn_changes_nothing(text: Corpus, part: float) -> None:
     spec = turning_spec(text, replicas=2, steps=9)

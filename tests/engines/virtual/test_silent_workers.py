@@ -49,6 +49,7 @@ def test_a_worker_that_is_stopped_is_set_aside_and_comes_back(text: Corpus) -> N
     assert done_at < at + 1.0, "the others waited for the one that was set aside"
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize(("worker", "schedule"), [("worker-1", "sync"), ("worker-3", "async")])
 def test_who_comes_back_is_tried_with_one_micro_batch(text: Corpus, worker: str, schedule: str) -> None:
     spec = tiny_spec(text, replicas=2, steps=18, schedule=schedule, eval_every=0, micro_batches=4)
@@ -76,6 +77,7 @@ def draw(rng: random.Random, whole: Observed) -> Freeze:
     return Freeze(worker, rng.randrange(1, whole.swarm.num_events), rng.choice([0.01, 1.0, 5.0, 6.5, 30.0, 2000.0]))
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize(("replicas", "cases"), [(2, 12), (3, 6)])
 def test_a_worker_that_is_stopped_at_a_drawn_moment_costs_nothing(text: Corpus, replicas: int, cases: int) -> None:
     spec = tiny_spec(text, replicas=replicas, steps=8)
@@ -90,6 +92,7 @@ def test_a_worker_that_is_stopped_at_a_drawn_moment_costs_nothing(text: Corpus, 
         assert not [state for name, state in seen.of_kind("state") if state["state"] == "dead"]
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("changes", CIRCUMSTANCES[1:], ids=["async", "DiLoCo"])
 def test_replicas_agree_whoever_is_stopped(text: Corpus, changes: dict[str, Any]) -> None:
     spec = tiny_spec(text, replicas=2, steps=10, **changes)
