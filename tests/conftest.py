@@ -86,8 +86,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say the seed, which draws the same cases again."""
     from tests.drawing import SEED_VARIABLE, choose_seed, draws
 
-    seed = choose_seed()
-    return [f"cases are drawn with {SEED_VARIABLE}={seed}; make deep runs all"] if draws(config) else []
+    what = "some tests run a few of their cases (make deep: all)" if draws(config) else "every case runs"
+    return [f"{SEED_VARIABLE}={choose_seed()}: {what}"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

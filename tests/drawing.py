@@ -10,12 +10,12 @@ from collections import defaultdict
 
 import pytest
 
-SEED_VARIABLE = "PLURALIS_DRAW_SEED"
+SEED_VARIABLE = "PLURALIS_TEST_SEED"
 
 
 def choose_seed() -> int:
-    """Return the seed of this session, the same one in all of its processes."""
-    return int(os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(100_000))))
+    """Return the seed of this session: the variable's, or a new one, which is the same in all processes of the session."""
+    return int(os.environ.setdefault(SEED_VARIABLE, str(random.SystemRandom().randrange(2**31))))
 
 
 def draws(config: pytest.Config) -> bool:

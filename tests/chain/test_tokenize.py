@@ -57,6 +57,7 @@ def test_a_run_that_goes_on_is_tokenized_further(closed):
     assert sum(token.shares()["shares_wei"]) == 4 * 10**24
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("stop_before", [1, 2, 3, 5])
 def test_tokenizing_goes_on_where_it_was_cut_off(closed, monkeypatch, stop_before):
     monkeypatch.setattr(tokenize_module, "MAX_BATCH_GAS", 700_000)  # one or two calls a transaction

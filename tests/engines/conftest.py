@@ -1,6 +1,5 @@
 """Small runs that both engines' tests use."""
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, Dense, Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import Answer, Probed, Prompted, Withdrawn, worker_name
+from tests.drawing import SEED_VARIABLE, choose_seed
 
 torch.set_num_threads(1)
 RUN_ID = "ab" * 32
@@ -182,10 +182,9 @@ def _spy(stage: int, run: Callable[[tasks.Task], tasks.Result], seen: Observed) 
 
 
 def drawn_seed() -> int:
-    """Return the seed for cases that are drawn: ``PLURALIS_TEST_SEED``, or a new one, printed so that a failure can be
-    repeated."""
-    seed = int(os.environ.get("PLURALIS_TEST_SEED") or random.SystemRandom().randrange(2**31))
-    print(f"PLURALIS_TEST_SEED={seed}")
+    """Return the session's seed, printed so that a failure says how it can be repeated."""
+    seed = choose_seed()
+    print(f"{SEED_VARIABLE}={seed}")
     return seed
 
 

@@ -1,6 +1,7 @@
 """The guards of the suite itself can fail: each is tried in a small suite of its own with a copy of our conftest."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-CONFTEST = Path(__file__).parents[1] / "conftest.py"
+ROOT = Path(__file__).parents[2]
+CONFTEST = ROOT / "tests" / "conftest.py"
 
 
 @pytest.fixture
@@ -16,7 +18,7 @@ def run_suite(tmp_path: Path) -> "SuiteRunner":
     conftest = CONFTEST.read_text()
     assert "GRACE_S = 5.0" in conftest
     (tmp_path / "conftest.py").write_text(conftest.replace("GRACE_S = 5.0", "GRACE_S = 0.3"))
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    system\n    gpu\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    system\n    gpu\n    deep\n    drawn\n")
     return SuiteRunner(tmp_path)
 
 
@@ -26,9 +28,10 @@ class SuiteRunner:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, code: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    def __call__(self, code: str, *options: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         (self.folder / "test_inner.py").write_text(code)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PLURALIS_", "PYTEST_"))}
+        kept["PYTHONPATH"] = str(ROOT)  # where our conftest finds what it imports
         command = [
             sys.executable,
             "-m",
@@ -38,7 +41,7 @@ class SuiteRunner:
             "-q",
             "--rootdir",
             str(self.folder),
-            str(self.folder),
+            *(options or [str(self.folder)]),
         ]
         return subprocess.run(
             command, cwd=self.folder, env=kept | variables, capture_output=True, text=True, timeout=60, check=False
@@ -105,3 +108,58 @@ def test_a_missing_part_fails_where_every_part_must_be_there(run_suite: SuiteRun
     assert done.returncode == 1
     assert "1 failed, 1 passed, 1 error" in done.stdout
     assert "PLURALIS_REQUIRE_SYSTEM=1, but a flux capacitor is missing: apt-get install flux" in done.stdout
+
+
+CASES = """
+import pytest
+@pytest.mark.drawn(keep=2)
+@pytest.mark.parametrize("case", range(20))
+def test_of_many(case):
+    print(f"ran {case}!")
+@pytest.mark.drawn("a group", keep=1)
+def test_one():
+    print("ran one!")
+@pytest.mark.drawn("a group", keep=1)
+def test_other():
+    print("ran other!")
+def test_of_every_time():
+    print("ran always!")
+"""
+
+
+def _ran(done: "subprocess.CompletedProcess[str]") -> list[str]:
+    assert done.returncode == 0, done.stdout
+    return sorted(re.findall(r"ran (\w+)!", done.stdout))
+
+
+def test_a_few_cases_are_drawn_by_a_seed_that_is_said(run_suite: SuiteRunner) -> None:
+    first = run_suite(CASES, "-v", "-s", "-m", "not deep")  # quiet otherwise
+    (seed,) = re.findall(r"PLURALIS_TEST_SEED=(\d+)", first.stdout)
+    ran = _ran(first)
+    assert len(ran) == 4
+    assert "always" in ran
+    assert len({"one", "other"} & set(ran)) == 1
+    assert _ran(run_suite(CASES, "-s", "-m", "not deep", PLURALIS_TEST_SEED=seed)) == ran
+    others = [_ran(run_suite(CASES, "-s", "-m", "not deep", PLURALIS_TEST_SEED=str(other))) for other in range(4)]
+    assert any(other != ran for other in others)
+
+
+def test_every_case_runs_where_deep_tests_do_and_one_that_is_named_always(run_suite: SuiteRunner) -> None:
+    assert len(_ran(run_suite(CASES, "-s", "-m", "deep or not deep"))) == 23
+    assert _ran(run_suite(CASES, "-s", "-m", "not deep", "test_inner.py::test_of_many[7]")) == ["7"]
+
+
+def test_two_processes_draw_the_same_and_tell_what_is_missing(run_suite: SuiteRunner) -> None:
+    code = (
+        CASES
+        + """
+@pytest.mark.system("chromium")
+def test_in_a_browser():
+    pass
+"""
+    )
+    # A path without chromium; Python itself is called by its own.
+    done = run_suite(code, "-v", "-n", "2", "-m", "not deep", PATH="/nowhere")
+    assert done.returncode == 0, done.stdout
+    assert "4 passed, 1 skipped" in done.stdout
+    assert "skipped for missing system parts (chromium): " in done.stdout

@@ -91,6 +91,7 @@ def _draw(page: Any) -> None:
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_stages_are_folded_and_each_worker_has_a_cell(view: Opener, theme: str) -> None:
     with view(theme) as page:

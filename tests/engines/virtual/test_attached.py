@@ -204,6 +204,7 @@ def drawn_cases(text: Corpus, cases: int) -> None:
         assert_unharmed(run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, links, what))
 
 
+@pytest.mark.drawn("deaths at drawn moments", keep=4)
 def test_whoever_comes_and_whoever_dies_at_a_drawn_moment_costs_nothing(text: Corpus) -> None:
     drawn_cases(text, 24)
 

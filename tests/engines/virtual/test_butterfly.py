@@ -133,10 +133,12 @@ def drawn_comings_and_deaths(text: Corpus, cases: int) -> None:
         assert_unharmed(run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, links, what))
 
 
+@pytest.mark.drawn("deaths at drawn moments", keep=4)
 def test_workers_killed_together_cost_nothing(text: Corpus) -> None:
     drawn_kills(text, 12)
 
 
+@pytest.mark.drawn("deaths at drawn moments", keep=4)
 def test_whoever_comes_and_whoever_dies_costs_nothing(text: Corpus) -> None:
     drawn_comings_and_deaths(text, 12)
 
@@ -148,6 +150,7 @@ def test_many_deaths_and_comings_cost_nothing(text: Corpus) -> None:
     drawn_comings_and_deaths(text, 400)
 
 
+@pytest.mark.drawn("deaths at drawn moments", keep=4)
 def test_deaths_where_stages_do_not_wait(text: Corpus) -> None:
     rng = random.Random(drawn_seed())
     spec = tiny_spec(text, replicas=3, steps=6, eval_every=0, schedule="async", sync=BUTTERFLY, micro_batches=4)

@@ -27,6 +27,7 @@ def test_three_stages_give_the_losses_and_gradients_of_one_process(text: Corpus,
     assert_equals_reference(run_virtual(spec, text), spec, text, TOLERANCE[boundary])
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("boundary", ["dense", "subspace"])
 def test_two_replicas_equal_one_process_with_twice_the_batch(text: Corpus, boundary: str) -> None:
     spec = tiny_spec(text, boundary=BOUNDARIES[boundary], replicas=2, steps=STEPS)
@@ -40,6 +41,7 @@ def test_one_stage_is_plain_data_parallelism(text: Corpus) -> None:
     assert_equals_reference(run_virtual(spec, text), spec, text, 1e-12)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("optimizer", [SGD(lr=0.05), Muon()], ids=lambda part: part.kind)
 def test_other_optimizers_equal_one_process_too(text: Corpus, optimizer: SGD | Muon) -> None:
     spec = tiny_spec(text, boundary=Dense(), replicas=2, steps=STEPS, optimizer=optimizer)
@@ -103,6 +105,7 @@ def test_resuming_from_a_checkpoint_gives_the_losses_of_an_uninterrupted_run(tex
     assert whole.digests() == rest.digests()
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("boundary", [Int8(), TopK(6)], ids=lambda part: part.kind)
 def test_through_a_lossy_boundary_replicas_stay_in_step_and_learn(text: Corpus, boundary: Int8 | TopK) -> None:
     spec = tiny_spec(text, boundary=boundary, replicas=2, steps=STEPS)

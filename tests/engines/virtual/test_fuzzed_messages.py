@@ -195,6 +195,7 @@ def test_a_sound_message_with_a_false_claim_is_its_senders_end(text: Corpus, num
     assert remembered(swarm, target) == before, name
 
 
+@pytest.mark.drawn(keep=3)
 @pytest.mark.parametrize("kind", [Activation, Gradient, EvalActivation])
 @pytest.mark.parametrize("value", [math.nan, math.inf, 2 * largest_usable(torch.float64)])
 def test_numbers_on_their_way_that_cannot_be_computed_with_are_their_senders_fault(

@@ -187,6 +187,7 @@ def test_with_one_round_between_and_one_micro_batch_each_diloco_is_plain_averagi
     assert_same_weights(seen)
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("payload", ["bfloat16", "int8"])
 @pytest.mark.parametrize("rule", [FullSync, DiLoCo, SliceSync])
 def test_a_smaller_payload_keeps_replicas_in_step_and_learns(text: Corpus, rule: type, payload: str) -> None:

@@ -120,6 +120,7 @@ def drawn_kill(rng: random.Random, spec: RunSpec, events: int) -> tuple[Kill, ..
     return tuple(kills)
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("rate", ["1gbit", "1mbit"])
 def test_whoever_takes_over_makes_the_same_micro_batches(text: Corpus, trained: Train, rate: str) -> None:
     spec = tiny_spec(text, replicas=2, steps=4, own_data=0.7, eval_every=0, eval_batches=1)

@@ -36,6 +36,7 @@ def speed_of(seen: Observed, spec: RunSpec) -> float:
     return tokens / (ends[spec.steps - 1] - ends[skipped - 1])
 
 
+@pytest.mark.drawn(keep=4)
 @pytest.mark.parametrize("case", CASES)
 def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> None:
     spec = tiny_spec(text, **{"replicas": 2, **CASES[case]})

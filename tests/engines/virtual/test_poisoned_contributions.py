@@ -76,6 +76,7 @@ def test_the_losses_are_those_without_the_lie_where_each_round_is_exchanged(text
         assert_unharmed(seen, whole, (replicas, liar))
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("rule", ["diloco", "slices"])
 def test_where_replicas_train_locally_it_is_as_if_the_liar_had_been_lost_with_its_displacement(text: Corpus, rule: str) -> None:
     """The same run in which it says nothing in place of its lie, and is given up by the same replica at the same time."""
@@ -229,6 +230,7 @@ def draw_and_try(text: Corpus, rng: random.Random) -> tuple[Any, ...]:
     return rule, schedule, bool(lies.lied_at), worker_name(liar) in expelled(seen)
 
 
+@pytest.mark.drawn("deaths at drawn moments", keep=4)
 def test_liars_and_deaths_at_drawn_moments_stall_nobody_and_leave_nobody_apart(text: Corpus) -> None:
     rng = random.Random(drawn_seed())
     for _ in range(12):
