@@ -1,6 +1,7 @@
 """Runs one benchmark or all of them; ends with 1 when a target is missed.
 
-What was measured is kept in build/benchmarks. ``all`` writes the README's table, too, and ``table`` writes it from what is kept.
+What was measured is kept in build/benchmarks. ``all`` writes the README's table, too, and ``table`` writes it from what is kept;
+rows of benchmarks of which nothing is kept stay as they are.
 """
 
 import argparse

@@ -90,7 +90,13 @@ def run(*, quick: bool) -> list[Result]:
     note = f"{STAGES} virtual stages, {updates} updates of 8 x 64 tokens, best of 4 rates an arm, head {max(late):.1f} late"
     shown = [
         Result(
-            f"async_quality.loss ({name})", "nats", None, loss, 1, note=f"validation after {updates} micro-batches, lr {rate:g}"
+            f"async_quality.loss ({name})",
+            "nats",
+            None,
+            loss,
+            1,
+            note=f"validation after {updates} micro-batches, lr {rate:g}",
+            shown=True,
         )
         for name, (loss, rate) in best.items()
     ]

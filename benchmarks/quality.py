@@ -149,10 +149,10 @@ def orders(stages: int, trained: dict[tuple[Arm, int], Trained]) -> list[Result]
             if trained[one, stages].steps is None or trained[other, stages].steps is None:
                 continue
             rate, ahead = flip_mbit(one, other, stages, trained)
-            note = f"{ahead.name} is ahead below it" if rate < FASTEST_MBIT else f"{ahead.name} is ahead up to it: no flip"
-            results.append(
-                Result(f"quality.flip ({one.name} and {other.name}, {stages} stages)", "Mbit/s", None, rate, 1, note=note)
-            )
+            flips = rate < FASTEST_MBIT
+            note = f"{ahead.name} is ahead below it" if flips else f"{ahead.name} is ahead up to it: no flip"
+            name = f"quality.flip ({one.name} and {other.name}, {stages} stages)"
+            results.append(Result(name, "Mbit/s", None, rate, 1, note=note, shown=flips))
     return results
 
 

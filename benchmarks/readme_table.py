@@ -25,23 +25,36 @@ def kept(names: Sequence[str], folder: Path = KEPT) -> list[Result]:
 
 
 def write_table(results: Sequence[Result], file: Path = README) -> None:
-    """Put the figures that have a target or a peer between the marks of `file`. Raises ValueError where a mark is missing."""
+    """Put the figures that have a target or a peer, or are shown beside one, between the marks of `file`.
+
+    Rows of benchmarks that `results` has nothing of stay. Raises ValueError where a mark is missing.
+    """
     text = file.read_text()
     if BEGIN not in text or END not in text:
         raise ValueError(f"{file} has no marks {BEGIN.strip()!r} and {END!r} to put the table between")
     before, _, rest = text.partition(BEGIN)
-    file.write_text(f"{before}{BEGIN}{markdown(results)}{END}{rest.partition(END)[2]}")
+    table, _, after = rest.partition(END)
+    measured = {one.name.partition(".")[0] for one in results}
+    stay = [line for line in table.splitlines() if line.startswith("| `") and _benchmark(line) not in measured]
+    file.write_text(f"{before}{BEGIN}{markdown(results, stay)}{END}{after}")
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Return the table, and on what it was measured."""
-    lines = ["| figure | measured | target | peer | how |", "|---|---|---|---|---|"]
-    for one in results:
-        if one.target is None and one.peer is None:
-            continue
-        sign = ">=" if one.at_least else "<="
-        target = "" if one.target is None else f"{sign} {one.target:.3g} {one.unit}".rstrip() + ("" if one.ok else ", missed")
-        peer = "" if one.peer is None else f"{one.peer:.3g} {one.unit} ({one.peer_name})"
-        note = f"{one.note}; {one.repeats} x".replace("|", "\\|")
-        lines.append(f"| `{one.name}` | {one.measured:.3g} {one.unit} | {target} | {peer} | {note} |")
-    return "\n".join([*lines, "", f"On {machine()}; medians. `python -m benchmarks NAME` measures one again.", ""])
+def markdown(results: Sequence[Result], rows: Sequence[str] = ()) -> str:
+    """Return the table, with `rows` of other benchmarks in it, and on what it was measured."""
+    lines = [*rows, *(_row(one) for one in results if one.target is not None or one.peer is not None or one.shown)]
+    lines.sort(key=_benchmark)
+    heads = ["| figure | measured | target | peer | how |", "|---|---|---|---|---|"]
+    return "\n".join([*heads, *lines, "", f"On {machine()}; medians. `python -m benchmarks NAME` measures one again.", ""])
+
+
+def _benchmark(row: str) -> str:
+    """Return the name of the benchmark that a row of the table is of."""
+    return row.removeprefix("| `").partition(".")[0]
+
+
+def _row(one: Result) -> str:
+    sign = ">=" if one.at_least else "<="
+    target = "" if one.target is None else f"{sign} {one.target:.3g} {one.unit}".rstrip() + ("" if one.ok else ", missed")
+    peer = "" if one.peer is None else f"{one.peer:.3g} {one.unit} ({one.peer_name})"
+    note = f"{one.note}; {one.repeats} x".replace("|", "\\|")
+    return f"| `{one.name}` | {one.measured:.3g} {one.unit} | {target} | {peer} | {note} |"

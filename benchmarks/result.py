@@ -18,6 +18,7 @@ class Result:
     target : the most that `measured` may be, or with `at_least` the least; None where a figure is only reported
     peer : the same figure for the usual approach, measured in the same run; `peer_name` says which; None where there is none
     repeats : how many measurements `measured` is the median of; note : how it was measured
+    shown : whether the README shows it though it has neither a target nor a peer, as what stands beside another figure
     """
 
     name: str
@@ -29,6 +30,7 @@ class Result:
     peer_name: str = ""
     note: str = ""
     at_least: bool = False
+    shown: bool = False
 
     @property
     def ok(self) -> bool:

@@ -53,6 +53,7 @@ def run(*, quick: bool) -> list[Result]:
                     turns,
                     peer=None,
                     at_least=True,
+                    shown=True,
                     note=f"tokens/s at {rate} over unshaped, 4 stages x 2, d=128: {speeds[rate]:.0f} of {speeds[None]:.0f}, "
                     f"{found[name].forward_bytes:.0f} bytes a token forward; {min(shares):.2f} to {max(shares):.2f}",
                 )

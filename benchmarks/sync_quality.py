@@ -78,6 +78,7 @@ def run(*, quick: bool) -> list[Result]:
             target=None if quick else arm.target,
             measured=best[arm.name][0] / full,
             repeats=1,
+            shown=True,
             note=f"validation loss over FullSync's; {shown}: {best[arm.name][1]:g}, FullSync {full_rate:g}",
         )
         for arm in ARMS[1:]

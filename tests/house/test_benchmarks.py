@@ -49,6 +49,10 @@ def test_the_table_goes_between_the_marks_and_says_what_was_missed(tmp_path: Pat
     assert ">= 0.95, missed" in text
     assert "cold \\| warm" in text
     assert "x.loss" not in text
+    beside = Result("x.loss", "nats", None, 1.5, 1, shown=True)
+    write_table([beside], file)  # what was not measured again stays
+    rows = [line for line in file.read_text().splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == [*sorted(one.name for one in (FAST, SLOW, SHOWN)), "x.loss"]
     file.write_text("no marks")
     with pytest.raises(ValueError, match="no marks"):
         write_table([FAST], file)
