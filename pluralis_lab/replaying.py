@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pluralis_lab.markup import facts
+from pluralis_lab.phases import HOLDING
 from pluralis_lab.store import Event, RunDirectory
 
 COMPARED = {
@@ -84,7 +85,7 @@ def replay(run: RunDirectory) -> Replay:
 def _compared(run: RunDirectory) -> Iterator[Event]:
     """Yield the events that a worker, not its supervisor, is the source of."""
     for event in run.events(kinds=[*COMPARED, "worker.state"]):
-        if event.kind != "worker.state" or event.body["state"] in ("joining", "syncing", "active", "serving"):
+        if event.kind != "worker.state" or event.body["state"] in {"joining", "syncing"} | HOLDING:
             yield event
 
 

@@ -13,6 +13,7 @@ from pluralis_lab.errors import ChainError, PluralisError
 from pluralis_lab.learning.turns import basis_version, switches
 from pluralis_lab.learning.wire_cost import codec_bytes_per_token
 from pluralis_lab.models.cost import stage_flops_per_token
+from pluralis_lab.phases import HOLDING
 from pluralis_lab.store import EventWriter, RunDirectory
 
 SignEpoch = Callable[[str, dict[str, Any]], str]
@@ -113,7 +114,7 @@ class Recorder:
         seat = self._seats[worker]
         body = {"state": state, **{key: seat[key] for key in ("stage", "replica", "participant")}, "reason": "", **facts}
         self.events.append("worker.state", worker, round_, body, time=at)
-        if state in ("active", "serving"):
+        if state in HOLDING:
             self._live.add(worker)
             self._books.since.setdefault(worker, round_ or 0)
         elif state in ("dead", "aside", "stopped", "starting", "joining"):

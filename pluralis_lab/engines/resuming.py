@@ -4,6 +4,7 @@ A worker reports a round before it saves the checkpoint after it, but the report
 finds the disk full. Such a round has to be trained again: otherwise its receipts, and its epoch, would be missing for ever.
 """
 
+from pluralis_lab.phases import HOLDING
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder, newest_common
 
@@ -30,7 +31,7 @@ def recorded_rounds(run: RunDirectory) -> int:
             continue
         if event.kind == "worker.round" and event.round is not None:
             reached[event.worker] = event.round + 1
-        elif event.kind == "worker.state" and event.body["state"] in ("active", "serving") and event.round is not None:
+        elif event.kind == "worker.state" and event.body["state"] in HOLDING and event.round is not None:
             reached[event.worker] = max(event.round, reached.get(event.worker, 0))
         else:  # what a worker that died by itself had not reported is lost as always: the others of its stage went on
             reached.pop(event.worker, None)

@@ -72,7 +72,7 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
         worker.is_awaited = False
         text = f"{worker.name} of {worker.participant} joined stage {worker.stage} in round {at}"
         picture.marks.append(Mark("joined", at, worker.name, text))
-    elif worker.state == "active" and worker.deaths and before not in LIVE_STATES:
+    elif worker.state in LIVE_STATES and worker.deaths and before not in LIVE_STATES:
         picture.marks.append(Mark("return", at, worker.name, f"{worker.name} is back in round {at}"))
     worker.heard_at = event.time
     if worker.state not in LIVE_STATES:

@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from pluralis_lab.phases import HOLDING
 from pluralis_lab.views.series import BoundedSeries, Series
 
-LIVE_STATES = frozenset({"active", "serving"})
-COMING_STATES = frozenset({"starting", "joining", "syncing", "warming", "aside"})
+LIVE_STATES = HOLDING
+COMING_STATES = frozenset({"starting", "joining", "syncing", "aside"})
 RECENT_ROUNDS = 20
 
 

@@ -59,6 +59,7 @@ class Desk:
         """Tasks that this worker asked for, and those of them that are done."""
         self.rounds: dict[int, RoundState] = {}
         self.state: State = "starting"
+        self._is_warming = False
         self._has_timer = False
         self._outbox: list[Effect] = []
 
@@ -165,6 +166,18 @@ class Desk:
         """Change the worker's own state and report it."""
         self.state = state
         self.report("state", state=state, **facts)
+
+    def take_part(self) -> None:
+        """Work with the weights that were fetched; *warming* is told until the first step with the others, then *active*."""
+        self.state, self._is_warming = "active", True
+        self.report("state", state="warming", round=self.round)
+
+    def on_step(self) -> None:
+        """Note that this worker has made a step with the others, and stands at the next round."""
+        self.round += 1
+        if self._is_warming:
+            self._is_warming = False
+            self.report("state", state="active", round=self.round)
 
     def enrol(self, worker: str, stage: int, replica: int, key: str) -> None:
         """Note that the run has another worker, whom its participant has authorised."""

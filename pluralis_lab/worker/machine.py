@@ -306,7 +306,7 @@ class Worker:
             losses = [state.contributions[part].loss for part in state.applying.parts]
             loss = sum(value for value in losses if value is not None) / targets
             desk.report("round", round=state.round, loss=loss, tokens=targets)
-        desk.round += 1
+        desk.on_step()
         self.leaving.on_step(state)
         self.membership.admit_all(state.applying.joiners, state.round)
         self.membership.await_next(state)
@@ -400,7 +400,7 @@ class Worker:
                 self.membership.admit_all(message.joiners, message.round)
         self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
-            desk.enter("active", round=done.version)
+            desk.take_part()
         self.exchanges.restore(done.mark, is_own=False)
         if self.commit.butterfly is not None:
             self.commit.butterfly.on_joined()

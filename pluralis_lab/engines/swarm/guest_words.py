@@ -81,7 +81,7 @@ class _Report(_Word):
 
 
 class _State(_Word):
-    state: Literal["starting", "joining", "syncing", "active", "serving"]
+    state: Literal["starting", "joining", "syncing", "warming", "active", "serving"]
     round: Count | None = None
     incarnation: Count
     parameters: Count

@@ -12,6 +12,7 @@ import psutil
 
 from pluralis_lab.engines.swarm.frames import json_frame
 from pluralis_lab.engines.swarm.hosts import Hosts
+from pluralis_lab.phases import HOLDING
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Seat:
     @property
     def holds_state(self) -> bool:
         """Whether this worker has its stage's weights and takes part."""
-        return self.pid is not None and self.state in ("active", "serving")
+        return self.pid is not None and self.state in HOLDING
 
     @property
     def is_remote(self) -> bool:
@@ -86,7 +87,7 @@ class Seat:
     def take_state(self, said: dict[str, Any]) -> None:
         """Note the state that the worker says it is in, and with the first that takes part, since which round."""
         self.state = said["state"]
-        if self.state in ("active", "serving") and self.since is None:
+        if self.state in HOLDING and self.since is None:
             self.since = said["round"]
 
     def say(self, **message: Any) -> None:

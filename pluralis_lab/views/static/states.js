@@ -4,7 +4,7 @@ import { el, setText } from "./dom.js";
 
 const STATE_MARKS = { active: "●", serving: "◆", dead: "✕", stopped: "■" };
 export const MANY_WORKERS = 24; // from more on, views draw a small cell a worker, fold stages and offer a filter
-export const LIVE = new Set(["active", "serving"]);
+export const LIVE = new Set(["warming", "active", "serving"]);
 
 export function stateMark(state) {
   return STATE_MARKS[state] ?? "◐";

@@ -67,9 +67,22 @@ def test_a_worker_that_comes_later_shares_the_work_and_the_losses_are_the_same(t
 def test_whoever_comes_has_work_in_the_first_round_that_it_takes_part_in(text: Corpus, stage: int, links: Links) -> None:
     spec = tiny_spec(text, replicas=2, micro_batches=3, batch_size=6, steps=6)
     seen = run_virtual(spec, text, links=links, attachments=(Attachment("worker-6", stage, 150),))
-    (active,) = [body for worker, body in seen.of_kind("state") if worker == "worker-6" and body["state"] == "active"]
-    assert active["round"] > 0
-    assert served(seen, active["round"])["worker-6"] == 2
+    states = [body for worker, body in seen.of_kind("state") if worker == "worker-6"]
+    phases = [state["state"] for state in states]
+    assert list(dict.fromkeys(phases)) == ["joining", "syncing", "warming", "active", "serving"]
+    begins = next(state["round"] for state in states if state["state"] == "warming")
+    assert begins > 0
+    assert served(seen, begins)["worker-6"] == 2
+    # What it was counted for while it was warming is receipted as everybody's is, by another.
+    signed = {
+        index
+        for body in (line["body"] for line in seen.statements)
+        if (body["kind"], body.get("worker"), body.get("round")) == ("contribution", "worker-6", begins)
+        for item in body["items"]
+        for index in item["indices"]
+        if body["signer"] != "worker-6"
+    }
+    assert len(signed) == 2
 
 
 def test_who_was_dealt_work_and_is_let_in_a_round_later_delays_nothing(text: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

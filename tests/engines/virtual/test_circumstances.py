@@ -131,7 +131,7 @@ def test_a_simulation_is_told_all_of_it_and_repeats(tmp_path: Path) -> None:
     second.wait()
     assert first.metrics().equals(second.metrics())
     assert [event.body["state"] for event in first.events("worker.state") if event.worker == "worker-2"] == [
-        *("active", "dead", "joining", "syncing", "active", "serving")
+        *("active", "dead", "joining", "syncing", "warming", "active", "serving")
     ]
     assert first.audit().ok
 

@@ -57,7 +57,7 @@ def test_who_comes_back_is_tried_with_one_micro_batch(text: Corpus, worker: str,
     whole = run_virtual(spec, text, speeds=slow)
     seen = run_virtual(spec, text, freezes=(Freeze(worker, whole.swarm.num_events // 4, for_s=7.0),), speeds=slow)
     assert "aside" in states(seen, worker)
-    back_at = max(at for name, at, kind, body in seen.reports if name == worker and body.get("state") == "active")
+    back_at = max(at for name, at, kind, body in seen.reports if name == worker and body.get("state") == "warming")
     counts = [
         body["tokens"] // spec.tokens_per_micro_batch
         for name, at, kind, body in seen.reports
@@ -180,7 +180,7 @@ def test_who_answers_but_gets_nothing_done_is_set_aside_as_well(text: Corpus) ->
     assert_unharmed(seen, whole, "hung")
     [aside] = [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
     assert "gets nothing done" in aside["reason"]
-    assert states(seen, "worker-3") == ["active", "aside", "joining", "syncing", "active", "serving"]
+    assert states(seen, "worker-3") == ["active", "aside", "joining", "syncing", "warming", "active", "serving"]
 
 
 @pytest.mark.parametrize("changes", [{}, {"schedule": "async", "in_flight": 3}], ids=["sync", "async"])

@@ -99,7 +99,7 @@ export interface Curve {
   y: (number | null)[];
 }
 
-export type WorkerState = 'starting' | 'joining' | 'syncing' | 'active' | 'serving' | 'aside' | 'dead' | 'stopped';
+export type WorkerState = 'starting' | 'joining' | 'syncing' | 'warming' | 'active' | 'serving' | 'aside' | 'dead' | 'stopped';
 
 export interface WorkerPicture {
   name: string;

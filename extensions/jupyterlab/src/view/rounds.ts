@@ -205,10 +205,10 @@ export class RoundWindow {
 
 /** Whether it trains now: a worker that serves keeps the figures of its last round, which are not news. */
 export function isTraining(state: string): boolean {
-  return state === 'active';
+  return state === 'warming' || state === 'active';
 }
 
-const LIVE = new Set(['active', 'serving']);
+const LIVE = new Set(['warming', 'active', 'serving']);
 
 export function isLive(state: string): boolean {
   return LIVE.has(state);
