@@ -10,6 +10,14 @@ from pluralis_lab.spec import RunSpec
 _SCALE = 1 << 20
 
 
+def falls_to_own_data(spec: RunSpec, round_: int, index: int) -> bool:
+    """Whether a head that has a corpus of its own draws that micro-batch from it: a pure function of (seed, round, index).
+
+    So everybody knows for which micro-batches a head can say that it did.
+    """
+    return int(draw(1, _SCALE, "own data", spec.seed, round_, index)[0]) < spec.own_data * _SCALE
+
+
 class Drawing:
     """Draws for one head; other stages have one without a corpus, and draw nothing.
 
@@ -21,11 +29,8 @@ class Drawing:
         self._spec, self._corpus, self._own, self._vocab = spec, corpus, own, vocab
 
     def is_own(self, task: tasks.Forward) -> bool:
-        """Whether that micro-batch is drawn from the own corpus: a pure function of (seed, round, index)."""
-        if self._own is None or task.drawn is not None:
-            return False
-        drawn = int(draw(1, _SCALE, "own data", self._spec.seed, task.round, task.index)[0])
-        return drawn < self._spec.own_data * _SCALE
+        """Whether that micro-batch is drawn from the own corpus."""
+        return self._own is not None and task.drawn is None and falls_to_own_data(self._spec, task.round, task.index)
 
     def micro_batch(self, task: tasks.Forward) -> MicroBatch:
         """Return a training micro-batch. Raises WireError for drawn ids that are none of the vocabulary's."""

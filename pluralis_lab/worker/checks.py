@@ -13,6 +13,7 @@ import torch
 from pluralis_lab.contributions.receipts import ItemKind
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.chunks import ChunkedSums, hashes_layout
+from pluralis_lab.learning.drawing import falls_to_own_data
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.local_sync import is_exchanged, part_size
 from pluralis_lab.learning.payload import Payload
@@ -138,6 +139,8 @@ class Checks:
         self._round(message.round)
         if self._work("forward", message.round, source, message.item, message.payload) != (message.index,):
             raise WireError(f"{source} signed another micro-batch than {message.index} of round {message.round}")
+        if message.own and not falls_to_own_data(self.desk.spec, message.round, message.index):
+            raise WireError(f"{source} says that micro-batch {message.index} of round {message.round} is of a head's own data")
 
     def _drawn(self, source: str, message: wire.Drawn) -> None:
         self._stage_of(source, 1)

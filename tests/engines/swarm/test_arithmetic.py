@@ -18,11 +18,11 @@ def test_replicas_agree_in_bfloat16(home: Path) -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.system("compiler")
 def test_compiled_workers_train_as_others_do(home: Path) -> None:
     spec = pl.RunSpec(model=pl.MLP([64, 32, 10]), data="digits", stages=2, replicas=2, steps=20, batch_size=16, epoch_rounds=10)
-    runs = [pl.launch(spec.replace(compile=flag), account="lab-a").wait(timeout_s=140).stop() for flag in (True, False)]
+    runs = [pl.launch(spec.replace(compile=flag), account="lab-a").wait(timeout_s=280).stop() for flag in (True, False)]
     losses = [run.metrics()["loss"].dropna().to_numpy() for run in runs]
     assert len(losses[0]) == 20
     assert abs(losses[0] - losses[1]).max() < 1e-3

@@ -2,18 +2,22 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from pluralis_lab.corpus import Corpus, CorpusInfo, MicroBatch, open_corpus
-from pluralis_lab.engines.virtual import Kill
+from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.errors import RunSpecError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
+from pluralis_lab.learning.drawing import falls_to_own_data
 from pluralis_lab.learning.reference import train
 from pluralis_lab.links import Links
 from pluralis_lab.spec import RunSpec
+from pluralis_lab.worker import Send
+from pluralis_lab.worker.messages import Activation
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 DIGITS = set(b"0123456789 ")
@@ -160,3 +164,29 @@ def test_older_specs_keep_their_hash(text: Corpus) -> None:
     assert b"own_data" not in tiny_spec(text).to_json()
     spec = tiny_spec(text, own_data=0.25)
     assert RunSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0])
+def test_a_head_that_claims_more_than_falls_to_a_text_of_its_own_is_expelled(text: Corpus, digits: Corpus, share: float) -> None:
+    spec = tiny_spec(text, replicas=2, steps=4, micro_batches=4, batch_size=8, own_data=share, eval_every=0)
+    claimed: list[tuple[int, int]] = []
+
+    def lie(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send = swarm._send
+
+            def speak(name: str, seat: Any, effect: Send) -> None:
+                message = effect.message
+                if name == "worker-0" and isinstance(message, Activation):
+                    claimed.append((message.round, message.index))
+                    effect = replace(effect, message=replace(message, own=True))
+                send(name, seat, effect)
+
+            swarm._send = speak  # type: ignore[method-assign]
+
+    seen = run_virtual(spec, text, own={"worker-0": digits} if share else {}, has_liars=True, on_event=lie)
+    assert sorted(seen.losses) == list(range(4))
+    reasons = [body["reason"] for worker, body in seen.of_kind("state") if worker == "worker-0" and body["state"] == "dead"]
+    first = next(where for where in claimed if not falls_to_own_data(spec, *where))
+    assert len(reasons) == 1
+    assert f"says that micro-batch {first[1]} of round {first[0]} is of a head's own data" in reasons[0]
