@@ -4,12 +4,16 @@ Real processes, each in a network namespace of its own, whose link the kernel sh
 measured in turns, shaped and unshaped, so that both meet the same machine. The replicas exchange slices (`SliceSync`), as one
 would over such links. The right answer comes first: every boundary must carry the bytes a token that its codec says, measured at
 the sockets. `Dense` is measured beside it.
+
+What `pl.plan` says of such links is checked too: two workers, so that a link between two is the whole link of each, `Dense`, so
+that the links decide. From the speed on unshaped links follows what the machine computes; the plan has to say the rest.
 """
 
 import statistics
 import sys
 import time
 from dataclasses import dataclass
+from itertools import islice
 
 import pluralis_lab as pl
 from benchmarks.engine_run import temporary_home
@@ -19,6 +23,10 @@ from pluralis_lab.learning.wire_cost import codec_bytes_per_token
 
 RATES: dict[str, tuple[str | None, ...]] = {"Subspace": (None, "10mbit", "80mbit"), "Dense": (None, "10mbit")}
 TARGET = 0.9
+PLAN_RATE = "2mbit"
+"""Slow enough for two workers to wait for the link and not for each other's arithmetic."""
+AS_PLANNED = 0.85
+"""Share of the planned speed that is reached at least: a plan knows no headers, no windows of TCP that open, no system calls."""
 SETTLE_S = 4.0
 """After each change of the links, before rounds count: what was queued has gone, and paces are known anew."""
 
@@ -38,6 +46,7 @@ def run(*, quick: bool) -> list[Result]:
     with shaped_network(8) as network:
         for name, boundary in (("Subspace", pl.Subspace(16)), ("Dense", pl.Dense())):
             found[name] = measured(spec_of(boundary), network, RATES[name], turns=turns, window_s=window_s)
+        two = measured(spec_of(pl.Dense(), stages=2, replicas=1), network, (None, PLAN_RATE), turns=turns, window_s=window_s)
     results = []
     for name, rates in RATES.items():
         speeds = {rate: statistics.median(found[name].speeds[rate]) for rate in rates}
@@ -58,19 +67,38 @@ def run(*, quick: bool) -> list[Result]:
                     f"{found[name].forward_bytes:.0f} bytes a token forward; {min(shares):.2f} to {max(shares):.2f}",
                 )
             )
-    return results
+    return [*results, over_plan(two, turns=turns, has_target=not quick)]
 
 
-def spec_of(boundary: pl.Subspace | pl.Dense) -> pl.RunSpec:
+def over_plan(found: "Measured", *, turns: int, has_target: bool) -> Result:
+    """Return how fast two workers were over slow links, over what is planned for them."""
+    spec = spec_of(pl.Dense(), stages=2, replicas=1)
+    unshaped, shaped = statistics.median(found.speeds[None]), statistics.median(found.speeds[PLAN_RATE])
+    flops = 20e9
+    for _ in range(4):  # nearly proportional to the speed of the machine, so this is more than enough
+        flops *= unshaped / pl.plan(spec, links=pl.Links("10gbit", 0), device_flops=flops).tokens_per_s
+    planned = pl.plan(spec, links=pl.Links(PLAN_RATE, 0), device_flops=flops).tokens_per_s
+    return Result(
+        f"slow_link.over_its_plan (Dense, {PLAN_RATE})",
+        "x",
+        AS_PLANNED if has_target else None,
+        shaped / planned,
+        turns,
+        at_least=True,
+        note=f"tokens/s of 2 stages x 1 over what pl.plan says: {shaped:.0f} of {planned:.0f}; {unshaped:.0f} unshaped",
+    )
+
+
+def spec_of(boundary: pl.Subspace | pl.Dense, *, stages: int = 4, replicas: int = 2) -> pl.RunSpec:
     """Return the run: more rounds than are waited for."""
     return pl.RunSpec(
         model=pl.GPT(n_layer=8, n_head=4, d_model=128, context=128),
-        stages=4,
-        replicas=2,
+        stages=stages,
+        replicas=replicas,
         boundary=boundary,
         schedule="async",
         optimizer=pl.NAdam(),
-        sync=pl.SliceSync(0.05, 20),
+        sync=pl.SliceSync(0.05, 20) if replicas > 1 else pl.FullSync(),
         steps=100_000,
         batch_size=8,
         micro_batches=8,
@@ -86,7 +114,7 @@ def measured(spec: pl.RunSpec, network: ShapedNetwork, rates: tuple[str | None, 
     speeds: dict[str | None, list[float]] = {rate: [] for rate in rates}
     network.shape(None)
     with temporary_home():
-        started = pl.launch(spec, lifetime="kernel", namespaces=network.addresses)
+        started = pl.launch(spec, lifetime="kernel", namespaces=dict(islice(network.addresses.items(), spec.num_workers)))
         try:
             started.wait(round=10, timeout_s=120)
             for turn in range(turns):
