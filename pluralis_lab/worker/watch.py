@@ -50,6 +50,7 @@ class Watch:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self._rounds: deque[float] = deque(maxlen=max(ROUNDS_SEEN, (desk.spec.sync_every or 0) + 2))
+        self._disturbed: deque[float] = deque(maxlen=MIN_ROUNDS)
         self._began: float | None = None
         self._is_disturbed = True
         self._due = 0.0
@@ -60,15 +61,18 @@ class Watch:
     @property
     def patience_s(self) -> float:
         """Seconds without a sign of life after which a replica counts as silent."""
-        if len(self._rounds) < MIN_ROUNDS:
+        if len(self._rounds) >= MIN_ROUNDS:
+            return max(LEAST_S, TIMES_A_ROUND * max(self._rounds))
+        if len(self._disturbed) < MIN_ROUNDS:
             return UNKNOWN_S
-        return max(LEAST_S, TIMES_A_ROUND * max(self._rounds))
+        # Where somebody comes or goes in each round, those are longer than others, and all that there is to go by.
+        return min(UNKNOWN_S, max(LEAST_S, TIMES_A_ROUND * max(*self._disturbed, *self._rounds)))
 
     def on_round(self) -> None:
         """Note that a round begins here."""
         desk = self.desk
-        if self._began is not None and not self._is_disturbed:
-            self._rounds.append(desk.now - self._began)
+        if self._began is not None:
+            (self._disturbed if self._is_disturbed else self._rounds).append(desk.now - self._began)
         self._began, self._is_disturbed = desk.now, False
         self._asked.clear()
         if desk.is_finished:

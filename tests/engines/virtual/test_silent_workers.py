@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Freeze, VirtualSwarm
+from pluralis_lab.engines.virtual import Freeze, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.parts import DiLoCo
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
@@ -135,6 +135,33 @@ def test_how_long_is_too_long_follows_from_the_rounds(text: Corpus) -> None:
     assert_unharmed(seen, whole, freeze)
     [aside] = [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
     assert 2.5 * longest < aside["silent_s"] < 6 * longest
+
+
+def test_where_no_round_is_undisturbed_it_follows_from_those_that_are_not(text: Corpus) -> None:
+    """worker-5 dies and comes back in each round, and then worker-3, of the same stage, stands still."""
+    spec = tiny_spec(text, replicas=3, steps=16, eval_every=0, checkpoint_every=1000)
+    frozen: list[float] = []
+    killed: set[int] = set()
+
+    def disturb(swarm: VirtualSwarm) -> None:
+        watched, victim = swarm.seats.get("worker-4"), swarm.seats.get("worker-5")
+        if watched is None or frozen:
+            return
+        round_ = watched.machine.desk.round
+        if round_ >= 9:
+            swarm._freeze(Freeze("worker-3", 0, for_s=400.0))
+            frozen.append(swarm.now)
+        elif round_ not in killed and victim is not None and victim.machine.desk.state == "active":
+            killed.add(round_)
+            swarm._kill(Kill("worker-5", 0, 1e-4))
+
+    seen = run_virtual(spec, text, on_event=disturb)
+    assert len(killed) >= 4
+    assert frozen
+    [aside] = [body for worker, body in seen.of_kind("state") if worker == "worker-3" and body["state"] == "aside"]
+    assert 4.0 <= aside["silent_s"] < 60.0
+    assert sorted(seen.losses) == list(range(16))
+    assert all(len(digests) == 1 for digests in seen.digests().values())
 
 
 def test_who_is_stopped_again_and_again_waits_longer_each_time(text: Corpus) -> None:
