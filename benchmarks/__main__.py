@@ -30,10 +30,18 @@ def main() -> int:
         write_table(kept(NAMES))
         return 0
     by_name: dict[str, list[Result]] = {}
+    failed: dict[str, str] = {}
     for name in NAMES if arguments.name == "all" else [arguments.name]:
         print(f"== {name}", file=sys.stderr)
         with contextlib.redirect_stdout(sys.stderr):  # what a run shows of itself; the figures alone go to standard output
-            by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+            try:
+                by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+            except Exception as error:  # what one of them lacks (root, Chromium) must not cost the others' figures
+                if arguments.name != "all":
+                    raise
+                failed[name] = f"{type(error).__name__}: {error}"
+                print(f"{name} was not measured: {failed[name]}", file=sys.stderr)
+                continue
         if not arguments.quick:
             keep(name, by_name[name])
     results = [one for some in by_name.values() for one in some]
@@ -44,13 +52,20 @@ def main() -> int:
         print(table(results))
     if arguments.name == "all" and not arguments.quick:
         write_table(kept(NAMES))
-    return 0 if all(one.ok for one in results) else 1
+    for name, why in failed.items():
+        print(f"not measured: {name} ({why})", file=sys.stderr)
+    return 0 if all(one.ok for one in results) and not failed else 1
 
 
 def as_object(name: str, results: list[Result]) -> dict[str, Any]:
-    """Return one benchmark as one object: its headline figure, whether all of its targets are met, and every figure."""
+    """Return one benchmark as one object: its headline figure, whether all of its targets are met, and every figure.
+
+    Where the headline is a share of a peer's figure and so has no peer itself, "peer" and "ratio" are of the figure that has.
+    """
+    beside = next((one for one in results if one.peer is not None), results[0]).to_json()
     return {
         **results[0].to_json(),
+        **{key: beside[key] for key in ("peer", "peer_name", "ratio")},
         "name": name,
         "ok": all(one.ok for one in results),
         "figures": [one.to_json() for one in results],

@@ -44,7 +44,15 @@ def markdown(results: Sequence[Result], rows: Sequence[str] = ()) -> str:
     lines = [*rows, *(_row(one) for one in results if one.target is not None or one.peer is not None or one.shown)]
     lines.sort(key=_benchmark)
     heads = ["| figure | measured | target | peer | how |", "|---|---|---|---|---|"]
-    return "\n".join([*heads, *lines, "", f"On {machine()}; medians. `python -m benchmarks NAME` measures one again.", ""])
+    return "\n".join(
+        [
+            *heads,
+            *lines,
+            "",
+            f"On {machine()}, and others of its kind; medians. `python -m benchmarks NAME` measures one again.",
+            "",
+        ]
+    )
 
 
 def _benchmark(row: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as program
 from benchmarks.__main__ import NAMES, as_object
 from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
 from benchmarks.result import Result
@@ -35,6 +36,7 @@ def test_a_benchmark_is_one_object_with_its_headline_and_all_its_figures() -> No
     told = as_object("single", [SLOW, SHOWN])
     assert {"name", "target", "measured", "peer", "ratio", "repeats", "machine", "ok"} <= told.keys()
     assert (told["name"], told["measured"], told["ok"]) == ("single", 0.9, False)
+    assert (told["peer"], told["peer_name"], told["ratio"]) == (80.0, "a loop", 1.25)
     assert [figure["name"] for figure in told["figures"]] == ["single.share", "single.tokens"]
 
 
@@ -71,3 +73,24 @@ def test_the_readme_has_the_marks_and_a_table_of_benchmarks_that_exist() -> None
     assert named
     assert named <= set(NAMES)
     assert markdown([]).startswith("| figure |")
+
+
+def test_what_one_benchmark_lacks_does_not_cost_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}{END}")
+
+    def needs_root(*, quick: bool) -> list[Result]:
+        raise RuntimeError("needs root")
+
+    monkeypatch.setattr(program, "NAMES", ["slow_link", "single"])
+    monkeypatch.setattr("benchmarks.slow_link.run", needs_root)
+    monkeypatch.setattr("benchmarks.single.run", lambda *, quick: [SHOWN])
+    monkeypatch.setattr(program, "keep", lambda name, results: keep(name, results, tmp_path))
+    monkeypatch.setattr(program, "kept", lambda names: kept(names, tmp_path))
+    monkeypatch.setattr(program, "write_table", lambda results: write_table(results, readme))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "all"])
+    assert program.main() == 1
+    assert "single.tokens" in readme.read_text()
+    assert "not measured: slow_link (RuntimeError: needs root)" in capsys.readouterr().err
