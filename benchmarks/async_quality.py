@@ -1,7 +1,7 @@
 """What late gradients cost, and how much of it the delay correction gives back: eight virtual stages, one update a micro-batch.
 
 Arms: synchronous AdamW, asynchronous AdamW, and the corrected asynchronous NAdam (arXiv 2505.01099), whose stages have rates by
-their delays; then what each part of that is worth: without stashed weights, without the discount 1 - γ, with one rate for all
+their delays; the same as it was published (`pl.NAdam()`, momentum 0.99 and one rate); then what each part of that is worth: without stashed weights, without the discount 1 - γ, with one rate for all
 stages, and without delays at all, which shows what NAdam gains that has nothing to do with them. Each has its own best rate of
 four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the synchronous run whose
 updates are of four micro-batches, at equal samples. The figure is the validation loss after the last step. Where a rate is large
@@ -45,6 +45,7 @@ ARMS = (
     Arm("sync AdamW", RATES, lambda lr: pl.AdamW(lr=lr), is_async=False),
     Arm("async AdamW", (0.5e-3, 1e-3, 2e-3, 4e-3), lambda lr: pl.AdamW(lr=lr)),
     Arm("async NAdam, corrected", RATES, corrected),
+    Arm("async NAdam as published", RATES, lambda lr: pl.NAdam(lr=lr)),
     Arm("async NAdam, corrected, no stash", RATES, corrected, stashing=False),
     Arm("async NAdam, not discounted", RATES, lambda lr: corrected(lr, discounted=False)),
     Arm("async NAdam, one rate for all stages", RATES, lambda lr: corrected(lr, delay_power=0.0)),
