@@ -1,11 +1,12 @@
 """What late gradients cost, and how much of it the delay correction gives back: eight virtual stages, one update a micro-batch.
 
 Arms: synchronous AdamW, asynchronous AdamW, and the corrected asynchronous NAdam (arXiv 2505.01099), whose stages have rates by
-their delays; the same as it was published (`pl.NAdam()`, momentum 0.99 and one rate); then what each part of that is worth: without stashed weights, without the discount 1 - γ, with one rate for all
-stages, and without delays at all, which shows what NAdam gains that has nothing to do with them. Each has its own best rate of
-four. One micro-batch an update in all of them, so equal samples are equal updates; beside them the synchronous run whose
-updates are of four micro-batches, at equal samples. The figure is the validation loss after the last step. Where a rate is large
-it depends on rounding: weights that differ by one part in 10⁷ at first end up to 0.04 nats from each other.
+their delays; the same as it was published (`pl.NAdam()`, momentum 0.99, one rate); then what each part of the correction is
+worth: without stashed weights, without the discount 1 - γ, with one rate for all stages, and without delays at all, which shows
+what NAdam gains that has nothing to do with them. Each has its own best rate of four. One micro-batch an update in all of them,
+so equal samples are equal updates; beside them the synchronous run whose updates are of four micro-batches, at equal samples.
+The figure is the validation loss after the last step. Where a rate is large it depends on rounding: weights that differ by one
+part in 10⁷ at first end up to 0.04 nats from each other.
 
 The right answer comes first: before its first step every arm must have the same loss.
 """
