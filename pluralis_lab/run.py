@@ -234,7 +234,7 @@ class Run:
         Without network, clock and processes, as often as one likes, also when the run failed: the same happens at the same place.
         It takes as long as the arithmetic does. Like a simulation, this one process holds all stages.
 
-        Raises RunError when the run was not recorded, or went on from a checkpoint that was not.
+        Raises RunError when the run was not recorded, went on from a checkpoint that was not, or had workers from other machines.
 
         Example
         -------

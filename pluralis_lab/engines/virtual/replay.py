@@ -43,7 +43,7 @@ class ReplayedSwarm:
     on_report : called as (worker, incarnation, kind, body) for each report of a worker
     on_progress : called with the number of events that are done
 
-    Raises RunError when the run was not recorded.
+    Raises RunError when the run was not recorded, or not all of it.
     """
 
     def __init__(
@@ -60,6 +60,11 @@ class ReplayedSwarm:
         self._scenarios = {row["name"]: list(read_scenario(run.worker_folder(row["name"]))) for row in self.info["workers"]}
         if not any(self._scenarios.values()):
             raise RunError(f"run {run.id[:8]} was not recorded; launch it with pl.launch(spec, recorded=True)")
+        if away := [row["name"] for row in self.info["workers"] if row.get("remote")]:
+            raise RunError(
+                f"run {run.id[:8]} cannot be replayed: {', '.join(away)} came by invitation, and what happened to those is "
+                "recorded nowhere; workers of run.attach() can be replayed"
+            )
         home = run.path.parent.parent
         self._corpus = open_corpus(
             self.spec.data, context=self.spec.context, home=home, expected_hash=self.info["corpus"]["hash"]

@@ -8,6 +8,7 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.cli import main
+from pluralis_lab.errors import RunError
 from tests.engines.swarm.conftest import small_spec, wait_for
 
 ASYNC: dict[str, Any] = {"schedule": "async", "sync": pl.SliceSync(fraction=0.25, every=4), "boundary": pl.Dense()}
@@ -67,3 +68,7 @@ def test_where_code_and_record_disagree_is_named(home: Path) -> None:
     assert not replayed.ok
     assert "which does not come about here" in replayed.differences[0]
     assert any("reported round of round" in difference for difference in replayed.differences)
+    rows = [{**row, "remote": True} if row["name"] == "worker-3" else row for row in run.info["workers"]]
+    run._directory.update_info(workers=rows)  # as the gate writes down who came by invitation
+    with pytest.raises(RunError, match="worker-3 came by invitation"):
+        run.replay()
