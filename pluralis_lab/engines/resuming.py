@@ -8,6 +8,9 @@ from pluralis_lab.phases import HOLDING
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder, newest_common
 
+MAX_TIMES_BACK = 5
+"""Going back to the same checkpoint more often helps nobody: what ends a stage's workers each time is no accident."""
+
 
 def resume_version(run: RunDirectory) -> int:
     """Return the number of rounds that `run` goes on from, 0 for its seed."""

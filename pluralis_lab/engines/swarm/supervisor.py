@@ -16,7 +16,7 @@ from typing import Any
 
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
-from pluralis_lab.engines.resuming import resume_version
+from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
@@ -37,9 +37,6 @@ from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
 
 log = logging.getLogger(__name__)
-
-MAX_TIMES_BACK = 5
-"""Going back to the same checkpoint more often helps nobody: what ends a stage's workers each time is no accident."""
 
 GUEST_LIMIT_BYTES = 1 << 24
 """For one report of a worker elsewhere; those of this machine send text that people wait for, of any length."""

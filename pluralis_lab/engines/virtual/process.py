@@ -6,6 +6,8 @@ import select
 import signal
 import sys
 import threading
+from collections import Counter
+from functools import partial
 from typing import Any
 
 from pluralis_lab.churn import Absence, Churn
@@ -14,8 +16,9 @@ from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import control
 from pluralis_lab.engines.handover import take_run
 from pluralis_lab.engines.recorder import Recorder
+from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
 from pluralis_lab.engines.signers import signer_for
-from pluralis_lab.engines.virtual.swarm import VirtualSwarm
+from pluralis_lab.engines.virtual.swarm import Start, VirtualSwarm
 from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.links import Links
 from pluralis_lab.store import RunDirectory
@@ -33,7 +36,9 @@ class Simulation:
         self.now = 0.0
         home = run.path.parent.parent
         signer = signer_for(self.info["chain"], seed=self.spec.seed, home=home, granted=granted)
-        self.recorder = Recorder(run, sign_epoch=signer.sign, clock=lambda: self.now)
+        self._new_recorder = partial(Recorder, run, sign_epoch=signer.sign, clock=lambda: self.now)
+        self.recorder = self._new_recorder()
+        self._times_back: Counter[int] = Counter()
         self.corpus = open_corpus(self.spec.data, context=self.spec.context, home=home, expected_hash=self.info["corpus"]["hash"])
         self.folders = {worker["name"]: CheckpointFolder(run.worker_folder(worker["name"])) for worker in self.info["workers"]}
 
@@ -54,7 +59,8 @@ class Simulation:
                 on_store=self._on_store,
                 speeds=self.info.get("speeds"),
                 churn=None if self.version else Churn([Absence(**absence) for absence in self.info.get("churn", [])]),
-                start=self._start(),
+                start=self._start(self.version),
+                on_lost=lambda: self._go_back(swarm.now, swarm.empty_stages()[0]),
             )
             swarm.run(should_stop=self.stopping.is_set)
             if not self.stopping.is_set() and (empty := swarm.empty_stages()):
@@ -76,19 +82,35 @@ class Simulation:
             control.remove_control(self.run)
         return 1 if state == "failed" else 0
 
-    def _start(self) -> tuple[int, dict[str, tuple[bytes, str]]] | None:
-        """Return each worker's checkpoint of the version to go on from; who has none takes its stage's."""
-        if not self.version:
-            return None
+    def _go_back(self, now: float, stage: int) -> Start:
+        """Return what all go on from, because a stage's weights were lost: the newest checkpoint that every stage has."""
+        self.now, lost = now, f"stage {stage} had no live replica left"
+        self.recorder.run_state("paused", f"{lost}; all go back to the last checkpoint")
+        self.recorder.close()
+        version = resume_version(self.run)
+        self._times_back[version] += 1
+        self.recorder = self._new_recorder()
+        if self._times_back[version] > MAX_TIMES_BACK:
+            raise RunError(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
+        self.run.update_info(started_from=version)
+        self.recorder.forget_after(version)
+        for state in ("starting", "running"):
+            self.recorder.run_state(state, f"{lost}; all go on from round {version}", pid=os.getpid())
+        return self._start(version)
+
+    def _start(self, version: int) -> Start:
+        """Return each worker's checkpoint of `version`; who has none takes its stage's."""
+        if not version:
+            return 0, {}
         states: dict[str, tuple[bytes, str]] = {}
         by_stage: dict[int, tuple[bytes, str]] = {}
         for worker in self.info["workers"]:
             folder = self.folders[worker["name"]]
-            if folder.is_intact(self.version):
-                states[worker["name"]] = by_stage[worker["stage"]] = folder.load(self.version)
+            if folder.is_intact(version):
+                states[worker["name"]] = by_stage[worker["stage"]] = folder.load(version)
         for worker in self.info["workers"]:
             states.setdefault(worker["name"], by_stage[worker["stage"]])
-        return self.version, states
+        return version, states
 
     def _on_report(self, worker: str, at: float, kind: str, body: dict[str, Any]) -> None:
         self.now = at

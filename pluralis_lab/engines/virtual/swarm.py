@@ -64,6 +64,8 @@ MODELLED_PIECES = 256
 """Where nothing is computed messages may be of any size; in more pieces than this they would take longer to plan than to send."""
 
 OnReport = Callable[[str, float, str, dict[str, Any]], None]
+Start = tuple[int, dict[str, tuple[bytes, str]]]
+"""What a run goes on from: the rounds that are done, and by worker its state and its digest; 0 and none for the seed."""
 
 
 @dataclass
@@ -100,7 +102,9 @@ class VirtualSwarm:
     detection_s : virtual seconds until the others know of a death
     on_answer : called as (worker, virtual seconds, answer) for what `ask` asked
     own : corpora that heads have of their own, by worker name
-    start : (version, {worker: (state, digest)}) to go on from; None starts from the seed
+    start : what to go on from; None starts from the seed
+    on_lost : called when somebody comes back to a stage whose weights nobody holds any more; returns what all who are there go
+        on from. Without it nothing goes on then
     """
 
     def __init__(
@@ -122,12 +126,14 @@ class VirtualSwarm:
         churn: Churn | None = None,
         detection_s: float = 0.2,
         own: Mapping[str, Corpus] | None = None,
-        start: tuple[int, dict[str, tuple[bytes, str]]] | None = None,
+        start: Start | None = None,
+        on_lost: Callable[[], Start] | None = None,
         on_store: Callable[[str, int, bytes, str], None] | None = None,
         on_answer: Callable[[str, float, Answer], None] = lambda worker, at, answer: None,
     ) -> None:
         self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
+        self._on_lost = on_lost
         self.kills = sorted(kills, key=lambda kill: kill.after_events)
         self.freezes = sorted(freezes, key=lambda freeze: freeze.after_events)
         self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
@@ -148,10 +154,7 @@ class VirtualSwarm:
         self._gradients: dict[int, SharedGradients] = {}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
         self._marks: dict[str, tasks.SyncMark | None] = {}
-        for name, (state, digest) in states.items():
-            restored = self.seats[name].compute.run(tasks.Restore(version, state, digest))
-            assert isinstance(restored, tasks.RestoreDone)
-            self._marks[name] = restored.mark
+        self._restore(version, states)
         for absence in churn.absences if churn is not None else ():
             if absence.frozen:
                 self._schedule(absence.at_s, self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
@@ -160,10 +163,7 @@ class VirtualSwarm:
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
-        everybody = [seat.machine.desk.me for seat in self.seats.values()]
-        for name in list(self.seats):
-            peers = tuple(peer for peer in everybody if peer.name != name)
-            self._at(0.0, name, 0, Started(peers, founding=True, mark=self._marks.get(name)))
+        self._found()
         while self._num_due and not should_stop():
             at, _, is_watch, action, arguments = heapq.heappop(self._agenda)
             self._num_due -= not is_watch
@@ -178,6 +178,31 @@ class VirtualSwarm:
                 self._attach(self.attachments.pop(0))
             while self.departures and self.departures[0].after_events <= self.num_events:
                 self._ask_to_leave(self.departures.pop(0).worker)
+
+    def _restore(self, version: int, states: Mapping[str, tuple[bytes, str]]) -> None:
+        """Load the weights of all who are there and have some in `states`."""
+        for name, seat in self.seats.items():
+            if name in states:
+                restored = seat.compute.run(tasks.Restore(version, *states[name]))
+                assert isinstance(restored, tasks.RestoreDone)
+                self._marks[name] = restored.mark
+
+    def _found(self) -> None:
+        """Have all who are there begin, as those whom everybody knows."""
+        everybody = [seat.machine.desk.me for seat in self.seats.values()]
+        for name, seat in self.seats.items():
+            peers = tuple(peer for peer in everybody if peer.name != name)
+            self._at(0.0, name, seat.incarnation, Started(peers, founding=True, mark=self._marks.get(name)))
+
+    def _go_back(self, start: Start) -> None:
+        """Have all who are there go on from `start`; what is under way is of lives that are over, and reaches nobody."""
+        version, states = start
+        for name, seat in list(self.seats.items()):
+            self.seats[name] = self._seat(name, seat.incarnation + 1, version)
+            self.seats[name].frozen = seat.frozen
+        self._marks.clear()
+        self._restore(version, states)
+        self._found()
 
     def ask(self, at_s: float, head: str, question: Prompted | Probed | Withdrawn) -> None:
         """Hand `question` to whoever sits at `head` at that virtual time; what comes back goes to `on_answer`."""
@@ -437,5 +462,9 @@ class VirtualSwarm:
 
     def _restart(self, name: str, incarnation: int, *, on_trial: bool = False) -> None:
         self.seats[name] = self._seat(name, incarnation, None)
+        present = {seat.compute.index for seat in self.seats.values()}
+        if self._on_lost is not None and len(present) == self.spec.stages and self.empty_stages():
+            self._go_back(self._on_lost())
+            return
         peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
         self._at(0.0, name, incarnation, Started(peers, founding=False, on_trial=on_trial))

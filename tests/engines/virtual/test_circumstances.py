@@ -170,6 +170,27 @@ def test_a_simulation_whose_stage_is_empty_fails_and_can_be_resumed(tmp_path: Pa
     assert sorted(set(run.metrics()["loss"].dropna().index)) == list(range(12))
 
 
+def test_a_simulation_whose_stage_was_empty_goes_on_from_the_last_checkpoint_when_somebody_comes(tmp_path: Path) -> None:
+    undisturbed = simulated(tmp_path)
+    undisturbed.wait()
+    churn = pl.Churn([pl.Absence("worker-2", 0.05, 0.5), pl.Absence("worker-3", 0.06, 0.2), pl.Absence("worker-0", 0.5, 0.1)])
+    runs = [simulated(tmp_path, churn=churn) for _ in range(2)]
+    for run in runs:
+        run.wait()
+        # Who adds up which micro-batches depends on who is there, and so does the rounding of the sums.
+        assert run.metrics()["loss"].dropna().tolist() == pytest.approx(undisturbed.metrics()["loss"].dropna().tolist(), rel=1e-6)
+        assert run.audit().ok, str(run.audit())
+        # What somebody had signed for others and not handed in is gone with it.
+        assert 0.95 < run.contributions()["tokens"].sum() / undisturbed.contributions()["tokens"].sum() <= 1
+    assert runs[0].metrics().equals(runs[1].metrics())
+    states = [(event.time, event.body["state"]) for event in runs[0].events("run.state")]
+    assert [state for _, state in states] == ["running", "paused", "starting", "running", "stopped"]
+    assert states[1][0] == states[3][0] > 0.2, "it goes on in the moment in which somebody comes"
+    shown = [[(event.kind, event.worker, event.round) for event in run.events("worker.state", "round")] for run in runs]
+    assert shown[0] == shown[1]
+    assert [mark.kind for mark in RunPicture.of(runs[0]._directory).marks].count("death") == 3
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
