@@ -1,5 +1,7 @@
 """Rows of the list of runs: read from disk once, and again when a file of the run has changed."""
 
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,9 +11,18 @@ from pluralis_lab.errors import PluralisError
 from pluralis_lab.server.settings import Settings
 from pluralis_lab.server.shapes.runs import RunRow, RunState
 from pluralis_lab.store import EventReader, RunDirectory
-from pluralis_lab.views.picture_parts import LIVE_STATES, finite
+from pluralis_lab.views.fold import RunPicture
+from pluralis_lab.views.fold_events import FOLDS
+from pluralis_lab.views.picture_parts import IDLE_ROUNDS, RECENT_ROUNDS, finite
+from pluralis_lab.views.record import stage_delays
 
 SPEED_ROUNDS = 20
+MAX_REPORTS = 1_000
+"""Reports of workers that a row is made from, however long the run; with more workers than half as many, two of each."""
+REST = 10
+"""How its workers do is read again after as many times the time that reading took: many viewers of a large run cost no more."""
+CURVE_POINTS = 16
+"""A row shows no curve: the picture that it is made from keeps as little of them as it may."""
 _SIGNS = ("run.json", "spec.json", "control.json", "events.db", "events.db-wal")
 _LIVE = ("starting", "running", "paused", "serving")
 LOOPBACK = "127.0.0.1"
@@ -24,6 +35,8 @@ class Rows:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._known: dict[Path, tuple[tuple[int, ...], RunRow]] = {}
+        self._done: dict[Path, tuple[float, dict[str, Any]]] = {}
+        """Until when what is known of a live run's workers will do, and that."""
 
     def row(self, run: RunDirectory) -> RunRow:
         """Return the row of `run`; one that cannot be read is a row that says so."""
@@ -32,10 +45,24 @@ class Rows:
             sign = _sign(run.path)
             known = self._known.get(run.path)
             if known is None or known[0] != sign:
-                known = self._known[run.path] = (sign, _read(run))
+                workers, is_new = self._workers(run)
+                known = (sign if is_new else (), cast(RunRow, {**_read(run), **workers}))
+                self._known[run.path] = known
             return cast(RunRow, {**known[1], "state": state[0], "reason": state[1]})
         except (PluralisError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             return _damaged(run, str(error) or type(error).__name__)
+
+    def _workers(self, run: RunDirectory) -> tuple[dict[str, Any], bool]:
+        """Return how the workers of `run` do, and whether that is as new as its files."""
+        begun, is_live = time.monotonic(), run.info["state"] in _LIVE
+        until, known = self._done.get(run.path, (0.0, {}))
+        if is_live and begun < until:
+            return known, False
+        workers = _workers(run, is_live=is_live)
+        if is_live:
+            now = time.monotonic()
+            self._done[run.path] = (now + REST * (now - begun), workers)
+        return workers, True
 
     def state(self, run: RunDirectory) -> tuple[RunState, str]:
         """Return (state, reason) as they are now. Cleans up after a killed process, unless this server is to change nothing."""
@@ -54,6 +81,7 @@ class Rows:
         for path in list(self._known):
             if path not in paths:
                 self._known.pop(path, None)
+                self._done.pop(path, None)
 
 
 def _sign(path: Path) -> tuple[int, ...]:
@@ -67,12 +95,12 @@ def _sign(path: Path) -> tuple[int, ...]:
     return tuple(sign)
 
 
-def _read(run: RunDirectory) -> RunRow:
+def _read(run: RunDirectory) -> dict[str, Any]:
+    """Return the row without what `_workers` tells."""
     info, spec = run.info, run.spec
     reader = EventReader(run.path / "events.db")
     try:
         rounds, validation = reader.newest("round", SPEED_ROUNDS), reader.last("validation")
-        live = _num_live(reader) if info["state"] in _LIVE else None
     finally:
         reader.close()
     speeds = [value for event in rounds if (value := finite(event.body.get("tokens_per_s"))) is not None]
@@ -88,7 +116,6 @@ def _read(run: RunDirectory) -> RunRow:
         "stages": spec.stages,
         "replicas": spec.replicas,
         "workers": len(info.get("workers") or ()),
-        "live_workers": live,
         "rounds_done": (rounds[-1].round or 0) + 1 if rounds else 0,
         "steps": spec.steps,
         "loss": finite(rounds[-1].body.get("loss")) if rounds else None,
@@ -103,9 +130,33 @@ def _read(run: RunDirectory) -> RunRow:
     }
 
 
-def _num_live(reader: EventReader) -> int:
-    states: dict[str | None, Any] = {event.worker: event.body.get("state") for event in reader.read(kinds=["worker.state"])}
-    return sum(state in LIVE_STATES for state in states.values())
+def _workers(run: RunDirectory, *, is_live: bool) -> dict[str, Any]:
+    """Return how the workers of `run` do, of one that has ended only how late its stages were."""
+    facts: dict[str, Any] = dict.fromkeys(("live_workers", "idle_workers", "bytes_per_s", "stage_delay"))
+    facts["phases"] = {}
+    if not (is_live or run.spec.is_async):
+        return facts
+    picture = RunPicture.of(run, read=False, limit=CURVE_POINTS)
+    num_workers = len(picture.workers)
+    num_rounds = _num_rounds(num_workers) if is_live else 1
+    with closing(EventReader(run.path / "events.db")) as reader:
+        events = reader.newest("worker.round", num_workers * num_rounds)
+        if is_live:
+            events = sorted([*events, *reader.read(kinds=["run.state", "worker.state"])], key=lambda event: event.seq)
+    for event in events:
+        # One that cannot be understood is named where the whole run is read; here it is only left out.
+        with suppress(ValueError, TypeError, KeyError, AttributeError):
+            FOLDS[event.kind](picture, event)
+    facts["stage_delay"] = max(stage_delays(picture), default=None)
+    if is_live:
+        facts |= {"live_workers": picture.num_live, "phases": picture.phases(), "bytes_per_s": picture.bytes_per_s}
+        facts["idle_workers"] = picture.num_idle if num_rounds > IDLE_ROUNDS else None
+    return facts
+
+
+def _num_rounds(num_workers: int) -> int:
+    """Return of how many rounds the reports of so many workers are read: one more than are counted, or as many as may be."""
+    return max(2, min(RECENT_ROUNDS + 1, MAX_REPORTS // max(1, num_workers)))
 
 
 def _damaged(run: RunDirectory, reason: str) -> RunRow:
@@ -124,7 +175,6 @@ def _damaged(run: RunDirectory, reason: str) -> RunRow:
         "stages": 0,
         "replicas": 0,
         "workers": 0,
-        "live_workers": None,
         "rounds_done": 0,
         "steps": 0,
         "loss": None,
@@ -136,4 +186,9 @@ def _damaged(run: RunDirectory, reason: str) -> RunRow:
         "chain": "none",
         "host": "",
         "own_data": 0.0,
+        "live_workers": None,
+        "phases": {},
+        "idle_workers": None,
+        "bytes_per_s": None,
+        "stage_delay": None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -149,6 +150,25 @@ class RunPicture:
     @property
     def num_live(self) -> int:
         return sum(worker.state in LIVE_STATES for worker in self.workers.values())
+
+    def phases(self) -> dict[str, int]:
+        """Return how many workers are in each state."""
+        return dict(Counter(worker.state for worker in self.workers.values()))
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """Bytes a second that the workers of a run that trains send over all links; None where that is not known."""
+        rates = [worker.bytes_per_s for worker in self.workers.values() if worker.state == "active"]
+        known = [rate for rate in rates if rate is not None]
+        return math.fsum(known) if known and self.state == "running" else None
+
+    def is_idle(self, worker: WorkerPicture) -> bool:
+        """`worker` takes part in a run that trains, and had next to nothing to do in the last rounds."""
+        return self.state == "running" and worker.state == "active" and worker.recent.has_little_to_do
+
+    @property
+    def num_idle(self) -> int:
+        return sum(self.is_idle(worker) for worker in self.workers.values())
 
     @property
     def elapsed_s(self) -> float | None:

@@ -21,6 +21,15 @@ def _run_state(picture: RunPicture, event: Event) -> None:
     picture.ended_at = event.time if picture.is_over else None
     if picture.state == "running" and picture.running_since is None:
         picture.running_since = event.time
+    if picture.state in ("starting", "running"):
+        for worker in picture.workers.values():
+            _begin_to_count(worker)
+
+
+def _begin_to_count(worker: WorkerPicture) -> None:
+    """Forget the last rounds: time in which the run stood still, or the worker was away, is no time that it did nothing in."""
+    worker.recent.reports.clear()
+    worker.changes += 1
 
 
 def _enrolled(picture: RunPicture, event: Event) -> None:
@@ -55,6 +64,8 @@ def _worker_state(picture: RunPicture, event: Event) -> None:
     received, whole = finite(body.get("received_bytes")), finite(body.get("size_bytes"))
     if received is not None and whole:
         worker.reason = f"{received / 1e6:.1f} of {whole / 1e6:.1f} MB of its stage's state are here"
+    if worker.state in LIVE_STATES and before not in LIVE_STATES:
+        _begin_to_count(worker)
     _seat(picture, worker, body)
     at = event.round if event.round is not None else picture.round or 0
     if worker.is_dead and before != "dead":
@@ -123,7 +134,7 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
     sent = finite(body.get("bytes_out")) or 0.0
     worker.bytes_out += sent
     worker.bytes_in += finite(body.get("bytes_in")) or 0.0
-    worker.compute_s += finite(body.get("compute_s")) or 0.0
+    worker.recent.put(event.time, finite(body.get("compute_s")) or 0.0, tokens)
     if worker._heard is not None and event.time > worker._heard:
         worker.bytes_per_s = sent / (event.time - worker._heard)
     worker._heard = worker.heard_at = event.time

@@ -41,6 +41,7 @@ WORKER_COLUMNS = (
     "model_share",
     "round",
     "delay",
+    "busy",
     "bytes_out",
     "bytes_in",
     "bytes_per_s",
@@ -117,7 +118,8 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
 
     Columns: `worker, stage, replica, participant, state, reason, device, pid, incarnation, deaths, parameters,
     model_share` (its parameters over the model's), `round` (its last), `delay` (steps that its gradients were late; NaN under
-    ``schedule="sync"``), `bytes_out, bytes_in, bytes_per_s`.
+    ``schedule="sync"``), `busy` (seconds of compute over seconds of the run's clock in its last 20 rounds), `bytes_out, bytes_in,
+    bytes_per_s`.
     """
     import pandas as pd
 
@@ -140,6 +142,7 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
             else None,
             "round": worker.round,
             "delay": worker.delay,
+            "busy": worker.recent.busy,
             "bytes_out": int(worker.bytes_out),
             "bytes_in": int(worker.bytes_in),
             "bytes_per_s": worker.bytes_per_s,
@@ -149,4 +152,4 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
     integers = dict.fromkeys(("pid", "parameters", "round"), "Int64")
-    return table.astype({**integers, **dict.fromkeys(("model_share", "delay", "bytes_per_s"), "float64")})
+    return table.astype({**integers, **dict.fromkeys(("model_share", "delay", "busy", "bytes_per_s"), "float64")})

@@ -57,7 +57,7 @@ def worker_parts(picture: RunPicture, num_spark: int) -> Iterator[tuple[dict[str
                 made = worker.made = (worker.changes, num_spark, _own_figures(worker, num_spark))
             share = _short(worker.total_work_flops / total_work) if total_work else 0
             silent_s = None if now is None or worker.heard_at is None else _short(max(0.0, now - worker.heard_at))
-            yield made[2], {"share": share, "silent_s": silent_s}
+            yield made[2], {"share": share, "silent_s": silent_s, "idle": picture.is_idle(worker)}
 
 
 def _own_figures(worker: WorkerPicture, num_spark: int) -> dict[str, Any]:
@@ -75,6 +75,7 @@ def _own_figures(worker: WorkerPicture, num_spark: int) -> dict[str, Any]:
         "parameters": worker.parameters,
         "round": worker.round,
         "delay": _short(worker.delay),
+        "busy": _short(worker.recent.busy),
         "tokens": _short(worker.total_tokens),
         "work_flops": _short(worker.total_work_flops),
         "bytes_per_s": _short(worker.bytes_per_s),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,10 @@ from pluralis_lab.views.series import BoundedSeries, Series
 LIVE_STATES = HOLDING
 COMING_STATES = frozenset({"starting", "joining", "syncing", "aside"})
 RECENT_ROUNDS = 20
+IDLE_BELOW = 0.05
+"""Who computes for less than this share of the time has next to nothing to do."""
+IDLE_ROUNDS = 5
+"""Nothing is said of who has fewer rounds behind it: it may have come just now."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,42 @@ class Epoch:
     statements: int
     unpaid: int
     attested_by: tuple[str, ...]
+
+
+@dataclass
+class RecentWork:
+    """What a worker did in its last rounds: (time of its report, seconds of compute since the one before, tokens) of each.
+
+    The first report of a life only says from when on to count: what it computed before that, warming up, was no round.
+    """
+
+    reports: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=RECENT_ROUNDS + 1))
+
+    def put(self, at: float, compute_s: float, tokens: float) -> None:
+        self.reports.append((at, compute_s, tokens))
+
+    @property
+    def num_rounds(self) -> int:
+        """The rounds that are counted, at most `RECENT_ROUNDS`."""
+        return max(0, len(self.reports) - 1)
+
+    @property
+    def busy(self) -> float | None:
+        """Seconds of compute over seconds of the run's own clock, in [0, 1]; None before there are two reports."""
+        wall_s = self.reports[-1][0] - self.reports[0][0] if self.reports else 0.0
+        if wall_s <= 0:
+            return None
+        compute_s = math.fsum(seconds for _, seconds, _ in self.reports) - self.reports[0][1]
+        return min(1.0, max(0.0, compute_s / wall_s))
+
+    @property
+    def has_little_to_do(self) -> bool:
+        """It computed next to nothing, or was dealt no micro-batch, in enough rounds to say so."""
+        if self.num_rounds < IDLE_ROUNDS:
+            return False
+        busy = self.busy
+        dealt = any(tokens > 0 for _, _, tokens in list(self.reports)[1:])
+        return not dealt or (busy is not None and busy < IDLE_BELOW)
 
 
 @dataclass
@@ -62,7 +103,7 @@ class WorkerPicture:
     agreement: Series = field(default_factory=Series)
     total_tokens: float = 0
     total_work_flops: float = 0.0
-    compute_s: float = 0.0
+    recent: RecentWork = field(default_factory=RecentWork)
     bytes_out: float = 0
     bytes_in: float = 0
     bytes_per_s: float | None = None

@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from pluralis_lab.server.lab import Lab
-from pluralis_lab.store import RunDirectory
+from pluralis_lab.server.rows import Rows
+from pluralis_lab.server.settings import Settings
+from pluralis_lab.store import Event, EventReader, RunDirectory
+from pluralis_lab.views.fold import RunPicture
 from tests.server.asking import RUN, Api
-from tests.views.made_up_run import make_run
+from tests.views.made_up_run import event_rows, make_run, write_rows
 
 GIB = 2**30
 
@@ -34,6 +37,76 @@ async def test_a_row_follows_the_run_and_a_removed_run_leaves(api: Api, going: R
     assert (row["rounds_done"], row["loss"]) == (21, 1.5)
     going.path.rename(root / "elsewhere")
     assert (await api.get("runs"))[1] == {"runs": []}
+
+
+def late(worker: str, round_: int, delay: float, *, compute_s: float = 0.4, bytes_out: int = 0) -> dict[str, Any]:
+    body = {"tokens": 512, "work_flops": 1.0, "compute_s": compute_s, "delay": delay, "bytes_out": bytes_out}
+    return {"kind": "worker.round", "worker": worker, "round": round_, "body": body, "time": 2e9 + round_}
+
+
+async def test_a_row_tells_how_the_workers_of_a_live_run_do(api: Api, going: RunDirectory, lab: Lab) -> None:
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["phases"], row["live_workers"], row["idle_workers"], row["stage_delay"]) == ({"active": 6}, 6, 0, None)
+    picture = RunPicture.of(going)
+    assert row["bytes_per_s"] == pytest.approx(picture.bytes_per_s)
+    assert row["bytes_per_s"] > 1e6
+    writer = going.writer()
+    for round_ in range(20, 42):
+        for number in range(6):
+            idle = number == 4
+            writer.append(
+                **late(f"worker-{number}", round_, (5, 6, 3, 3, 0, 0)[number], compute_s=0.01 if idle else 0.4, bytes_out=500)
+            )
+    writer.append("worker.state", "worker-5", 41, {"state": "syncing", "received_bytes": 1, "size_bytes": 2}, time=2e9 + 42)
+    writer.append("worker.state", "worker-1", 41, {"state": "dead"}, time=2e9 + 42)
+    writer.close()
+    lab.rows.keep_only(set())  # how workers do is not read again at once
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert row["phases"] == {"active": 4, "syncing": 1, "dead": 1}
+    assert (row["live_workers"], row["idle_workers"]) == (4, 1)
+    assert row["bytes_per_s"] == pytest.approx(4 * 500.0)
+    assert row["stage_delay"] == 5.5
+    going.update_info(state="stopped")
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["phases"], row["live_workers"], row["idle_workers"], row["bytes_per_s"]) == ({}, None, None, None)
+
+
+async def test_how_workers_do_is_read_again_only_after_a_rest(
+    api: Api, going: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pluralis_lab.server.rows.REST", 10**9)
+    assert (await api.get("runs"))[1]["runs"][0]["phases"] == {"active": 6}
+    writer = going.writer()
+    writer.append("worker.state", "worker-1", 20, {"state": "dead"})
+    writer.append("round", round=20, body={"loss": 1.5, "tokens": 1, "seconds": 1, "tokens_per_s": 1})
+    writer.close()
+    (row,) = (await api.get("runs"))[1]["runs"]
+    assert (row["loss"], row["phases"]) == (1.5, {"active": 6})
+    going.update_info(state="stopped")  # of an ended run nothing old is said
+    assert (await api.get("runs"))[1]["runs"][0]["phases"] == {}
+
+
+def test_what_a_row_reads_does_not_grow_with_the_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    newest = EventReader.newest
+
+    def counted(reader: EventReader, kind: str, limit: int) -> list[Event]:
+        events = newest(reader, kind, limit)
+        asked.append(len(events) if kind == "worker.round" else 0)
+        return events
+
+    monkeypatch.setattr(EventReader, "newest", counted)
+    run = make_run(root, rounds=400, stages=3, replicas=2)
+    write_rows(run, event_rows(run, until=300))
+    run.update_info(state="running")
+    row = Rows(Settings((root,), read_only=True)).row(run)
+    assert (max(asked), row["idle_workers"]) == (21 * 6, 0)
+    many = make_run(root, rounds=400, stages=12, replicas=15, run_id="ab" * 32)
+    write_rows(many, event_rows(many, until=8))
+    many.update_info(state="running")
+    asked.clear()
+    row = Rows(Settings((root,), read_only=True)).row(many)
+    assert (max(asked), row["live_workers"], row["idle_workers"]) == (5 * 180, 180, None)
 
 
 async def test_facts_hold_the_spec_and_the_disk_use(api: Api, finished: RunDirectory) -> None:

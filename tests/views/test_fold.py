@@ -237,3 +237,88 @@ def test_an_exchange_brings_the_agreement_that_rounds_between_do_not_have(finish
     assert (worker.exchanges, worker.exchanges_waited, worker.exchange_late) == (3, 2, 4)
     assert list(zip(worker.agreement.x, worker.agreement.y, strict=True))[-2:] == [(219, 0.5), (239, 0.25)]
     assert dict(summary_rows(picture))["exchanges between replicas"] == "3, merged 4 rounds later, 2 waited for"
+
+
+def _report(picture: RunPicture, worker: str, round_: int, at: float, *, compute_s: float, tokens: int = 512) -> None:
+    body = {"tokens": tokens, "work_flops": 1.0, "compute_s": compute_s, "bytes_out": 100.0}
+    picture.update([Event(picture.seq + 1, at, "worker.round", worker, round_, body)])
+
+
+def _state(picture: RunPicture, state: str, at: float, worker: str | None = None) -> None:
+    kind = "run.state" if worker is None else "worker.state"
+    picture.update([Event(picture.seq + 1, at, kind, worker, None, {"state": state})])
+
+
+def test_how_busy_a_worker_is_is_its_compute_over_the_time_of_its_last_rounds(empty_run: RunDirectory) -> None:
+    picture = RunPicture.of(empty_run)
+    _state(picture, "running", 0.0)
+    _state(picture, "active", 0.0, "worker-0")
+    _report(picture, "worker-0", 0, 100.0, compute_s=90.0)  # what it took to start
+    assert picture.workers["worker-0"].recent.busy is None
+    for round_ in range(1, 11):
+        _report(picture, "worker-0", round_, 100.0 + 2 * round_, compute_s=0.5)
+    assert picture.workers["worker-0"].recent.busy == pytest.approx(0.25)
+    for round_ in range(11, 31):
+        _report(picture, "worker-0", round_, 100.0 + 2 * round_, compute_s=1.5)
+    assert picture.workers["worker-0"].recent.busy == pytest.approx(0.75)
+    assert picture.workers["worker-0"].recent.num_rounds == 20
+    _report(picture, "worker-0", 31, 162.0, compute_s=1_000.0)
+    assert picture.workers["worker-0"].recent.busy == 1.0
+
+
+def test_time_away_is_no_time_of_doing_nothing(empty_run: RunDirectory) -> None:
+    picture = RunPicture.of(empty_run)
+    _state(picture, "running", 0.0)
+    for name in ("worker-0", "worker-1"):
+        _state(picture, "active", 0.0, name)
+        for round_ in range(8):
+            _report(picture, name, round_, 1.0 + round_, compute_s=0.5)
+    _state(picture, "dead", 9.0, "worker-1")
+    assert picture.workers["worker-1"].recent.busy == 0.5  # as it was
+    _state(picture, "active", 500.0, "worker-1")
+    for round_ in range(8, 10):
+        _report(picture, "worker-1", round_, 500.0 + round_, compute_s=0.5)
+    assert picture.workers["worker-1"].recent.busy == 0.5
+    _state(picture, "paused", 600.0)
+    _state(picture, "running", 9_000.0)
+    for round_ in range(10, 12):
+        _report(picture, "worker-0", round_, 9_000.0 + round_, compute_s=0.5)
+    assert picture.workers["worker-0"].recent.busy == 0.5
+
+
+def test_idle_is_who_takes_part_in_a_run_that_trains_and_has_next_to_nothing_to_do(empty_run: RunDirectory) -> None:
+    picture = RunPicture.of(empty_run)
+    _state(picture, "running", 0.0)
+    work = {"worker-0": (0.06, 512), "worker-1": (0.04, 512), "worker-2": (0.5, 0), "worker-3": (0.04, 512)}
+    for name in work:
+        _state(picture, "active", 0.0, name)
+    for round_ in range(30):
+        for name, (compute_s, tokens) in work.items():
+            if name != "worker-3" or round_ >= 25:  # which has just come
+                _report(picture, name, round_, 1.0 + round_, compute_s=compute_s, tokens=tokens)
+
+    def idle() -> list[str]:
+        names = [name for name, worker in picture.workers.items() if picture.is_idle(worker)]
+        assert picture.num_idle == len(names)
+        assert [worker["name"] for worker in picture.to_json()["workers"] if worker["idle"]] == names
+        return names
+
+    assert idle() == ["worker-1", "worker-2"]
+    _report(picture, "worker-3", 30, 31.0, compute_s=0.04)
+    assert idle() == ["worker-1", "worker-2", "worker-3"]
+    _report(picture, "worker-2", 30, 31.0, compute_s=0.5, tokens=512)
+    assert idle() == ["worker-1", "worker-3"]
+    _state(picture, "dead", 32.0, "worker-1")
+    assert idle() == ["worker-3"]
+    for state in ("paused", "serving", "stopped"):
+        _state(picture, state, 33.0)
+        assert idle() == []
+
+
+def test_the_workers_phases_and_what_they_send_are_summed(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    assert picture.phases() == {"active": 5, "dead": 1}
+    rates = [worker.bytes_per_s for worker in picture.workers.values() if worker.name != KILLED]
+    assert picture.bytes_per_s == pytest.approx(math.fsum(rate or math.nan for rate in rates))
+    _state(picture, "stopped", 0.0)
+    assert picture.bytes_per_s is None

@@ -29,6 +29,7 @@ def test_workers_shows_that_none_holds_the_whole_model(half_run: RunDirectory) -
     assert table.groupby("stage")["model_share"].first().sum() == pytest.approx(1)
     assert table.loc["worker-3", "state"] == "dead"
     assert table.loc["worker-3", "deaths"] == 1
+    assert table["busy"].tolist() == pytest.approx([0.7] * 6)
 
 
 def test_tables_of_a_run_without_events_have_their_columns(empty_run: RunDirectory) -> None:

@@ -20,6 +20,12 @@ def test_the_payload_is_strict_json_and_names_its_version_and_run(finished_run: 
     assert sum(part["work_share"] for part in payload["participants"]) > 0.9999
 
 
+def test_the_payload_says_how_busy_each_worker_is(half_run: RunDirectory) -> None:
+    workers = compact_payload(RunPicture.of(half_run))["workers"]
+    assert [worker["busy"] for worker in workers] == [0.7] * 6
+    assert not any(worker["idle"] for worker in workers)
+
+
 def test_a_usual_run_takes_under_20_kilobytes(finished_run: RunDirectory) -> None:
     assert payload_bytes(compact_payload(RunPicture.of(finished_run))) < 20_000
 

@@ -18,7 +18,11 @@ class Curve(TypedDict):
 
 @with_config(EXACT)
 class WorkerPicture(TypedDict):
-    """One worker. The figures of processes are of this machine's workers while they run, else absent."""
+    """One worker. The figures of processes are of this machine's workers while they run, else absent.
+
+    `busy` is seconds of compute over seconds of the run's clock in its last 20 rounds; `idle`: that is next to nothing, while it
+    takes part in a run that trains.
+    """
 
     name: str
     stage: int
@@ -33,6 +37,8 @@ class WorkerPicture(TypedDict):
     parameters: int | None
     round: int | None
     delay: float | None
+    busy: float | None
+    idle: bool
     tokens: float | None
     work_flops: float | None
     share: float | None

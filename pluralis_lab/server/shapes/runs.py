@@ -18,7 +18,9 @@ class RunRow(TypedDict):
     """One line of the list of runs. Losses are nats a token, `created` is Unix seconds.
 
     `host` is where it listens for those who are invited, `own_data` how much of its micro-batches a worker draws from a text
-    that it brings.
+    that it brings. While a run is live, `phases` counts its workers by state, `idle_workers` those that had next to nothing to
+    do in the last rounds (null where there are too many workers to tell), and `bytes_per_s` is what is sent over all links.
+    `stage_delay` is how many steps the gradients of the latest stage are late; null under the synchronous schedule.
     """
 
     id: str
@@ -32,6 +34,10 @@ class RunRow(TypedDict):
     replicas: int
     workers: int
     live_workers: int | None
+    phases: dict[str, int]
+    idle_workers: int | None
+    bytes_per_s: float | None
+    stage_delay: float | None
     rounds_done: int
     steps: int
     loss: float | None

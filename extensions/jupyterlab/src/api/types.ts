@@ -19,6 +19,14 @@ export interface RunRow {
   replicas: number;
   workers: number;
   live_workers: number | null;
+  /** Workers of a live run by state; a server of an older version does not say, nor what follows. */
+  phases?: Record<string, number>;
+  /** Those that had next to nothing to do in the last rounds; null where that is not known. */
+  idle_workers?: number | null;
+  /** Over all links of a run that trains. */
+  bytes_per_s?: number | null;
+  /** Steps that the gradients of the latest stage are late; null under the synchronous schedule. */
+  stage_delay?: number | null;
   rounds_done: number;
   steps: number;
   loss: number | null;
@@ -116,6 +124,10 @@ export interface WorkerPicture {
   round: number | null;
   /** Steps that its gradients are late; null under the synchronous schedule, absent in records of older versions. */
   delay?: number | null;
+  /** Seconds of compute over seconds of the run's clock in its last rounds, 0 to 1; absent in records of older versions. */
+  busy?: number | null;
+  /** It takes part in a run that trains and had next to nothing to do in its last rounds; absent in records of older versions. */
+  idle?: boolean;
   tokens: number | null;
   work_flops: number | null;
   share: number;

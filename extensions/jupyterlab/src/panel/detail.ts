@@ -7,7 +7,7 @@ import { si } from '@pluralis-lab/views/numbers.js';
 
 import type { DiskUse, RunRow } from '../api/types';
 import { CommandIDs } from '../ids';
-import { canResume, isLive, whyNoInvitation, whyNoWorker } from '../runs/rows';
+import { canResume, isLive, whyNoInvitation, whyNoWorker, workerFacts } from '../runs/rows';
 import type { ILab } from '../tokens';
 import { explain } from '../view/parts';
 import { button } from './button';
@@ -44,6 +44,7 @@ export class RunDetail {
       { class: 'plab-detail', 'aria-label': trans.__('The chosen run'), hidden: true },
       this.heading,
       this.facts,
+      this.workers,
       this.reason,
       this.disk,
       el('div', { class: 'plab-detail-buttons', role: 'group', 'aria-label': trans.__('Actions') }, ...this.does.map(one => one.node))
@@ -74,6 +75,9 @@ export class RunDetail {
         .filter(Boolean)
         .join(' · ')
     );
+    const workers = workerFacts(row, trans);
+    setText(this.workers, workers.join(' · '));
+    this.workers.hidden = !workers.length;
     setText(this.reason, row.reason);
     this.reason.hidden = !row.reason;
     this.reason.classList.toggle('plab-mod-bad', row.state === 'failed' || row.state === 'damaged');
@@ -121,6 +125,7 @@ export class RunDetail {
 
   private readonly heading = el('h3', { class: 'plab-detail-title' });
   private readonly facts = el('p', { class: 'plab-soft' });
+  private readonly workers = el('p', { class: 'plab-soft plab-detail-workers' });
   private readonly reason = el('p', { class: 'plab-detail-reason' });
   private readonly disk = el('p', { class: 'plab-soft plab-disk' });
   private readonly does: { node: HTMLButtonElement; when: (row: RunRow) => boolean; whyNot?: (row: RunRow) => string }[];

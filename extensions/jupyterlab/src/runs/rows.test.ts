@@ -2,7 +2,7 @@ import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
 import type { RunRow } from '../api/types';
-import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary, whyNoFarewell, whyNoInvitation, whyNoWorker } from './rows';
+import { ageText, canResume, figures, filterRows, LossTrail, rowLabel, sortRows, stateMark, stateText, summary, whyNoFarewell, whyNoInvitation, whyNoWorker, workerFacts } from './rows';
 
 const trans = nullTranslator.load('pluralis_lab');
 
@@ -66,6 +66,17 @@ describe('a line of the list', () => {
     expect(rowLabel(row(), 1000 + 7200, trans)).toBe(
       'Run calm-otter, running, round 40 of 300, loss 2.500, 5 of 6 workers, 12.3 k tokens/s, 2 h ago'
     );
+  });
+
+  it('says how the workers do, each only where there is something to say', () => {
+    const doing = { phases: { active: 3, dead: 1, syncing: 2 }, idle_workers: 1, bytes_per_s: 2_500_000, stage_delay: 5.5 };
+    expect(workerFacts(row(doing), trans)).toEqual(['2 syncing', '1 dead', '1 idle', 'sending 2.50 MB/s', 'gradients up to 5.5 steps late']);
+    expect(workerFacts(row({ phases: { active: 6 }, idle_workers: 0, bytes_per_s: 0, stage_delay: 0.04 }), trans)).toEqual([]);
+    expect(workerFacts(row({ idle_workers: null, bytes_per_s: null, stage_delay: null }), trans)).toEqual([]);
+    expect(workerFacts(row({ state: 'serving', phases: { serving: 5, active: 1 } }), trans)).toEqual(['1 active']);
+    expect(workerFacts(row({ phases: { aside: 1, active: 5 } }), trans)).toEqual(['1 set aside']);
+    // Of a run that has ended only what stays true.
+    expect(workerFacts(row({ ...doing, state: 'stopped' }), trans)).toEqual(['gradients up to 5.5 steps late']);
   });
 
   it('has a mark of its own for each state', () => {

@@ -4,6 +4,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import { fixed, si } from '@pluralis-lab/views/numbers.js';
 
 import type { RunRow, RunState } from '../api/types';
+import { delayText, stateWord } from '../view/parts';
 
 /** The state as a shape, so that colour is never the only mark. */
 const MARKS: Record<RunState, string> = {
@@ -109,6 +110,34 @@ export function figures(row: RunRow, trans: TranslationBundle): string[] {
   );
   if (isLive(row) && row.tokens_per_s !== null) {
     parts.push(trans.__('%1 tokens/s', si(row.tokens_per_s)));
+  }
+  return parts;
+}
+
+/** The states of a worker, in the order in which it comes through them. */
+const PHASES = ['starting', 'joining', 'syncing', 'warming', 'active', 'serving', 'aside', 'dead', 'stopped'];
+
+/** How the workers of a live run do, and how late a stage is: each only where there is something to say. */
+export function workerFacts(row: RunRow, trans: TranslationBundle): string[] {
+  const parts: string[] = [];
+  if (isLive(row)) {
+    const usual = row.state === 'serving' ? 'serving' : 'active';
+    const phases = Object.entries(row.phases ?? {}).sort(([a], [b]) => PHASES.indexOf(a) - PHASES.indexOf(b));
+    for (const [state, count] of phases) {
+      if (state !== usual && count > 0) {
+        parts.push(trans.__('%1 %2', count, stateWord(state, trans)));
+      }
+    }
+    if (row.idle_workers) {
+      parts.push(trans.__('%1 idle', row.idle_workers));
+    }
+    if (row.bytes_per_s) {
+      parts.push(trans.__('sending %1', si(row.bytes_per_s, 'B/s')));
+    }
+  }
+  const delay = row.stage_delay ?? null;
+  if (delayText(delay, trans)) {
+    parts.push(trans.__('gradients up to %1 steps late', fixed(delay, 1)));
   }
   return parts;
 }

@@ -4,7 +4,7 @@ import type { TranslationBundle } from '@jupyterlab/translation';
 import type { RunPicture } from '../api/types';
 import { duration, el, fixed, lineChart, NOT_KNOWN, precise, si } from './core';
 import type { ChartAxis } from './core';
-import { type Across, along, axesOf, costOf, deathsOf, lastKnown, mapped, placedMarks, sendingNow } from './overviewmodel';
+import { type Across, along, axesOf, costOf, lastKnown, mapped, placedMarks, workersNote } from './overviewmodel';
 import type { Pane, PaneContext, PaneKind } from './pane';
 import { asTable, choice, figure, messageOf, note } from './parts';
 
@@ -173,14 +173,9 @@ class OverviewPane implements Pane {
         ? trans.__('%1 tokens so far', si(picture.tokens))
         : trans.__('%1 a round, %2 tokens', duration(picture.round_s), si(picture.tokens))
     );
-    const deaths = deathsOf(picture);
-    const history = [
-      deaths ? trans._n('%1 death', '%1 deaths', deaths) : '',
-      picture.reroutes ? trans.__('%1 re-routed', picture.reroutes) : ''
-    ].filter(Boolean);
     figures.workers.update(
       picture.over ? String(picture.workers.length) : trans.__('%1 of %2 live', picture.live_workers, picture.workers.length),
-      history.join(', ') || (picture.over || sendingNow(picture) === 0 ? trans.__('none died') : trans.__('sending %1', si(sendingNow(picture), 'B/s')))
+      workersNote(picture, trans)
     );
     const cost = costOf(picture, this.context.clock);
     const hours = cost.onGpus ? trans.__('%1 GPU-hours so far', precise(cost.hours)) : trans.__('%1 worker-hours so far', precise(cost.hours));

@@ -1,8 +1,10 @@
 /** What the Overview pane shows, from a picture and the clock of its rounds. DOM-free. */
 
+import type { TranslationBundle } from '@jupyterlab/translation';
 import type { Curve, Mark, RunPicture } from '../api/types';
 import { type Clock, workerHours } from './clock';
-import { isLive, isTraining } from './rounds';
+import { si } from './core';
+import { idleOf, isLive, isTraining } from './rounds';
 
 /** What the x axis counts. */
 export type Across = 'rounds' | 'time' | 'hours' | 'megabytes';
@@ -131,10 +133,21 @@ export function placedMarks(marks: readonly Mark[], place: (round: number) => nu
 }
 
 /** Bytes a second that training workers send now. */
-export function sendingNow(picture: RunPicture): number {
+function sendingNow(picture: RunPicture): number {
   return picture.workers.reduce((sum, worker) => sum + (isTraining(worker.state) ? (worker.bytes_per_s ?? 0) : 0), 0);
 }
 
-export function deathsOf(picture: RunPicture): number {
+function deathsOf(picture: RunPicture): number {
   return picture.workers.reduce((sum, worker) => sum + worker.deaths, 0);
+}
+
+/** What is said below the number of workers: who is idle and what went wrong, or what they send. */
+export function workersNote(picture: RunPicture, trans: TranslationBundle): string {
+  const [idle, deaths, sending] = [idleOf(picture), deathsOf(picture), sendingNow(picture)];
+  const history = [
+    idle ? trans.__('%1 idle', idle) : '',
+    deaths ? trans._n('%1 death', '%1 deaths', deaths) : '',
+    picture.reroutes ? trans.__('%1 re-routed', picture.reroutes) : ''
+  ].filter(Boolean);
+  return history.join(', ') || (picture.over || sending === 0 ? trans.__('none died') : trans.__('sending %1', si(sending, 'B/s')));
 }

@@ -1,7 +1,9 @@
 /** Small pieces that every pane is made of: marks of states, figures, choices, notes. */
 
 import type { TranslationBundle } from '@jupyterlab/translation';
-import { el, setAttributes, setText } from './core';
+import type { WorkerPicture } from '../api/types';
+import { el, fixed, setAttributes, setText } from './core';
+import { isIdle } from './rounds';
 
 /** What a state looks like: a class for its colour and a mark beside it, so that colour is never the only sign. */
 export function stateLook(state: string): { kind: 'live' | 'dead' | 'stopped' | 'coming'; mark: string } {
@@ -54,6 +56,16 @@ export function stateWord(state: string, trans: TranslationBundle): string {
     default:
       return state;
   }
+}
+
+/** The word for a worker's state, and that it is idle where it is; of a run that is over that says nothing. */
+export function workerWord(worker: WorkerPicture, isOver: boolean, trans: TranslationBundle): string {
+  return isIdle(worker) && !isOver ? trans.__('%1, idle', stateWord(worker.state, trans)) : stateWord(worker.state, trans);
+}
+
+/** How late the gradients of a stage are; '' where they are not. */
+export function delayText(delay: number | null, trans: TranslationBundle): string {
+  return delay === null || Number(delay.toFixed(1)) === 0 ? '' : trans.__('%1 steps late', fixed(delay, 1));
 }
 
 export interface Pill {

@@ -1,6 +1,6 @@
 /** What each worker did in each of the latest rounds: filled from pictures as they come and from events read back. */
 
-import type { Curve, RunEvent, RunPicture } from '../api/types';
+import type { Curve, RunEvent, RunPicture, WorkerPicture } from '../api/types';
 
 /** A figure that is kept for each worker and round. */
 export type Measure = 'norm' | 'agreement' | 'work';
@@ -212,6 +212,21 @@ const LIVE = new Set(['warming', 'active', 'serving']);
 
 export function isLive(state: string): boolean {
   return LIVE.has(state);
+}
+
+/** How many steps the gradients of a stage are late, on average over its workers; null under the synchronous schedule. */
+export function stageDelay(workers: readonly WorkerPicture[]): number | null {
+  const known = workers.flatMap(worker => (typeof worker.delay === 'number' ? [worker.delay] : []));
+  return known.length ? known.reduce((sum, delay) => sum + delay, 0) / known.length : null;
+}
+
+/** Workers that take part and have next to nothing to do. */
+export function idleOf(picture: RunPicture): number {
+  return picture.over ? 0 : picture.workers.filter(isIdle).length;
+}
+
+export function isIdle(worker: WorkerPicture): boolean {
+  return worker.idle === true && isTraining(worker.state);
 }
 
 function number(value: unknown): number | null {

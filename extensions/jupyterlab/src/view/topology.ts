@@ -4,10 +4,10 @@ import type { RunPicture } from '../api/types';
 import { tonesOf } from './contributionsmodel';
 import { el, keyed, setAttributes, setText, si, svg } from './core';
 import type { Pane, PaneContext, PaneKind } from './pane';
-import { stateLook, stateWord } from './parts';
-import { isLive, isTraining } from './rounds';
+import { stateLook, stateWord, workerWord } from './parts';
+import { isIdle, isLive, isTraining } from './rounds';
 import { movesLess } from './theme';
-import { type Column, dashSeconds, Deaths, type Edge, edgeWidth, type Plan, planOf, type Spot } from './topologymodel';
+import { type Column, dashSeconds, Deaths, type Edge, edgeWidth, fitting, headParts, type Plan, planOf, type Spot } from './topologymodel';
 
 export const topology: PaneKind = {
   id: 'topology',
@@ -44,6 +44,7 @@ class TopologyPane implements Pane {
   private focused = '';
   private timer = 0;
   private plan: Plan | null = null;
+  private isOver = false;
 
   constructor(private readonly context: PaneContext) {
     const { trans } = context;
@@ -89,13 +90,14 @@ class TopologyPane implements Pane {
     const tones = tonesOf(picture);
     const plan = planOf(picture, detail.window.links(picture), width);
     this.plan = plan;
+    this.isOver = picture.over;
     setAttributes(this.plot, {
       width: plan.width,
       height: plan.height,
       viewBox: `0 0 ${plan.width} ${plan.height}`,
       class: `plab-map${plan.compact ? ' plab-compact' : ''}${movesLess() || picture.over ? ' plab-still' : ''}`,
       'aria-label': plan.columns
-        .map(column => trans.__('Stage %1: %2 of %3 live', column.stage, column.live, column.workers))
+        .map(column => trans.__('Stage %1: %2', column.stage, headParts({ ...column, bytesPerS: 0 }, trans).join(', ')))
         .join('. ')
     });
     const names = plan.spots.map(spot => spot.worker.name);
@@ -147,11 +149,9 @@ class TopologyPane implements Pane {
         setAttributes(title, { x: column.x, y });
         setAttributes(facts, { x: column.x, y: y + 14 });
         setText(title, column.stage < 0 ? trans.__('not placed yet') : trans.__('Stage %1', column.stage));
-        const live = trans.__('%1 of %2 live', column.live, column.workers);
-        const long = column.bytesPerS > 0 ? `${live}, ${si(column.bytesPerS, 'B/s')}` : live;
-        // About 6 pixels a letter: what does not fit would run into the next stage.
-        setText(facts, long.length * 6 > column.width ? (live.length * 6 > column.width ? `${column.live}/${column.workers}` : live) : long);
-        setText(tip, long);
+        const parts = headParts(column, trans);
+        setText(facts, fitting(parts, column.width) || `${column.live}/${column.workers}`);
+        setText(tip, parts.join(', '));
       }
     };
   }
@@ -214,7 +214,7 @@ class TopologyPane implements Pane {
           dying && worker.state !== 'dead'
             ? trans.__('died; now %1', stateWord(worker.state, trans))
             : live
-            ? [worker.round === null ? '' : trans.__('round %1', worker.round), worker.bytes_per_s && isTraining(worker.state) ? si(worker.bytes_per_s, 'B/s') : stateWord(worker.state, trans)].filter(Boolean).join(', ')
+            ? [worker.round === null ? '' : trans.__('round %1', worker.round), isIdle(worker) ? trans.__('idle') : worker.bytes_per_s && isTraining(worker.state) ? si(worker.bytes_per_s, 'B/s') : stateWord(worker.state, trans)].filter(Boolean).join(', ')
             : stateWord(worker.state, trans)
         );
         setAttributes(cross, {
@@ -260,7 +260,7 @@ class TopologyPane implements Pane {
   private says({ worker }: Spot): string {
     const { trans } = this.context;
     return [
-      trans.__('%1, stage %2, %3: %4', worker.name, worker.stage, worker.participant || trans.__('no participant'), stateWord(worker.state, trans)),
+      trans.__('%1, stage %2, %3: %4', worker.name, worker.stage, worker.participant || trans.__('no participant'), workerWord(worker, this.isOver, trans)),
       worker.reason,
       worker.round === null ? '' : trans.__('round %1', worker.round),
       worker.bytes_per_s && isTraining(worker.state) ? si(worker.bytes_per_s, 'B/s') : '',

@@ -1,7 +1,10 @@
 /** Where each worker stands in the drawing, what flows between them, and who has just died. DOM-free. */
 
+import type { TranslationBundle } from '@jupyterlab/translation';
 import type { RunPicture, WorkerPicture } from '../api/types';
-import { isLive, isTraining, type Link } from './rounds';
+import { si } from './core';
+import { delayText } from './parts';
+import { isIdle, isLive, isTraining, type Link, stageDelay } from './rounds';
 
 export interface Spot {
   worker: WorkerPicture;
@@ -18,6 +21,9 @@ export interface Column {
   workers: number;
   live: number;
   bytesPerS: number;
+  /** Steps that the stage's gradients are late; null under the synchronous schedule. */
+  delay: number | null;
+  idle: number;
 }
 
 export interface Edge {
@@ -69,16 +75,25 @@ export function planOf(picture: RunPicture, links: readonly Link[], width: numbe
   const rows = Math.max(1, ...groups.map(([, workers]) => workers.length));
   const compact = picture.workers.length > MOST_BOXES || rows > MOST_ROWS;
   // At the right there is room for the arcs between the last stage's replicas.
-  return compact ? gridPlan(groups, width) : boxPlan(groups, links, width - ARCS, rows);
+  return compact ? gridPlan(groups, width, picture.over) : boxPlan(groups, links, width - ARCS, rows, picture.over);
 }
 
-function column(stage: number, workers: readonly WorkerPicture[], x: number, width: number): Column {
+function column(stage: number, workers: readonly WorkerPicture[], x: number, width: number, isOver: boolean): Column {
   const live = workers.filter(worker => isLive(worker.state));
-  return { stage, x, width, workers: workers.length, live: live.length, bytesPerS: live.reduce((sum, one) => sum + (isTraining(one.state) ? (one.bytes_per_s ?? 0) : 0), 0) };
+  return {
+    stage,
+    x,
+    width,
+    workers: workers.length,
+    live: live.length,
+    bytesPerS: live.reduce((sum, one) => sum + (isTraining(one.state) ? (one.bytes_per_s ?? 0) : 0), 0),
+    delay: stageDelay(workers),
+    idle: isOver ? 0 : workers.filter(isIdle).length
+  };
 }
 
 /** Bands of stages, each a grid of cells, as wide as the room; wrapped into several lines of stages when there are many. */
-function gridPlan(groups: [number, WorkerPicture[]][], width: number): Plan {
+function gridPlan(groups: [number, WorkerPicture[]][], width: number, isOver: boolean): Plan {
   const most = Math.max(1, ...groups.map(([, workers]) => workers.length));
   const pitch = CELL + GAP;
   const across = Math.max(1, Math.min(groups.length, Math.floor(width / (pitch * 4 + 24))));
@@ -91,7 +106,7 @@ function gridPlan(groups: [number, WorkerPicture[]][], width: number): Plan {
   groups.forEach(([stage, workers], i) => {
     const left = (i % across) * band;
     const top = Math.floor(i / across) * lineHeight;
-    columns.push(column(stage, workers, left, band - 20));
+    columns.push(column(stage, workers, left, band - 20, isOver));
     workers.forEach((worker, k) => {
       spots.push({
         worker,
@@ -106,7 +121,7 @@ function gridPlan(groups: [number, WorkerPicture[]][], width: number): Plan {
   return { compact: true, width, height, columns, spots, edges: [], most: Math.max(0, ...columns.map(one => one.bytesPerS)), mostSync: 0 };
 }
 
-function boxPlan(groups: [number, WorkerPicture[]][], links: readonly Link[], width: number, rows: number): Plan {
+function boxPlan(groups: [number, WorkerPicture[]][], links: readonly Link[], width: number, rows: number, isOver: boolean): Plan {
   const stages = Math.max(1, groups.length);
   const boxWidth = Math.max(112, Math.min(190, width / (stages + 0.75 * (stages - 1))));
   const gapX = stages > 1 ? Math.max(48, Math.min(200, (width - stages * boxWidth - 2) / (stages - 1))) : 0;
@@ -116,7 +131,7 @@ function boxPlan(groups: [number, WorkerPicture[]][], links: readonly Link[], wi
   const columns: Column[] = [];
   groups.forEach(([stage, workers], i) => {
     const x = 1 + i * (boxWidth + gapX);
-    columns.push(column(stage, workers, x, boxWidth));
+    columns.push(column(stage, workers, x, boxWidth, isOver));
     workers.forEach((worker, k) => spots.push({ worker, x, y: TOP + k * (boxHeight + gapY), width: boxWidth, height: boxHeight }));
   });
   const edges = edgesOf(spots, links);
@@ -176,6 +191,27 @@ function edgesOf(spots: readonly Spot[], links: readonly Link[]): Edge[] {
     }
   }
   return [...edges.values()];
+}
+
+/** What is said of a stage, the most telling first. */
+export function headParts(column: Column, trans: TranslationBundle): string[] {
+  return [
+    trans.__('%1 of %2 live', column.live, column.workers),
+    column.idle ? trans.__('%1 idle', column.idle) : '',
+    delayText(column.delay, trans),
+    column.bytesPerS > 0 ? si(column.bytesPerS, 'B/s') : ''
+  ].filter(Boolean);
+}
+
+/** As many of `parts`, in their order, as go into `width` pixels, joined; about 6 pixels a letter. '' where not even the first does. */
+export function fitting(parts: readonly string[], width: number): string {
+  for (let count = parts.length; count > 0; count -= 1) {
+    const text = parts.slice(0, count).join(', ');
+    if (text.length * 6 <= width) {
+      return text;
+    }
+  }
+  return '';
 }
 
 /** Pixels of an edge: by the square root, as an area would show it, from 1 to `widest`. */

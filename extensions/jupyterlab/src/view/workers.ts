@@ -5,10 +5,10 @@ import { duration, el, fixed, NOT_KNOWN, percent, setAttributes, setText, si } f
 import { tonesOf } from './contributionsmodel';
 import { LogTail } from './logtail';
 import type { Pane, PaneContext, PaneKind } from './pane';
-import { choice, note, pill, stateLook, stateWord, swatch } from './parts';
-import { isTraining } from './rounds';
+import { choice, note, pill, stateLook, swatch, workerWord } from './parts';
+import { isIdle, isTraining } from './rounds';
 import { type RowPart, VirtualRows } from './virtualrows';
-import { type ColumnId, columnsOf, type Grouping, type GroupRow, type Row, rowsOf, type Sorting, type WorkerRow } from './workersmodel';
+import { busyOf, type ColumnId, columnsOf, groupText, type Grouping, type GroupRow, type Row, rowsOf, type Sorting, type WorkerRow } from './workersmodel';
 
 export const workers: PaneKind = {
   id: 'workers',
@@ -27,7 +27,7 @@ const GAP = 12;
 const TRACKS: Record<ColumnId, string> = {
   name: 'minmax(96px, 1.6fr)',
   participant: 'minmax(72px, 1fr)',
-  state: '88px',
+  state: '104px',
   device: 'minmax(48px, 0.4fr)',
   cpu: '84px',
   memory: '66px',
@@ -39,6 +39,7 @@ const TRACKS: Record<ColumnId, string> = {
   sent: '64px',
   round: '48px',
   delay: '52px',
+  busy: '84px',
   seen: '70px',
   deaths: '46px'
 };
@@ -206,7 +207,7 @@ class WorkersPane implements Pane {
 
   /** The first click sorts as one mostly wants it, the second the other way, the third not at all. */
   private sortBy(column: ColumnId): void {
-    const first = NUMBERS.has(column) || column === 'share' || column === 'cpu' || column === 'gpu';
+    const first = NUMBERS.has(column) || column === 'share' || column === 'cpu' || column === 'gpu' || column === 'busy';
     if (this.sorting?.column !== column) {
       this.sorting = { column, descending: first };
     } else {
@@ -246,6 +247,8 @@ class WorkersPane implements Pane {
         return trans.__('Round');
       case 'delay':
         return trans.__('Delay');
+      case 'busy':
+        return trans.__('Busy');
       case 'seen':
         return trans.__('Last seen');
       case 'deaths':
@@ -272,6 +275,8 @@ class WorkersPane implements Pane {
         return trans.__('Bytes to other workers since the run began');
       case 'delay':
         return trans.__('Steps between the weights a gradient is computed with and those it is applied to');
+      case 'busy':
+        return trans.__('Time in which the worker computed, as a share of all time, in its last 20 rounds');
       case 'seen':
         return trans.__('Time since the worker’s last event');
       default:
@@ -283,8 +288,8 @@ class WorkersPane implements Pane {
     const node = el('div', { class: 'plab-grid-row', role: 'row' });
     const group = el('div', { class: 'plab-group-cell', role: 'gridcell' });
     const fold = el('span', { class: 'plab-fold', 'aria-hidden': 'true' });
-    const groupText = el('span');
-    group.append(fold, groupText);
+    const text = el('span');
+    group.append(fold, text);
     let cells = new Map<ColumnId, Cell>();
     let made = '';
     let kind = '';
@@ -304,7 +309,7 @@ class WorkersPane implements Pane {
           setAttributes(group, { 'aria-colspan': shown.columns.length });
           setAttributes(node, { 'aria-expanded': shown.folded.has(row.key) ? 'false' : 'true', 'aria-level': 1, 'data-worker': null });
           setText(fold, shown.folded.has(row.key) ? '▸' : '▾');
-          setText(groupText, this.groupText(row, shown.picture));
+          setText(text, groupText(row, shown.picture, this.context.trans));
           return;
         }
         const sign = shown.columns.join();
@@ -328,19 +333,6 @@ class WorkersPane implements Pane {
     };
   }
 
-  private groupText(row: GroupRow, picture: RunPicture): string {
-    const { trans } = this.context;
-    const size = row.stage === null ? undefined : picture.stage_parameters[row.stage];
-    const title =
-      row.stage === null ? row.value || trans.__('no participant') : row.stage < 0 ? trans.__('Not placed yet') : trans.__('Stage %1', row.stage);
-    const parts = [
-      picture.over ? trans._n('%1 worker', '%1 workers', row.workers) : trans.__('%1 of %2 live', row.live, row.workers),
-      size && picture.model_parameters ? trans.__('%1 of %2 parameters', si(size), si(picture.model_parameters)) : '',
-      row.bytesPerS > 0 && !picture.over ? trans.__('sending %1', si(row.bytesPerS, 'B/s')) : ''
-    ].filter(Boolean);
-    return `${title}: ${parts.join(', ')}`;
-  }
-
   private makeCell(column: ColumnId): Cell {
     const { trans } = this.context;
     switch (column) {
@@ -362,8 +354,8 @@ class WorkersPane implements Pane {
       case 'state': {
         const mark = pill();
         return cell(mark.node, ({ worker }, node, shown) => {
-          mark.update(worker.state, stateWord(worker.state, trans));
-          const why = [worker.reason, shown.deathMarks.get(worker.name) ?? '', worker.pid === null ? '' : trans.__('process %1', worker.pid)];
+          mark.update(worker.state, workerWord(worker, shown.picture.over, trans));
+          const why = [isIdle(worker) && !shown.picture.over ? trans.__('next to nothing to do in its last rounds') : '', worker.reason, shown.deathMarks.get(worker.name) ?? '', worker.pid === null ? '' : trans.__('process %1', worker.pid)];
           setAttributes(node, { title: why.filter(Boolean).join(', ') || null });
         });
       }
@@ -371,6 +363,11 @@ class WorkersPane implements Pane {
         return meter(row => row.worker.cpu_percent);
       case 'gpu':
         return meter(row => row.worker.gpu_percent);
+      case 'busy':
+        return meter(row => {
+          const busy = busyOf(row.worker);
+          return busy === null ? null : 100 * busy;
+        });
       case 'share': {
         const fill = el('span', { class: 'plab-bar-fill' });
         const text = el('span', { class: 'plab-value' });

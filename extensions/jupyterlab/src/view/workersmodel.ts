@@ -1,7 +1,10 @@
 /** The rows of the Workers pane: filtered, grouped and sorted; and what is measured between two pictures. DOM-free. */
 
+import type { TranslationBundle } from '@jupyterlab/translation';
 import type { RunPicture, WorkerPicture } from '../api/types';
-import { isLive, isTraining } from './rounds';
+import { si } from './core';
+import { delayText } from './parts';
+import { isIdle, isLive, isTraining, stageDelay } from './rounds';
 
 export type ColumnId =
   | 'name'
@@ -15,6 +18,7 @@ export type ColumnId =
   | 'share'
   | 'speed'
   | 'delay'
+  | 'busy'
   | 'sending'
   | 'sent'
   | 'round'
@@ -45,6 +49,9 @@ export interface GroupRow {
   workers: number;
   live: number;
   bytesPerS: number;
+  /** Steps that the gradients of the group's stage are late; null for other groups and under the synchronous schedule. */
+  delay: number | null;
+  idle: number;
 }
 
 export type Row = WorkerRow | GroupRow;
@@ -74,6 +81,9 @@ export function columnsOf(picture: RunPicture): ColumnId[] {
   }
   if (some(worker => known(worker.tokens))) {
     columns.push('speed');
+  }
+  if (some(worker => known(worker.busy))) {
+    columns.push('busy');
   }
   if (some(worker => known(worker.delay))) {
     columns.push('delay');
@@ -149,7 +159,7 @@ export function matches(worker: WorkerPicture, filter: string): boolean {
   if (!words.length) {
     return true;
   }
-  const text = `${worker.name} ${worker.participant} ${worker.state} ${worker.device} ${worker.reason}`.toLowerCase();
+  const text = `${worker.name} ${worker.participant} ${worker.state} ${worker.device} ${worker.reason}${isIdle(worker) ? ' idle' : ''}`.toLowerCase();
   return words.every(word => {
     const stage = /^stage[:=](-?\d+)$/.exec(word);
     return stage ? worker.stage === Number(stage[1]) : text.includes(word);
@@ -192,11 +202,18 @@ export function sortValue(row: WorkerRow, column: ColumnId): number | string | n
       return worker.round;
     case 'delay':
       return worker.delay ?? null;
+    case 'busy':
+      return busyOf(worker);
     case 'seen':
       return worker.silent_s ?? null;
     case 'deaths':
       return worker.deaths;
   }
+}
+
+/** How busy it is, or was in its last rounds; null of one that is not there. */
+export function busyOf(worker: WorkerPicture): number | null {
+  return isLive(worker.state) || worker.state === 'stopped' ? (worker.busy ?? null) : null;
 }
 
 // "worker-10" after "worker-9". One collator for all: making one for each comparison costs more than the comparison.
@@ -242,7 +259,9 @@ export function rowsOf(picture: RunPicture, speeds: Speeds, options: RowsOptions
         stage: options.grouping === 'stage' ? Number(value) : null,
         workers: members.length,
         live: members.filter(row => isLive(row.worker.state)).length,
-        bytesPerS: members.reduce((sum, row) => sum + (isTraining(row.worker.state) ? (row.worker.bytes_per_s ?? 0) : 0), 0)
+        bytesPerS: members.reduce((sum, row) => sum + (isTraining(row.worker.state) ? (row.worker.bytes_per_s ?? 0) : 0), 0),
+        delay: options.grouping === 'stage' ? stageDelay(members.map(row => row.worker)) : null,
+        idle: picture.over ? 0 : members.filter(row => isIdle(row.worker)).length
       });
     }
     if (!options.folded.has(key)) {
@@ -250,6 +269,21 @@ export function rowsOf(picture: RunPicture, speeds: Speeds, options: RowsOptions
     }
   }
   return { rows, shown: kept.length };
+}
+
+/** What the head of a group says. */
+export function groupText(row: GroupRow, picture: RunPicture, trans: TranslationBundle): string {
+  const size = row.stage === null ? undefined : picture.stage_parameters[row.stage];
+  const title =
+    row.stage === null ? row.value || trans.__('no participant') : row.stage < 0 ? trans.__('Not placed yet') : trans.__('Stage %1', row.stage);
+  const parts = [
+    picture.over ? trans._n('%1 worker', '%1 workers', row.workers) : trans.__('%1 of %2 live', row.live, row.workers),
+    row.idle ? trans.__('%1 idle', row.idle) : '',
+    size && picture.model_parameters ? trans.__('%1 of %2 parameters', si(size), si(picture.model_parameters)) : '',
+    row.bytesPerS > 0 && !picture.over ? trans.__('sending %1', si(row.bytesPerS, 'B/s')) : '',
+    delayText(row.delay, trans)
+  ].filter(Boolean);
+  return `${title}: ${parts.join(', ')}`;
 }
 
 function sorted(rows: WorkerRow[], sorting: Sorting | null): WorkerRow[] {

@@ -1,3 +1,4 @@
+import { nullTranslator } from '@jupyterlab/translation';
 import { describe, expect, it } from 'vitest';
 
 import type { Mark, RunEvent, RunPicture } from '../../api/types';
@@ -5,15 +6,17 @@ import { Clock } from '../clock';
 import { contrast } from './contrast';
 import { diverging, sequential } from '../colours';
 import { epochStream, heatGrid, isMeasured, merged, roundStream, signersOf } from '../contributionsmodel';
-import { along, axesOf, costOf, mapped, placedMarks } from '../overviewmodel';
+import { along, axesOf, costOf, mapped, placedMarks, workersNote } from '../overviewmodel';
+import { workerWord } from '../parts';
 import { RoundDetail, windowStart } from '../rounddetail';
 import { RoundWindow } from '../rounds';
-import { edgeWidth, dashSeconds, Deaths, planOf } from '../topologymodel';
-import { columnsOf, matches, rowsOf, Speeds, type WorkerRow } from '../workersmodel';
+import { edgeWidth, dashSeconds, Deaths, fitting, headParts, planOf } from '../topologymodel';
+import { busyOf, columnsOf, type GroupRow, groupText, matches, rowsOf, Speeds, type WorkerRow } from '../workersmodel';
 import eventsJson from './recorded/events.json';
 import finishedJson from './recorded/finished.json';
 import midwayJson from './recorded/midway.json';
 
+const trans = nullTranslator.load('pluralis_lab');
 const recorded = (): RunPicture => structuredClone(midwayJson) as unknown as RunPicture;
 const finished = (): RunPicture => structuredClone(finishedJson) as unknown as RunPicture;
 const events = eventsJson as unknown as RunEvent[];
@@ -292,6 +295,42 @@ describe('the workers', () => {
     expect(columnsOf(picture)).toContain('deaths');
   });
 
+  it('says how busy each is, sorted with those that are away last, and who is idle', () => {
+    const picture = crowd(6, 2);
+    expect(columnsOf(picture)).not.toContain('busy');
+    picture.workers.forEach((worker, i) => Object.assign(worker, { state: i === 5 ? 'dead' : 'active', busy: i / 10, idle: i === 0 }));
+    expect(columnsOf(picture)).toContain('busy');
+    const options = { filter: '', grouping: 'none' as const, folded: new Set<string>(), sorting: { column: 'busy' as const, descending: true } };
+    const { rows } = rowsOf(picture, new Speeds(), options);
+    expect(rows.map(row => busyOf((row as WorkerRow).worker))).toEqual([0.4, 0.3, 0.2, 0.1, 0, null]);
+    const idle = picture.workers[0];
+    expect([workerWord(idle, false, trans), workerWord(idle, true, trans)]).toEqual(['active, idle', 'active']);
+    expect(workerWord({ ...idle, state: 'dead' }, false, trans)).toBe('dead');
+    expect(workerWord({ ...idle, idle: undefined }, false, trans)).toBe('active');
+    expect(rowsOf(picture, new Speeds(), { ...options, filter: 'idle' }).shown).toBe(1);
+  });
+
+  it('says of a stage how late it is and how many idle, of a run that is over only the first', () => {
+    const picture = crowd(4, 2);
+    picture.stage_parameters = [];
+    const late = [4, 3, 0, 0];
+    picture.workers.forEach((worker, i) => Object.assign(worker, { state: 'active', bytes_per_s: 0, delay: late[i], idle: i === 1 }));
+    const options = { filter: '', grouping: 'stage' as const, folded: new Set(['g stage 0', 'g stage 1']), sorting: null };
+    const heads = (): string[] => rowsOf(picture, new Speeds(), options).rows.map(row => groupText(row as GroupRow, picture, trans));
+    expect(heads()).toEqual(['Stage 0: 2 of 2 live, 1 idle, 3.5 steps late', 'Stage 1: 2 of 2 live']);
+    expect(workersNote(picture, trans)).toBe('1 idle');
+    expect(planOf(picture, [], 900).columns.map(column => headParts(column, trans))).toEqual([
+      ['2 of 2 live', '1 idle', '3.5 steps late'],
+      ['2 of 2 live']
+    ]);
+    picture.over = true;
+    expect(heads()).toEqual(['Stage 0: 2 workers, 3.5 steps late', 'Stage 1: 2 workers']);
+    expect(workersNote(picture, trans)).toBe('none died');
+    expect(planOf(picture, [], 900).columns[0].idle).toBe(0);
+    picture.workers.forEach(worker => (worker.delay = null));
+    expect(heads()[0]).toBe('Stage 0: 2 workers');
+  });
+
   it('filters by words and by stage', () => {
     const worker = { ...(recorded().workers[0]), name: 'worker-<b>x</b>', stage: 2, participant: 'lab-a', state: 'dead', reason: 'killed by signal 9' };
     expect(matches(worker, '')).toBe(true);
@@ -370,6 +409,14 @@ describe('the topology', () => {
     ]);
     expect(plan.most).toBe(150);
     expect(plan.mostSync).toBe(9);
+  });
+
+  it('says of a stage what there is room for, the most telling first', () => {
+    const parts = ['2 of 2 live', '3.5 steps late', '1.20 MB/s'];
+    expect(fitting(parts, 300)).toBe('2 of 2 live, 3.5 steps late, 1.20 MB/s');
+    expect(fitting(parts, 190)).toBe('2 of 2 live, 3.5 steps late');
+    expect(fitting(parts, 112)).toBe('2 of 2 live');
+    expect(fitting(parts, 40)).toBe('');
   });
 
   it('becomes a grid for a crowd, in which no two workers overlap', () => {
