@@ -73,11 +73,14 @@ class Joined:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with contextlib.suppress(ValueError):  # closed while it was read
+        with contextlib.suppress(ValueError), self._process.stdout:  # closed while it was read
             for line in self._process.stdout:
                 with self._changed:
                     self.lines.append(line.rstrip("\n"))
                     self._changed.notify_all()
+        if self._process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()  # only now: it ties the worker to this kernel
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()

@@ -9,7 +9,7 @@ import pytest
 import pluralis_lab as pl
 from pluralis_lab.errors import RunError
 from tests.engines.swarm.conftest import assert_all_gone, descendants_of
-from tests.run.conftest import SETUP, Kernel
+from tests.run.conftest import SETUP, Kernel, Outputs
 
 StartKernel = Callable[..., Kernel]
 IN_FRONT = {"cellId": "some-cell"}  # what JupyterLab sends along with a cell, and papermill does not
@@ -161,3 +161,29 @@ def test_papermill_is_not_interactive_and_a_front_end_is(
     front = kernel()
     assert front.run(ask, **IN_FRONT).stdout == "True\n"
     assert front.run(ask).stdout == "False\n"
+
+
+@pytest.mark.timeout(180)
+def test_a_text_streams_into_its_cell(home: Path, kernel: StartKernel) -> None:
+    front = kernel(PLURALIS_LAB_HEADLESS="0")
+    spec = "small_spec(steps=4, eval_every=0, replicas=1, checkpoint_every=4)"
+    launch = f'run = pl.launch({spec}, account="lab-a", lifetime="kernel").wait(timeout_s=60)'
+    front.run(SETUP + launch, **IN_FRONT)
+    pieces: list[str] = []
+
+    def note(seen: Outputs) -> bool:
+        """Called after each message to the front end: each that brings text is a piece of its own."""
+        if (new := seen.stdout[len("".join(pieces)) :]) != "":
+            pieces.append(new)
+        return False
+
+    cell = front.submit("run.generate('def main(', 300, temperature=0)", **IN_FRONT)
+    shown = front.collect(cell, until=note)
+    assert shown.error is None
+    assert (shown.finished, shown.stderr, shown.displays) == (True, "", [])
+    assert shown.stdout.startswith("def main(")
+    assert len(shown.stdout) > 150  # of bytes that are no text, a few make one character
+    # The kernel sends on what was written five times a second; each token goes through two processes.
+    assert len(pieces) >= 2
+    assert max(map(len, pieces)) < 0.8 * len(shown.stdout), "nearly all of it came at once, when it was written"
+    front.run("run.stop()", **IN_FRONT)

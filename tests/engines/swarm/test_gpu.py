@@ -1,4 +1,4 @@
-"""Two stages on one GPU beside a plain loop of one process on the same GPU: tokens a second and utilisation of both."""
+"""Workers on a GPU: beside a plain loop of one process there, replicas that agree, and one that comes to a live run."""
 
 import json
 import statistics
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.reference import whole_model
 
 DEVICE = "cuda:0"
+FIGURES = Path(__file__).parents[3] / "build" / "benchmarks" / "gpu.json"
 WARM_UP = 10
 """Rounds left out of both figures: kernels are loaded and memory is taken in them."""
 SPEC = pl.RunSpec(
@@ -93,6 +95,13 @@ def plain_loop(spec: pl.RunSpec, corpus: Corpus) -> tuple[float, float]:
     return rounds * spec.num_micro_batches * spec.tokens_per_micro_batch / (time.perf_counter() - began), loss.item()
 
 
+def keep(figures: dict[str, Any]) -> None:
+    """Write what was measured to where the benchmarks keep theirs."""
+    FIGURES.parent.mkdir(parents=True, exist_ok=True)
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
+    FIGURES.write_text(json.dumps(rounded, indent=1) + "\n")
+
+
 def test_two_stages_on_a_gpu_beside_a_plain_loop(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = open_corpus(SPEC.data, context=SPEC.context, home=home)
     with utilisation() as alone:
@@ -105,37 +114,52 @@ def test_two_stages_on_a_gpu_beside_a_plain_loop(home: Path, capsys: pytest.Capt
     assert set(run.workers()["device"]) == {DEVICE}
     rounds = run.metrics().dropna(subset=["loss"]).set_index("round")
     late = rounds[rounds.index >= WARM_UP]
+    tokens_per_s = float(late["tokens"].sum() / late["seconds"].sum())
     figures = {
         "gpu": torch.cuda.get_device_name(0),
-        "tokens_per_s": late["tokens"].sum() / late["seconds"].sum(),
+        "tokens_per_s": tokens_per_s,
         "utilisation_percent": together.mean,
         "plain_loop_tokens_per_s": loop_tokens_per_s,
+        "ratio": tokens_per_s / loop_tokens_per_s,
         "plain_loop_utilisation_percent": alone.mean,
         "loss": float(rounds["loss"].iloc[-1]),
         "plain_loop_loss": loop_loss,
     }
+    keep(figures)
     with capsys.disabled():
-        print(
-            "\n" + json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()})
-        )
+        print("\n" + FIGURES.read_text())
     assert len(rounds) == SPEC.steps
     assert figures["loss"] < 0.9 * rounds["loss"].iloc[0]
     assert run.audit().ok
     run.stop()
 
 
+def small(**changes: Any) -> pl.RunSpec:
+    """Two stages of a small model that wait for each other."""
+    model = pl.GPT(n_layer=2, n_head=2, d_model=64, context=64)
+    return SPEC.replace(model=model, schedule="sync", optimizer=pl.AdamW(), **changes)
+
+
 def test_replicas_on_a_gpu_agree_to_the_bit_and_go_on_after_a_stop(home: Path) -> None:
-    spec = SPEC.replace(
-        model=pl.GPT(n_layer=2, n_head=2, d_model=64, context=64),
-        replicas=2,
-        schedule="sync",
-        optimizer=pl.AdamW(),
-        steps=60,
-        epoch_rounds=10,
-        checkpoint_every=10,
-    )
+    spec = small(replicas=2, steps=60, epoch_rounds=10, checkpoint_every=10)
     run = pl.launch(spec, account="lab-a", devices=DEVICE, home=home).wait(round=25, timeout_s=120).stop()
     run.resume().wait(timeout_s=200)  # an epoch whose replicas hold different weights would have ended the run
     assert len(run.metrics()["loss"].dropna()) == spec.steps
     assert run.audit().ok
     run.stop()
+
+
+def test_a_worker_that_is_attached_on_a_gpu_takes_part_and_counts(home: Path) -> None:
+    run = pl.launch(small(replicas=1, steps=20_000, epoch_rounds=50), account="lab-a", devices=DEVICE, home=home)
+    try:
+        run.wait(round=3, timeout_s=120)
+        worker = run.attach(DEVICE, stage=1, account="lab-b")
+        while not any(event.worker == worker.name and event.body["tokens"] for event in run.events("worker.round")):
+            assert run.state == "running"
+            run.wait(round=len(run.metrics()) + 5, timeout_s=60)
+        row = run.workers().set_index("worker").loc[worker.name]
+        assert (row["device"], row["stage"], row["state"]) == (DEVICE, 1, "active")
+    finally:
+        run.stop()
+    assert run.contributions().set_index("worker").loc[worker.name, "share"] > 0
+    assert run.audit().ok, str(run.audit())

@@ -1,5 +1,8 @@
 """The pipeline computes what one process computes: losses and gradients of every round."""
 
+import hashlib
+from typing import Literal
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from pluralis_lab.corpus import Corpus
 from pluralis_lab.learning.reference import train
 from pluralis_lab.links import Links
 from pluralis_lab.parts import MLP, SGD, Dense, Int8, Muon, TopK
+from pluralis_lab.worker import worker_name
 from tests.engines.conftest import BOUNDARIES, TOLERANCE, Observed, run_virtual, tiny_spec
 
 STEPS = 20
@@ -103,6 +107,19 @@ def test_resuming_from_a_checkpoint_gives_the_losses_of_an_uninterrupted_run(tex
     rest = run_virtual(spec, text, start=(4, states))
     assert {number: whole.losses[number] for number in range(4, 8)} == rest.losses
     assert whole.digests() == rest.digests()
+
+
+@pytest.mark.parametrize("schedule", ["sync", "async"])
+def test_replicas_store_the_same_bytes_so_a_checkpoint_is_there_twice(text: Corpus, schedule: Literal["sync", "async"]) -> None:
+    spec = tiny_spec(text, replicas=2, steps=8, schedule=schedule)
+    stored = run_virtual(spec, text).stored
+    assert {version for _, version in stored} == {4, 8}
+    for (worker, version), (state, digest) in stored.items():
+        assert hashlib.sha256(state).hexdigest() == digest
+        mate = worker_name(int(worker.removeprefix("worker-")) ^ 1)
+        assert stored[mate, version] == (state, digest), f"{worker} and {mate} hold different weights of round {version}"
+    assert len(stored) == 2 * spec.num_workers
+    assert len({digest for _, digest in stored.values()}) == 2 * spec.stages
 
 
 @pytest.mark.drawn(keep=1)

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import random
+from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,30 +12,42 @@ import pytest
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import sign_work
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Kill, VirtualSwarm
-from pluralis_lab.errors import WireError
+from pluralis_lab.engines.virtual import VirtualSwarm
+from pluralis_lab.errors import EvidenceError, WireError
 from pluralis_lab.learning.payload import Payload
-from pluralis_lab.parts import Dense, DiLoCo, FullSync, SliceSync
-from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker import Expel, Probed, Prompted, Received, Send, worker_name
+from pluralis_lab.worker import Expel, Received, worker_name
 from pluralis_lab.worker.encoding import decode, encode
 from pluralis_lab.worker.messages import (
     Activation,
     Committed,
     Contribution,
     Counted,
+    Drawn,
+    Ended,
     EvalDone,
+    Fetch,
+    FetchDisplacement,
+    FetchPiece,
+    FetchReduced,
     FetchState,
     Gradient,
     Have,
     Hello,
+    InferActivation,
     Join,
     Lost,
     Message,
+    Mislaid,
+    Ping,
+    Pong,
+    ProbeActivation,
+    ProbeDone,
     StateChunk,
     StateOffer,
+    Token,
 )
 from tests.engines.conftest import RUN_ID, drawn_seed, run_virtual, tiny_spec
+from tests.engines.virtual.every_message import EVERY_TYPE, QUESTIONS, WAYS_TO_TRAIN, every_message
 
 NONSENSE: dict[str, list[Any]] = {
     "int": [0, 1, 2, 3, 5, 7, 10**6, 2**62, -1],
@@ -48,11 +62,25 @@ NONSENSE: dict[str, list[Any]] = {
 }
 
 
-QUESTIONS = (
-    (0.0, "worker-0", Prompted("00000000000000a1", tuple(b"def "), 12, 1.0, 0)),
-    (0.0, "worker-1", Probed("00000000000000b2", 2)),
-    (0.001, "worker-1", Prompted("00000000000000c3", tuple(b"def "), 30, 1.0, 0)),
-)
+ONLY_ASK: list[type] = [
+    Drawn,  # where nobody draws data of their own, no answer to anything
+    Fetch,
+    FetchDisplacement,
+    FetchPiece,
+    FetchReduced,
+    FetchState,
+    InferActivation,
+    Token,
+    Mislaid,
+    Ended,
+    ProbeActivation,
+    ProbeDone,
+    Ping,
+    Pong,
+]
+
+SECOND_REPLICAS = ["worker-1", "worker-3", "worker-5"]
+"""Who sent arrays that cannot be computed with is given up; the first replica of its stage goes on."""
 
 
 def inject(swarm: VirtualSwarm, source: str, target: str, message: Message, *, expels: bool = True) -> None:
@@ -62,39 +90,39 @@ def inject(swarm: VirtualSwarm, source: str, target: str, message: Message, *, e
     swarm._perform(target, seat, [effect for effect in effects if expels or not isinstance(effect, Expel)])
 
 
-def messages_of(spec: RunSpec, text: Corpus) -> dict[type, list[Message]]:
-    """Return what workers say to each other in an honest run in which one of them dies and comes back, by kind."""
-    said: dict[type, list[Message]] = {}
-
-    def listen(swarm: VirtualSwarm) -> None:
-        if swarm.num_events == 0:
-            send = swarm._send
-
-            def note(name: str, seat: Any, effect: Send) -> None:
-                said.setdefault(type(effect.message), []).append(effect.message)
-                send(name, seat, effect)
-
-            swarm._send = note  # type: ignore[method-assign]
-
-    run_virtual(spec, text, kills=(Kill("worker-3", 300, 0.02),), asks=QUESTIONS, on_event=listen)
-    return said
+def spoilt(rng: random.Random, message: Message) -> Message | None:
+    """Return `message` with a field changed, mostly; None when no such bytes get past the reading of a message."""
+    field = rng.choice(dataclasses.fields(message)).name
+    like = NONSENSE.get(type(getattr(message, field)).__name__, [])
+    if like and rng.random() < 0.8:
+        message = dataclasses.replace(message, **{field: rng.choice(like)})
+    try:
+        return decode(encode(message))
+    except (WireError, OverflowError):
+        return None
 
 
-WAYS_TO_TRAIN: dict[str, dict[str, Any]] = {
-    "sync": {},
-    "async": {"schedule": "async"},
-    "slices": {"sync": SliceSync(fraction=0.4, every=2), "boundary": Dense()},
-    "butterfly": {"sync": FullSync(transport="butterfly")},
-    "async, butterfly": {"schedule": "async", "sync": FullSync(transport="butterfly"), "boundary": Dense()},
-    "async, diloco": {"schedule": "async", "sync": DiLoCo(inner_steps=2), "boundary": Dense()},
-}
+def say(rng: random.Random, swarm: VirtualSwarm, message: Message, sources: list[str]) -> bool:
+    """Have one of `sources` say `message` to somebody, if there is a pair of which it is sound; return whether there was."""
+    pairs = [(source, target) for source in sources for target in sorted(swarm.seats)]
+    rng.shuffle(pairs)
+    is_sound = False
+    for source, target in pairs:
+        machine = swarm.seats[target].machine
+        if machine.desk.roster.get(source) is not None:
+            with suppress(WireError, EvidenceError):
+                machine.checks.check(source, message)
+                is_sound = True
+                break
+    inject(swarm, source, target, message, expels=False)
+    return is_sound
 
 
 @pytest.mark.parametrize("way", WAYS_TO_TRAIN)
 def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus, way: str) -> None:
     rng = random.Random(drawn_seed())
     spec = tiny_spec(text, replicas=2, steps=4, **WAYS_TO_TRAIN[way])
-    said = messages_of(spec, text)
+    said = every_message(spec, text)
     kinds = sorted(said, key=lambda kind: kind.__name__)
     injected: set[type] = set()
 
@@ -104,21 +132,40 @@ def test_mutated_messages_from_anybody_never_make_a_worker_fail(text: Corpus, wa
         for _ in range(3):
             if not swarm.seats:
                 return
-            message = rng.choice(said[rng.choice(kinds)])
-            field = rng.choice(dataclasses.fields(message)).name
-            like = NONSENSE.get(type(getattr(message, field)).__name__, [])
-            if like and rng.random() < 0.8:
-                message = dataclasses.replace(message, **{field: rng.choice(like)})
-            try:
-                message = decode(encode(message))
-            except (WireError, OverflowError):
-                continue  # no such bytes get past the reading of a message
-            injected.add(type(message))
-            inject(swarm, worker_name(rng.randrange(6)), rng.choice(sorted(swarm.seats)), message, expels=False)
+            message = spoilt(rng, rng.choice(said[rng.choice(kinds)]))
+            if message is not None:
+                injected.add(type(message))
+                say(rng, swarm, message, [worker_name(number) for number in range(6)])
 
     run_virtual(spec, text, asks=QUESTIONS, has_liars=True, on_event=meddle)
-    assert len(kinds) >= 12
-    assert injected == set(kinds)
+    assert injected == EVERY_TYPE
+
+
+NEVER_SOUND = {
+    "sync": {Drawn, FetchDisplacement, FetchPiece, FetchReduced},
+    "butterfly": {Drawn, FetchDisplacement},
+}
+"""By way to train, what is always refused there."""
+
+
+@pytest.mark.parametrize("way", NEVER_SOUND)
+def test_what_only_asks_or_answers_changes_no_weight(text: Corpus, way: str) -> None:
+    """As it is or spoilt, the losses are those of a run without. Under `async` they depend on who is busy, too."""
+    rng = random.Random(drawn_seed())
+    spec = tiny_spec(text, replicas=2, steps=4, **WAYS_TO_TRAIN[way])
+    whole, said = run_virtual(spec, text, asks=QUESTIONS), every_message(spec, text)
+    sound: Counter[type] = Counter()
+
+    def meddle(swarm: VirtualSwarm) -> None:
+        for kind in rng.sample(ONLY_ASK, 2) if swarm.num_events < 1200 else ():
+            message = spoilt(rng, rng.choice(said[kind]))
+            if message is not None:
+                sound[kind] += say(rng, swarm, message, SECOND_REPLICAS)
+
+    seen = run_virtual(spec, text, asks=QUESTIONS, on_event=meddle)
+    assert {kind for kind in ONLY_ASK if not sound[kind]} == NEVER_SOUND[way]
+    assert seen.losses == pytest.approx(whole.losses, abs=1e-12, rel=0)
+    assert seen.validations == pytest.approx(whole.validations, abs=1e-12, rel=0)
 
 
 def lies(round_: int) -> dict[str, Message]:
