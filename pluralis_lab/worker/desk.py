@@ -225,4 +225,4 @@ class Desk:
             and (self.is_head or state.previous_committed)
             and (self.is_tail or state.next_committed)
             and mates <= state.peers_committed
-        ) or (self.spec.is_async and self.is_over(state.round))
+        ) or self.is_over(state.round)  # a joiner is not told of a step by who did not know it yet

@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Attachment, Departure, Kill
+from pluralis_lab.engines.virtual import Attachment, Departure, Kill, VirtualSwarm
 from pluralis_lab.spec import RunSpec, worker_name
+from pluralis_lab.worker import Send
+from pluralis_lab.worker.messages import Committed
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.test_attached import RULES, served
 
@@ -137,3 +139,29 @@ def test_many_comings_goings_and_deaths_cost_nothing(text: Corpus) -> None:
     seed = drawn_seed()
     for n in range(250):
         check_drawn(text, seed + n)
+
+
+def test_who_was_not_told_of_a_step_by_those_that_did_not_know_it_yet_can_leave(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=2, steps=16, eval_every=0)
+    unheard: set[str] = set()
+
+    def forget(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send = swarm._send
+
+            def speak(name: str, seat: Any, effect: Send) -> None:
+                message, joiner = effect.message, swarm.seats.get("worker-6")
+                is_told = isinstance(message, Committed) and effect.target == "worker-6" and name in ("worker-0", "worker-1")
+                if is_told and joiner is not None and message.round == joiner.machine.desk.me.since:
+                    unheard.add(name)
+                else:
+                    send(name, seat, effect)
+
+            swarm._send = speak  # type: ignore[method-assign]
+
+    whole = run_virtual(spec, text)
+    attachment, departure = Attachment("worker-6", 1, 150), Departure("worker-6", whole.swarm.num_events * 2 // 3)
+    seen = run_virtual(spec, text, attachments=(attachment,), departures=(departure,), on_event=forget)
+    assert unheard == {"worker-0", "worker-1"}
+    assert sorted(seen.losses) == list(range(16))
+    assert_left_in_order(seen, "worker-6")
