@@ -82,6 +82,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 # --- cases of which a few are drawn ------------------------------------------------------------------------------------
 
 
+def pytest_configure() -> None:
+    """Choose the seed before there are test processes, which inherit it, also where no header says it (-q)."""
+    from tests.drawing import choose_seed
+
+    choose_seed()
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say the seed, which draws the same cases again."""
     from tests.drawing import SEED_VARIABLE, choose_seed, draws

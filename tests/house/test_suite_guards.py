@@ -159,7 +159,7 @@ def test_in_a_browser():
 """
     )
     # A path without chromium; Python itself is called by its own.
-    done = run_suite(code, "-v", "-n", "2", "-m", "not deep", PATH="/nowhere")
+    done = run_suite(code, "-n", "2", "-m", "not deep", PATH="/nowhere")
     assert done.returncode == 0, done.stdout
     assert "4 passed, 1 skipped" in done.stdout
     assert "skipped for missing system parts (chromium): " in done.stdout
