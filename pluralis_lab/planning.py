@@ -67,7 +67,8 @@ def plan(
 
     The workers' own protocol runs, some rounds of it, in virtual time; arithmetic takes its FLOPs, messages have their sizes,
     and nothing is computed. `simulate`, which computes, takes the same virtual time; only a joiner's state and an exchange of
-    more than 2 MB are modelled more coarsely. Hundreds of workers take seconds, a thousand less than a minute.
+    more than 2 MB are modelled more coarsely. It takes this machine as long as there are messages: a thousand workers with 16
+    micro-batches a head less than a minute.
 
     Parameters
     ----------

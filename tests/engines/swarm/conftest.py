@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,15 @@ def home() -> Iterator[Path]:
     """A home whose chain daemon starts with the first test that needs it."""
     with shared_home() as path:
         yield path
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Path]:
+    """The home of somebody else, whose chain is another one."""
+    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
+    yield path
+    pl.Chain.embedded(home=path).stop()
+    shutil.rmtree(path)
 
 
 def small_spec(**changes: Any) -> pl.RunSpec:

@@ -3,10 +3,8 @@
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,15 +23,6 @@ TRACE = 'import os, pathlib\npathlib.Path(os.environ["PLURALIS_LAB_HOME"], "sour
 
 def has_run(home: Path) -> bool:
     return (home / "source-ran").exists()
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Path]:
-    """The home of somebody else, whose chain is another one."""
-    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
-    yield path
-    pl.Chain.embedded(home=path).stop()
-    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="module")

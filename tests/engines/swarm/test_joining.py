@@ -1,11 +1,9 @@
 """Workers join from another home over the gate: real processes, another account, deaths, a lost supervisor, a good-bye."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +15,6 @@ import pytest
 import pluralis_lab as pl
 from pluralis_lab.engines.control import read_control
 from tests.engines.swarm.conftest import assert_all_gone, small_spec
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Path]:
-    """The home of somebody else, whose chain is another one."""
-    path = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
-    yield path
-    pl.Chain.embedded(home=path).stop()
-    shutil.rmtree(path)
 
 
 class Shell:
