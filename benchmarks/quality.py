@@ -157,18 +157,19 @@ def orders(stages: int, trained: dict[tuple[Arm, int], Trained]) -> list[Result]
 
 
 def four_columns(arm: Arm, stages: int, trained: Trained) -> list[Result]:
-    """Return bytes, step time, steps and total time of an arm."""
+    """Return bytes, step time, steps and total time of an arm; the last one's note has all four, for the README."""
     label = f"({arm.name}, {stages} stages)"
     planned = plan(arm, stages, RATE_MBIT)
     size = (planned.bytes_per_round["forward"] + planned.bytes_per_round["backward"]) / (stages - 1)
     steps = trained.steps if trained.steps is not None else float(MOST)
     missed = "" if trained.steps is not None else "not reached; "
     how = f"{missed}lr {trained.rate:g}, {trained.loss:.3f} nats, head {trained.delay:.0f} late"
+    total = f"{steps:.0f} steps of {planned.round_s:.3g} s, {size / 1e6:.3g} MB a step and boundary, both ways; {how}"
     return [
         Result(f"quality.bytes {label}", "MB", None, size / 1e6, 1, note="a step and boundary, both ways"),
         Result(f"quality.step {label}", "s", None, planned.round_s, 1, note="virtual, planned for the large model"),
         Result(f"quality.steps {label}", "", None, steps, 1, note=how),
-        Result(f"quality.total {label}", "s", None, steps * planned.round_s, 1, note=f"{missed}steps times step"),
+        Result(f"quality.total {label}", "s", None, steps * planned.round_s, 1, note=total, shown=True),
     ]
 
 

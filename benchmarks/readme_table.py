@@ -43,7 +43,7 @@ def markdown(results: Sequence[Result], rows: Sequence[str] = ()) -> str:
     """Return the table, with `rows` of other benchmarks in it, and on what it was measured."""
     lines = [*rows, *(_row(one) for one in results if one.target is not None or one.peer is not None or one.shown)]
     lines.sort(key=_benchmark)
-    heads = ["| figure | measured | target | peer | how |", "|---|---|---|---|---|"]
+    heads = ["| figure | measured | target | peer | how | when |", "|---|---|---|---|---|---|"]
     return "\n".join(
         [
             *heads,
@@ -65,4 +65,4 @@ def _row(one: Result) -> str:
     target = "" if one.target is None else f"{sign} {one.target:.3g} {one.unit}".rstrip() + ("" if one.ok else ", missed")
     peer = "" if one.peer is None else f"{one.peer:.3g} {one.unit} ({one.peer_name})"
     note = f"{one.note}; {one.repeats} x".replace("|", "\\|")
-    return f"| `{one.name}` | {one.measured:.3g} {one.unit} | {target} | {peer} | {note} |"
+    return f"| `{one.name}` | {one.measured:.3g} {one.unit} | {target} | {peer} | {note} | {one.date} |"

@@ -1,9 +1,10 @@
 """One figure that a benchmark measured, as JSON and as a line of a table."""
 
+import datetime
 import functools
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ class Result:
     peer : the same figure for the usual approach, measured in the same run; `peer_name` says which; None where there is none
     repeats : how many measurements `measured` is the median of; note : how it was measured
     shown : whether the README shows it though it has neither a target nor a peer, as what stands beside another figure
+    date : the day on which it was measured
     """
 
     name: str
@@ -31,6 +33,7 @@ class Result:
     note: str = ""
     at_least: bool = False
     shown: bool = False
+    date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     @property
     def ok(self) -> bool:

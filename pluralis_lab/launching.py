@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from pluralis_lab.chain import Chain
 from pluralis_lab.churn import Churn
@@ -28,6 +28,9 @@ from pluralis_lab.run import Run
 from pluralis_lab.session import Lifetime, chosen_lifetime
 from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.store import RunDirectory, lab_home, new_run_id
+
+if TYPE_CHECKING:
+    from pluralis_lab.planning import Plan
 
 NO_LEDGER = "0x" + "00" * 20
 
@@ -102,6 +105,7 @@ def _placed(workers: list[dict[str, Any]], places: dict[str, str]) -> list[dict[
     return [{**worker, **place} for worker, place in zip(workers, dealt, strict=False)]
 
 
+@overload
 def simulate(
     spec: RunSpec,
     *,
@@ -112,7 +116,33 @@ def simulate(
     account: str = "default",
     participants: Sequence[str] | None = None,
     home: str | Path | None = None,
-) -> Run:
+    compute: Literal["real"] = "real",
+) -> Run: ...
+
+
+@overload
+def simulate(
+    spec: RunSpec,
+    *,
+    links: Links | None = None,
+    speeds: Mapping[str, float] | None = None,
+    churn: Churn | None = None,
+    compute: Literal["modelled"],
+) -> "Plan": ...
+
+
+def simulate(
+    spec: RunSpec,
+    *,
+    links: Links | None = None,
+    speeds: Mapping[str, float] | None = None,
+    churn: Churn | None = None,
+    chain: Chain | None = None,
+    account: str = "default",
+    participants: Sequence[str] | None = None,
+    home: str | Path | None = None,
+    compute: Literal["real", "modelled"] = "real",
+) -> "Run | Plan":
     """Start `spec` in one process with virtual links and a virtual clock, with the interface of a launched run; return at once.
 
     The same arguments give the same run, to the bit. With ``schedule="sync"`` and `FullSync` its losses
@@ -125,10 +155,22 @@ def simulate(
     links : what joins the workers
     speeds : of some workers, relative to the others (1): ``{"worker-3": 0.5}`` takes twice as long for the same arithmetic
     churn : who dies, or stands still, and comes back when; a simulation that is resumed goes on without
+    compute : "modelled" trains nothing and returns what `plan`, which it is, says of the speed of such a run on this kind of
+        machine; `plan` itself takes other machines and vocabularies
     spec, chain, account, participants, home : as for `launch`
 
     Raises RunSpecError, CorpusError, ChainError before anything is started.
     """
+    if compute == "modelled":
+        if (chain, account, participants, home) != (None, "default", None, None):
+            raise RunSpecError(
+                "compute='modelled' trains nothing, so nobody owns it: leave chain, account, participants and home away"
+            )
+        from pluralis_lab.planning import plan
+
+        return plan(spec, links=links, speeds=speeds, churn=churn)
+    if compute != "real":
+        raise RunSpecError(f"compute={compute!r}; choose 'real', or 'modelled' for how fast it would be")
     _check_kinds(spec, chain)
     names = [worker_name(number) for number in range(spec.num_workers)]
     check_circumstances(names, links, speeds, churn)

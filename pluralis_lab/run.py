@@ -284,6 +284,12 @@ class Run:
 
         return frames.data(self._directory)
 
+    def links(self) -> "pd.DataFrame":
+        """Return one row a link and direction: the bytes that a worker sent to another one, by what they were for."""
+        from pluralis_lab.views import frames
+
+        return frames.links(self._directory)
+
     def events(self, *kinds: str) -> list[Event]:
         """Return what happened, oldest first: all events, or those of some kinds ("round", "worker.state", "epoch", ...)."""
         return self._directory.events(kinds=kinds or None)

@@ -82,7 +82,10 @@ class RunSpec(BaseModel):
         "sync", description='"sync": equal to one process; "async": stages never wait for each other, gradients come late'
     )
     in_flight: int | None = Field(
-        None, ge=1, le=1024, description="async: micro-batches a head has under way at most; None: stages + 1"
+        None,
+        ge=1,
+        le=1024,
+        description="micro-batches a head has under way at most; None: stages + 1 under async, its share of a round under sync",
     )
     stashing: bool = Field(
         True, description="async: a micro-batch comes back through the weights it went forward with; False saves their copies"
@@ -248,10 +251,15 @@ class RunSpec(BaseModel):
 
     @property
     def max_in_flight(self) -> int:
-        """Micro-batches that a head has under way at most: a round's share, unless the schedule is asynchronous."""
-        if not self.is_async:
-            return self.num_micro_batches
-        return self.stages + 1 if self.in_flight is None else self.in_flight
+        """Micro-batches that a head has under way at most."""
+        if self.in_flight is not None:
+            return self.in_flight
+        return self.stages + 1 if self.is_async else self.num_micro_batches
+
+    @property
+    def claims_at_once(self) -> bool:
+        """Whether a head begins all its micro-batches of a round when the round begins, as nothing bounds them."""
+        return not self.is_async and self.in_flight is None
 
     @property
     def window(self) -> int:
@@ -384,8 +392,6 @@ def _check_places(spec: RunSpec, count: int) -> str | None:
 def _check_update(spec: RunSpec) -> str | None:
     if spec.replicas > (most := most_replicas(spec.sync)):
         return f'replicas={spec.replicas}, at most {most} can send to each; use sync=pl.FullSync(transport="butterfly"), up to 64'
-    if not spec.is_async and spec.in_flight is not None:
-        return f'in_flight={spec.in_flight} is a bound of schedule="async"; leave it out, or use schedule="async"'
     if not spec.is_async and not spec.stashing:
         return 'stashing=False is a variant of schedule="async"; leave it out, or use schedule="async"'
     if isinstance(spec.optimizer, SGD) and spec.optimizer.nesterov and not spec.optimizer.momentum:

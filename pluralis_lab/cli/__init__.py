@@ -1,4 +1,4 @@
-"""The command line, `pluralis-lab launch | simulate | attach | runs | watch | stop | resume | delete | generate | ... | doctor`.
+"""The command line, `pluralis-lab launch | simulate | plan | attach | runs | watch | stop | resume | delete | ... | doctor`.
 
 A thin layer over the public API. Nothing heavy is imported before a command needs it. An error that a user can act on is one red
 line and exit status 1; a wrong option is status 2.
@@ -15,7 +15,7 @@ from pluralis_lab.cli.following import delete, resume, runs, stop, watch
 from pluralis_lab.cli.joining import invite, join
 from pluralis_lab.cli.owning import audit, claim, pay, tokenize
 from pluralis_lab.cli.printing import fail
-from pluralis_lab.cli.starting import attach, detach, launch, simulate
+from pluralis_lab.cli.starting import attach, detach, launch, plan, simulate
 from pluralis_lab.errors import PluralisError
 
 __all__ = ["app", "build_spec", "main"]
@@ -29,6 +29,7 @@ app = typer.Typer(
 for command in (
     launch,
     simulate,
+    plan,
     attach,
     detach,
     invite,

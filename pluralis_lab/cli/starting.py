@@ -1,4 +1,4 @@
-"""`launch`, `simulate`: a run from a spec; `attach`, `detach`: one more worker for it, one less."""
+"""`launch`, `simulate`, `plan`: a run from a spec, or its speed; `attach`, `detach`: one more worker for it, one less."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +61,24 @@ def simulate(
     typer.echo(f"run {run.id}")
     run.wait()
     show_end(find_directory(run.id))
+
+
+@takes_spec
+def plan(
+    spec: "RunSpec",
+    rate: Annotated[str, typer.Option(help="Of the links: 500kbit, 80mbit, 1gbit.")] = "1gbit",
+    latency_ms: Annotated[float, typer.Option(help="Of the links, one way, in milliseconds.")] = 1.0,
+    device_flops: Annotated[float, typer.Option(help="That a worker really reaches: a core 20e9, a large GPU 100e12.")] = 20e9,
+    vocab: Annotated[int, typer.Option(help="Token ids of the data.")] = 256,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how fast a run would be, also of hundreds of workers that nobody here has, without training anything."""
+    import dataclasses
+
+    import pluralis_lab as pl
+
+    planned = pl.plan(spec, links=pl.Links(rate, latency_ms), device_flops=device_flops, vocab=vocab)
+    typer.echo(json.dumps(dataclasses.asdict(planned)) if as_json else str(planned))
 
 
 def attach(

@@ -94,7 +94,10 @@ class HotKey:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 text = file.read(66)
         except OSError as error:
-            raise EvidenceError(f"hot key {path}: {error.strerror}; make one with HotKey.generate().save(path)") from error
+            raise EvidenceError(
+                f"hot key {path}: {error.strerror}; its owner authorised this key, so no other will do: restore the file, or "
+                "launch the spec anew"
+            ) from error
         if mode & 0o077:
             raise EvidenceError(f"hot key {path} has mode {mode:04o}, so others can read it; replace the key, mode 0600")
         if not _SECRET.fullmatch(text):

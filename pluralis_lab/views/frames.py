@@ -25,6 +25,7 @@ CONTRIBUTION_COLUMNS = (
     "share",
     "gradient_norm",
     "agreement",
+    "own_tokens",
 )
 WORKER_COLUMNS = (
     "worker",
@@ -46,6 +47,8 @@ WORKER_COLUMNS = (
     "bytes_in",
     "bytes_per_s",
 )
+LINK_KINDS = ("forward", "backward", "sync", "control")
+LINK_COLUMNS = ("source", "target", *(f"{kind}_bytes" for kind in LINK_KINDS), "bytes")
 
 
 def metrics(run_dir: RunDirectory) -> pd.DataFrame:
@@ -75,12 +78,14 @@ def contributions(run_dir: RunDirectory) -> pd.DataFrame:
 
     Columns: `worker, participant, stage, replica, state, rounds, tokens, work_pflop` (10^15 operations), `share` (of all
     work seen, paid or not), `gradient_norm` and `agreement` (means over its rounds; the cosine with the mean of the other
-    replicas, NaN for a stage with one replica).
+    replicas, NaN for a stage with one replica), `own_tokens` (drawn from a text that it brought, as the workers of stage 1
+    counted them; a contribution beside its work, and not paid).
     """
     import pandas as pd
 
     picture = RunPicture.of(run_dir)
     total = picture.total_work_flops
+    own = {text.worker: text.tokens for text in own_texts(picture)}
     rows = [
         {
             "worker": worker.name,
@@ -94,6 +99,7 @@ def contributions(run_dir: RunDirectory) -> pd.DataFrame:
             "share": worker.total_work_flops / total if total else 0.0,
             "gradient_norm": worker.grad_norm.mean(),
             "agreement": worker.agreement.mean(),
+            "own_tokens": own.get(worker.name, 0),
         }
         for _, group in picture.grouped()
         for worker in group
@@ -153,3 +159,21 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=list(WORKER_COLUMNS))
     integers = dict.fromkeys(("pid", "parameters", "round"), "Int64")
     return table.astype({**integers, **dict.fromkeys(("model_share", "delay", "busy", "bytes_per_s"), "float64")})
+
+
+def links(run_dir: RunDirectory) -> pd.DataFrame:
+    """Return a row a link and direction: what each worker sent to each other one, in all rounds.
+
+    Columns: `source, target, forward_bytes` (activations), `backward_bytes` (their gradients), `sync_bytes` (exchanges between
+    replicas), `control_bytes` (all else) and `bytes` (their sum), as the sender counted them on the wire.
+    """
+    import pandas as pd
+
+    rows = []
+    for _, group in RunPicture.of(run_dir).grouped():
+        for worker in group:
+            for target, sent in sorted(worker.links.items()):
+                sizes = {f"{kind}_bytes": int(sent.get(f"{kind}_bytes", 0.0)) for kind in LINK_KINDS}
+                if total := sum(sizes.values()):
+                    rows.append({"source": worker.name, "target": target, **sizes, "bytes": total})
+    return pd.DataFrame(rows, columns=list(LINK_COLUMNS))

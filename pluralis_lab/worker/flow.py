@@ -44,7 +44,7 @@ class Flow:
                 owner = desk.roster.serve(stage=0, round_=round_, index=index)
                 if owner is None or owner.name != desk.me.name:
                     continue
-                if free <= 0 and desk.spec.is_async:
+                if free <= 0:
                     return
                 free -= 1
                 state.claimed.add(index)
@@ -210,7 +210,7 @@ class Flow:
                 desk.send(sender, state.returned[index])
         if index not in state.passed_on:
             self._on_counted(state)
-        if desk.is_head and desk.spec.is_async and desk.state == "active":
+        if desk.is_head and not desk.spec.claims_at_once and desk.state == "active":
             self.claim()
 
     def _forward(self, state: RoundState, index: int, *, dead: str | None = None) -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 Table = tuple[tuple[int, int, int | None], ...]
 """The lanes of a round, in the order of their slots: (slot, first round, level of the pace or None while it is not known)."""
 
+ROUNDS_KEPT = 64
+"""Of which it is remembered who is dealt what: more than are under way at a time."""
+
 LEVELS_PER_OCTAVE = 8
 """Paces are told in steps of 9 %: a level is eight times the binary logarithm of what a micro-batch takes, in 2^-40 seconds."""
 ONE_SECOND = 40 * LEVELS_PER_OCTAVE
@@ -39,6 +42,7 @@ class Lanes:
     tables: list[tuple[int, Table]]
     """(first round, lanes), the oldest first."""
     _dealt: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _turned: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     def of(self, round_: int) -> Table:
         """Return the lanes of `round_`, or of the earliest round that is remembered."""
@@ -50,12 +54,14 @@ class Lanes:
             return
         self.tables = [*(entry for entry in self.tables if entry[0] < since), (since, table)][-keep:]
         self._dealt.clear()
+        self._turned.clear()
 
     def dealt(self, round_: int) -> tuple[int, ...]:
         """Return the slot of each micro-batch of `round_`, before the stage's turns."""
         if round_ not in self._dealt:
-            if len(self._dealt) > 64:
+            if len(self._dealt) > ROUNDS_KEPT:
                 self._dealt.clear()
+                self._turned.clear()
             self._dealt[round_] = deal(self.of(round_), self.num_micro_batches, round_)
         return self._dealt[round_]
 
@@ -65,6 +71,11 @@ class Lanes:
         Those of one lane are taken over by all others in turn: a replica that had to do a dead one's work as well would be waited
         for by everybody.
         """
+        if (turned := self._turned.get((round_, index))) is None:
+            turned = self._turned[round_, index] = self._turns_of(round_, index)
+        return turned
+
+    def _turns_of(self, round_: int, index: int) -> list[int]:
         dealt = self.dealt(round_)
         at = (index + self.stage * round_) % len(dealt)
         slots = [slot for slot, *_ in self.of(round_)]

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from pluralis_lab.worker.lanes import Lanes, Table
+from pluralis_lab.worker.lanes import ROUNDS_KEPT, Lanes, Table
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class Roster:
         self.me, self._replicas, self._num_micro_batches, self._keep = me, replicas, num_micro_batches, keep
         self._peers: dict[str, Peer] = {me.name: me}
         self._by_stage: dict[int, dict[str, Peer]] = {me.stage: {me.name: me}}
-        self._in_order: dict[int, list[Peer]] = {}  # asked for with every message; a stage's is made anew when it has changed
+        # Asked for with every message; those of a stage are made anew when it has changed.
+        self._in_order: dict[int, list[Peer]] = {}
+        self._by_slot: dict[int, dict[int, dict[int, Peer]]] = {}
         self._lost: dict[str, int] = {}
         self._lanes: dict[int, Lanes] = {}
 
@@ -59,7 +61,7 @@ class Roster:
             return False
         if known is not None and known.stage != peer.stage:
             del self._by_stage[known.stage][known.name]
-            self._in_order.pop(known.stage, None)
+            self._forget(known.stage)
         self._put(peer)
         if peer.stage != self.me.stage and peer.since is not None:
             self._expect_lane(peer.stage, peer.replica, peer.since)
@@ -71,13 +73,17 @@ class Roster:
         peer = self._peers.get(name)
         if peer is None or peer.incarnation > incarnation:
             return None
-        self._in_order.pop(peer.stage, None)
+        self._forget(peer.stage)
         del self._by_stage[peer.stage][name]
         return self._peers.pop(name)
 
     def _put(self, peer: Peer) -> None:
         self._peers[peer.name] = self._by_stage.setdefault(peer.stage, {})[peer.name] = peer
-        self._in_order.pop(peer.stage, None)
+        self._forget(peer.stage)
+
+    def _forget(self, stage: int) -> None:
+        self._in_order.pop(stage, None)
+        self._by_slot.pop(stage, None)
 
     def stage(self, stage: int) -> list[Peer]:
         """Return the live workers of `stage` in slot order, joining ones included."""
@@ -110,6 +116,15 @@ class Roster:
         """Return the live workers of `stage` that take work of `round_`."""
         return [peer for peer in self._ordered(stage) if peer.since is not None and peer.since <= round_]
 
+    def _slots(self, stage: int, round_: int) -> dict[int, Peer]:
+        """Return `serving` by slot."""
+        rounds = self._by_slot.setdefault(stage, {})
+        if round_ not in rounds:
+            if len(rounds) > ROUNDS_KEPT:
+                rounds.clear()
+            rounds[round_] = {peer.replica: peer for peer in self.serving(stage, round_)}
+        return rounds[round_]
+
     def lanes(self, stage: int) -> Lanes:
         """Return the lanes of `stage`: for the own one what its replicas agreed on, for others what was heard of them."""
         if stage not in self._lanes:
@@ -141,7 +156,9 @@ class Roster:
         The worker of its lane, or who takes over from it. One who takes part but has no lane yet, as far as is known here, is
         asked last. `among`: of these workers alone.
         """
-        by_slot = {peer.replica: peer for peer in self.serving(stage, round_) if among is None or peer.name in among}
+        by_slot = self._slots(stage, round_)
+        if among is not None:
+            by_slot = {slot: peer for slot, peer in by_slot.items() if peer.name in among}
         if not by_slot:
             return None
         turns = self.lanes(stage).turns(round_, index)

@@ -27,7 +27,7 @@ LEAST_S = 4.0
 that is well can be kept waiting for as long. To be less patient is no gain."""
 
 UNKNOWN_S = 600.0
-"""Patience while fewer than `MIN_ROUNDS` are seen: the first ones take what it takes to begin."""
+"""Patience in the first round, which takes what it takes to begin; with less than `MIN_ROUNDS` seen, these are trusted less."""
 
 PROGRESS_TIMES = 2.0
 """A replica that answers and has one task in hand gets so much more patience: a single task may be a long one."""
@@ -63,10 +63,11 @@ class Watch:
         """Seconds without a sign of life after which a replica counts as silent."""
         if len(self._rounds) >= MIN_ROUNDS:
             return max(LEAST_S, TIMES_A_ROUND * max(self._rounds))
-        if len(self._disturbed) < MIN_ROUNDS:
-            return UNKNOWN_S
         # Where somebody comes or goes in each round, those are longer than others, and all that there is to go by.
-        return min(UNKNOWN_S, max(LEAST_S, TIMES_A_ROUND * max(*self._disturbed, *self._rounds)))
+        if not (seen := [*self._disturbed, *self._rounds]):
+            return UNKNOWN_S
+        times = TIMES_A_ROUND * MIN_ROUNDS / min(MIN_ROUNDS, len(seen))
+        return min(UNKNOWN_S, max(LEAST_S, times * max(seen)))
 
     def on_round(self) -> None:
         """Note that a round begins here."""

@@ -18,6 +18,7 @@ COMMANDS = (
     *(
         "launch",
         "simulate",
+        "plan",
         "attach",
         "detach",
         "invite",
@@ -161,7 +162,7 @@ def test_errors_are_red_on_a_terminal(lab_home: Path) -> None:
         (["missing.json"], "cannot be read"),
     ],
 )
-@pytest.mark.parametrize("command", ["launch", "simulate"])
+@pytest.mark.parametrize("command", ["launch", "simulate", "plan"])
 def test_a_spec_that_cannot_work_is_refused_before_anything_starts(
     lab_home: Path, command: str, arguments: list[str], message: str
 ) -> None:
@@ -170,6 +171,24 @@ def test_a_spec_that_cannot_work_is_refused_before_anything_starts(
     assert message in done.stderr
     assert done.stderr.startswith("RunSpecError: ")
     assert "Traceback" not in done.stderr
+    assert not (lab_home / "runs").exists()
+
+
+def test_a_plan_of_what_nobody_here_has_is_shown_or_json(lab_home: Path) -> None:
+    from dataclasses import asdict
+
+    import pluralis_lab as pl
+
+    spec = pl.RunSpec(
+        model=pl.GPT(n_layer=8, n_head=8, d_model=1024, context=512), stages=4, replicas=2, boundary=pl.Subspace(64)
+    )
+    said = ["--rate", "80mbit", "--latency-ms", "50", "--device-flops", "50e12", "--vocab", "50257"]
+    shown = cli("plan", "-", *said, stdin=spec.to_json())
+    assert shown.returncode == 0, shown.stderr
+    assert "tokens a second" in shown.stdout
+    told = json.loads(cli("plan", "-", *said, "--json", stdin=spec.to_json()).stdout)
+    planned = pl.plan(spec, links=pl.Links("80mbit", latency_ms=50), device_flops=50e12, vocab=50_257)
+    assert told == json.loads(json.dumps(asdict(planned)))
     assert not (lab_home / "runs").exists()
 
 

@@ -56,7 +56,7 @@ REFUSALS = [
     ("more than can send to each", {"replicas": 17}, ["replicas=17", "at most 16", 'transport="butterfly"']),
     ("more than can exchange", {"replicas": 17, "sync": DiLoCo()}, ["replicas=17", "at most 16", 'transport="butterfly"']),
     ("another schedule", {"schedule": "gossip"}, ["schedule='gossip'", "'sync'", "'async'"]),
-    ("a bound of the other schedule", {"in_flight": 3}, ["in_flight=3", 'schedule="async"']),
+    ("nothing under way", {"in_flight": 0}, ["in_flight=0", "greater than or equal to 1"]),
     ("a variant of the other schedule", {"stashing": False}, ["stashing=False", 'schedule="async"']),
     ("a turn of stages apart", {"schedule": "async", **TURNING}, ["refresh_every=50", 'schedule="sync"']),
     ("a turn of replicas apart", {"sync": SliceSync(), **TURNING}, ["refresh_every=50", "SliceSync", "pl.FullSync()"]),
@@ -175,7 +175,7 @@ FIELDS = {
     "eval_batches": st.integers(1, 4096),
     "checkpoint_every": st.integers(1, 10**6),
     "schedule": st.just("sync"),
-    "in_flight": st.none(),
+    "in_flight": st.one_of(st.none(), st.integers(1, 1024)),
     "stashing": st.just(True),
     "precision": st.just("same"),
     "compile": st.booleans(),
@@ -184,7 +184,6 @@ FIELDS = {
 ONE_VALUE_ONLY = {"version", "sync", "policy", "aggregator"}
 ASYNC = {
     "schedule": st.sampled_from(["async", "sync"]),
-    "in_flight": st.one_of(st.none(), st.integers(1, 1024)),
     "stashing": st.booleans(),
     "compile": st.just(False),
 }
@@ -203,6 +202,7 @@ def test_what_came_later_changes_no_older_specs_hash():
     assert RunSpec().hash == "c9aea87459dcb376fdd3d12ba48954919ba920c353a7c889951ee5d000ef3c01"
     assert RunSpec(boundary=Subspace(8), stages=2).hash == "24fd1f9f5d15645383c60179851b4167513ff62adc5236f1692314176f97fabf"
     assert b"in_flight" not in RunSpec().to_json()
+    assert b'"in_flight":7' in RunSpec(in_flight=7).to_json()
     turning = RunSpec(**TURNING)
     assert b'"refresh_every":50' in turning.to_json()
     assert RunSpec.from_json(turning.to_json()) == turning

@@ -32,7 +32,21 @@ def test_workers_shows_that_none_holds_the_whole_model(half_run: RunDirectory) -
     assert table["busy"].tolist() == pytest.approx([0.7] * 6)
 
 
+def test_links_are_told_by_direction_and_add_up_to_what_was_sent(half_run: RunDirectory) -> None:
+    table = frames.links(half_run)
+    sizes = ["forward_bytes", "backward_bytes", "sync_bytes", "control_bytes"]
+    assert list(table) == ["source", "target", *sizes, "bytes"]
+    assert (table[sizes].sum(axis=1) == table["bytes"]).all()
+    sent = frames.workers(half_run).set_index("worker")["bytes_out"]
+    assert table.groupby("source")["bytes"].sum().to_dict() == pytest.approx(sent.to_dict(), abs=len(table))
+    of_pair = table.set_index(["source", "target"]).loc
+    ahead, back = of_pair["worker-0", "worker-2"], of_pair["worker-2", "worker-0"]
+    assert (ahead["forward_bytes"] > 0, ahead["backward_bytes"]) == (True, 0)
+    assert (back["forward_bytes"], back["backward_bytes"] > 0) == (0, True)
+
+
 def test_tables_of_a_run_without_events_have_their_columns(empty_run: RunDirectory) -> None:
+    assert list(frames.links(empty_run)) == list(frames.LINK_COLUMNS)
     assert len(frames.metrics(empty_run)) == 0
     assert "loss" in frames.metrics(empty_run)
     assert len(frames.workers(empty_run)) == 6

@@ -147,6 +147,22 @@ def test_a_worker_that_is_attached_is_seen_coming_and_marked(half_run: RunDirect
         assert page.locator(".plab-mark-joined").first.text_content().startswith("+")
 
 
+def test_who_has_nothing_to_do_and_how_late_a_stage_is_are_shown(half_run: RunDirectory, view: Opener) -> None:
+    told = compact_payload(RunPicture.of(half_run))
+    for worker in told["workers"]:
+        worker |= {"idle": worker["name"] == "worker-1", "busy": 0.02, "delay": 1.5 if worker["stage"] == 0 else None}
+    with view(_state(RunPicture.of(half_run))) as page:
+        assert page.get_by_text("idle").count() == 0
+        page.evaluate("(next) => model.set('picture', next)", told)
+        pill = page.locator('tr[data-worker="worker-1"] .plab-pill')
+        pill.get_by_text("active, idle").wait_for()
+        assert "computing 2" in pill.get_attribute("title")
+        assert page.locator('.plab-node[data-worker="worker-1"] .plab-node-detail').text_content() == "active, idle"
+        stages = page.locator(".plab-stage th").all_inner_texts()
+        assert "gradients 1.5 steps late, 1 idle" in stages[0]
+        assert not any("idle" in stage or "late" in stage for stage in stages[1:])
+
+
 def test_before_the_first_event_the_view_says_what_is_being_started(empty_run: RunDirectory, view: Opener) -> None:
     with view(_state(RunPicture.of(empty_run))) as page:
         assert "starting six workers…" in page.locator(".plab-empty").inner_text()

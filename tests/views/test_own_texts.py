@@ -52,6 +52,8 @@ def test_what_stage_1_counted_is_told_of_whoever_brought_a_text(run: RunDirector
     (row,) = frames.data(run).to_dict("records")
     told = {"worker": "worker-4", "participant": "lab-b", "corpus": "notes.txt", "hash": "ab" * 32, "size": 5_000}
     assert row == {**told, "tokens": 210, "share": 0.35}
+    own = frames.contributions(run).set_index("worker")["own_tokens"]
+    assert own["worker-4"] == own.sum() == 210
     for picture in (RunPicture.of(run), RunPicture.of(run, limit=240)):
         assert live_payload(picture)["own_texts"] == [row]
 

@@ -14,6 +14,11 @@ export function stateClass(state) {
   return LIVE.has(state) ? "live" : state === "dead" ? "dead" : state === "stopped" ? "stopped" : "coming";
 }
 
+/** The state of a worker in words: whoever takes part and has next to nothing to do is idle. */
+export function stateWords(worker) {
+  return worker.idle && worker.state === "active" ? "active, idle" : worker.state;
+}
+
 export function pill() {
   const mark = el("span", { class: "plab-pill-mark", "aria-hidden": "true" });
   const text = el("span");

@@ -1,7 +1,7 @@
 // Stages and replicas drawn: boxes and links for a few workers, one small cell a worker for many.
 
 import { el, keyed, setAttributes, setText, svg } from "./dom.js";
-import { LIVE, stateClass, stateMark } from "./states.js";
+import { LIVE, stateClass, stateMark, stateWords } from "./states.js";
 
 /** Stages from left to right, replicas from top to bottom; who is dead is crossed out and has no links. */
 export function topology() {
@@ -48,10 +48,10 @@ export function topology() {
             svg("rect", { class: `plab-owner plab-fill-${toneOf(worker.participant)}`, x, y, width: 4, height: box.height }),
             svg("text", { class: "plab-node-mark", x: x + 12, y: y + (rows > 6 ? 15 : 16), text: stateMark(worker.state) }),
             svg("text", { class: "plab-node-name", x: x + 26, y: y + (rows > 6 ? 15 : 16), text: name }),
-            svg("title", { text: `${worker.name}, stage ${worker.stage}, ${worker.participant}: ${worker.state} ${worker.reason}`.trim() }),
+            svg("title", { text: `${worker.name}, stage ${worker.stage}, ${worker.participant}: ${stateWords(worker)} ${worker.reason}`.trim() }),
           );
           if (rows <= 6) {
-            const detail = worker.state === "active" ? `round ${worker.round ?? NaN}`.replace("NaN", "–") : worker.state;
+            const detail = worker.state === "active" && !worker.idle ? `round ${worker.round ?? NaN}`.replace("NaN", "–") : stateWords(worker);
             group.append(svg("text", { class: "plab-node-detail", x: x + 26, y: y + 29, text: detail }));
           }
           if (worker.state === "dead") {
@@ -65,7 +65,7 @@ export function topology() {
         height,
         viewBox: `0 0 ${width} ${height}`,
         "aria-label": columns
-          .map((column, i) => `Stage ${stages[i]}: ${column.map((worker) => `${worker.name} ${worker.state}`).join(", ")}`)
+          .map((column, i) => `Stage ${stages[i]}: ${column.map((worker) => `${worker.name} ${stateWords(worker)}`).join(", ")}`)
           .join(". "),
       });
       plot.replaceChildren(...parts);

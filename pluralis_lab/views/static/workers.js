@@ -3,7 +3,7 @@
 import { el, keyed, setAttributes, setText } from "./dom.js";
 import { fixed, percent, precise, si } from "./numbers.js";
 import { sparkline } from "./sparkline.js";
-import { pill, stateClass } from "./states.js";
+import { LIVE, pill, stateClass, stateWords } from "./states.js";
 
 export const WORKER_HEADS = ["Worker", "State", "Work", "Gradient norm", "Agreement", "Sending", "Round"];
 
@@ -33,8 +33,10 @@ export function workerRow() {
       setText(name, worker.name);
       setText(owner, worker.participant);
       swatch.className = `plab-swatch plab-fill-${tone}`;
-      state.update(worker.state);
-      setAttributes(state.node, { title: [worker.reason, worker.pid ? `process ${worker.pid}` : "", worker.device].filter(Boolean).join(", ") || null });
+      state.update(worker.state, stateWords(worker));
+      const busy = (worker.busy ?? null) === null ? "" : `computing ${percent(worker.busy)} of the time`;
+      const about = [worker.reason, busy, worker.pid ? `process ${worker.pid}` : "", worker.device];
+      setAttributes(state.node, { title: about.filter(Boolean).join(", ") || null });
       fill.style.width = `${most ? (100 * worker.share) / most : 0}%`;
       fill.className = `plab-bar-fill plab-fill-${tone}`;
       setText(work, percent(worker.share));
@@ -49,6 +51,16 @@ export function workerRow() {
       setAttributes(cells[6], { title: delay === null ? null : `gradients ${fixed(delay, 1)} steps late` });
     },
   };
+}
+
+/** What else there is to say of a stage: how late its gradients are, and how many of its workers are idle. */
+function stageNotes(workers) {
+  const delays = workers.filter((worker) => LIVE.has(worker.state) && (worker.delay ?? null) !== null).map((worker) => worker.delay);
+  const idle = workers.filter((worker) => worker.idle).length;
+  return [
+    delays.length ? `gradients ${fixed(delays.reduce((sum, delay) => sum + delay, 0) / delays.length, 1)} steps late` : "",
+    idle ? `${idle} idle` : "",
+  ];
 }
 
 /** The empty table with its head. */
@@ -80,8 +92,9 @@ export function workerTable() {
         }
         const { head, body } = bodies.get(stage);
         const size = run.stage_parameters[stage];
-        const part = size && run.model_parameters ? `: ${si(size)} of ${si(run.model_parameters)} parameters` : "";
-        setText(head, stage < 0 ? "Not placed yet" : `Stage ${stage}${part}`);
+        const part = size && run.model_parameters ? `${si(size)} of ${si(run.model_parameters)} parameters` : "";
+        const about = [part, ...stageNotes(run.workers.filter((worker) => worker.stage === stage))].filter(Boolean).join(", ");
+        setText(head, stage < 0 ? "Not placed yet" : `Stage ${stage}${about && `: ${about}`}`);
         keyed(
           body,
           run.workers.filter((worker) => worker.stage === stage).map((worker) => ({ worker, most, run, tone: toneOf(worker.participant) })),

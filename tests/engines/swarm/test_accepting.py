@@ -14,7 +14,7 @@ import pytest
 import pluralis_lab as pl
 from pluralis_lab.errors import RunError
 from pluralis_lab.joining import confirm_on_terminal, join_here
-from tests.engines.swarm.conftest import small_spec
+from tests.engines.swarm.conftest import small_spec, wait_for
 from tests.models.own_blocks import mixed
 
 TRACE = 'import os, pathlib\npathlib.Path(os.environ["PLURALIS_LAB_HOME"], "source-ran").touch()\n'
@@ -115,9 +115,9 @@ def test_who_accepts_its_hash_takes_part_and_counts(run: pl.Run, elsewhere: Path
     joined = pl.join(run.invite(), stage=1, accept=true, home=elsewhere)
     assert has_run(elsewhere), "its worker was made of something else"
     (name,) = (row["name"] for row in run.info["workers"] if row.get("remote"))
-    while not any(event.worker == name and event.body["tokens"] for event in run.events("worker.round")):
-        assert joined.is_running
-        run.wait(round=len(run.metrics()) + 5, timeout_s=60)
-    row = run.workers().set_index("worker").loc[name]
-    assert (row["stage"], row["state"]) == (1, "active")
+    # What it was counted for while it warmed comes to the run's record before it is active.
+    wait_for(lambda: any(event.worker == name and event.body["tokens"] for event in run.events("worker.round")))
+    wait_for(lambda: run.workers().set_index("worker")["state"].get(name) == "active")
+    assert run.workers().set_index("worker")["stage"][name] == 1
+    assert joined.is_running
     assert not joined.leave().is_running

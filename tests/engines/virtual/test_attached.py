@@ -22,6 +22,7 @@ from tests.engines.virtual.test_killed_workers import assert_unharmed
 
 RULES: dict[str, dict[str, Any]] = {
     "sync": {},
+    "sync, bounded": {"in_flight": 1, "micro_batches": 4},
     "async": {"schedule": "async"},
     "diloco": {"sync": DiLoCo(inner_steps=3), "boundary": Dense(), "optimizer": AdamW()},
     "slices": {"sync": SliceSync(fraction=0.4, every=2), "boundary": Dense(), "optimizer": AdamW()},
@@ -208,13 +209,16 @@ def drawn_cases(text: Corpus, cases: int) -> None:
     rng = random.Random(drawn_seed())
     specs = []
     for stages, replicas in ((3, 2), (1, 2), (2, 3), (3, 1)):
-        spec = tiny_spec(text, stages=stages, replicas=replicas, steps=5, boundary=Dense(), checkpoint_every=rng.choice([1, 4]))
+        changes = {"boundary": Dense(), "checkpoint_every": rng.choice([1, 4]), "in_flight": rng.choice([None, 1])}
+        spec = tiny_spec(text, stages=stages, replicas=replicas, steps=5, **changes)
         specs.append((spec, run_virtual(spec, text)))
     for case in range(cases):
         spec, whole = specs[case % len(specs)]
         what = drawn(rng, spec, whole.swarm.num_events)
         links = rng.choice([Links(), Links("1mbit", 30)])
-        assert_unharmed(run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, links, what))
+        assert_unharmed(
+            run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, spec.in_flight, links, what)
+        )
 
 
 @pytest.mark.drawn("deaths at drawn moments", keep=4)

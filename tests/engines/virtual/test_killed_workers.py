@@ -35,9 +35,9 @@ def draw(rng: random.Random, num_workers: int, num_events: int) -> Kill:
 
 
 @pytest.mark.drawn(keep=1)
-@pytest.mark.parametrize(("replicas", "cases"), [(2, 24), (3, 8)])
-def test_a_worker_killed_at_a_drawn_moment_costs_nothing(text: Corpus, replicas: int, cases: int) -> None:
-    spec = tiny_spec(text, replicas=replicas)
+@pytest.mark.parametrize(("replicas", "cases", "in_flight"), [(2, 24, None), (3, 8, None), (2, 16, 1)])
+def test_a_worker_killed_at_a_drawn_moment_costs_nothing(text: Corpus, replicas: int, cases: int, in_flight: int | None) -> None:
+    spec = tiny_spec(text, replicas=replicas, in_flight=in_flight)
     whole = run_virtual(spec, text)
     rng = random.Random(drawn_seed())
     for _ in range(cases):
@@ -46,9 +46,10 @@ def test_a_worker_killed_at_a_drawn_moment_costs_nothing(text: Corpus, replicas:
 
 
 @pytest.mark.deep
+@pytest.mark.parametrize("in_flight", [None, 1])
 @pytest.mark.parametrize("worker", range(6))
-def test_every_moment_to_be_killed_costs_nothing(text: Corpus, worker: int) -> None:
-    spec = tiny_spec(text, replicas=2, steps=3)
+def test_every_moment_to_be_killed_costs_nothing(text: Corpus, worker: int, in_flight: int | None) -> None:
+    spec = tiny_spec(text, replicas=2, steps=3, in_flight=in_flight)
     whole = run_virtual(spec, text)
     for moment in range(1, whole.swarm.num_events):
         for restart_s in (None, 0.02):

@@ -128,3 +128,13 @@ def test_churn_costs_speed_and_an_empty_stage_is_named() -> None:
 def test_what_cannot_be_planned_is_refused(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(pl.PluralisError, match=said):
         pl.plan(**{"spec": LARGE, **wrong})
+
+
+def test_a_simulation_whose_compute_is_modelled_is_a_plan() -> None:
+    spec = pl.RunSpec(model=pl.GPT(n_layer=2, n_head=2, d_model=64, context=64), stages=2, replicas=2, batch_size=8)
+    links, speeds = pl.Links("80mbit", latency_ms=50), {"worker-3": 0.5}
+    assert pl.simulate(spec, links=links, speeds=speeds, compute="modelled") == pl.plan(spec, links=links, speeds=speeds)
+    with pytest.raises(pl.PluralisError, match="trains nothing"):
+        pl.simulate(spec, compute="modelled", account="lab-a")  # type: ignore[call-overload]
+    with pytest.raises(pl.PluralisError, match="choose 'real', or 'modelled'"):
+        pl.simulate(spec, compute="model")  # type: ignore[call-overload]

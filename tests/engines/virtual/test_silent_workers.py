@@ -137,6 +137,26 @@ def test_how_long_is_too_long_follows_from_the_rounds(text: Corpus) -> None:
     assert 2.5 * longest < aside["silent_s"] < 6 * longest
 
 
+@pytest.mark.parametrize("round_", [1, 2])
+def test_who_falls_silent_after_the_first_round_is_not_waited_for_long(text: Corpus, round_: int) -> None:
+    spec = tiny_spec(text, replicas=2, steps=6, eval_every=0)
+    slow = {f"worker-{number}": 1e-5 for number in range(6)}
+    whole = run_virtual(spec, text, speeds=slow)
+    first = min(at for _, at, kind, body in whole.reports if kind == "round")
+    frozen: list[float] = []
+
+    def stop(swarm: VirtualSwarm) -> None:
+        if not frozen and all(seat.machine.desk.round >= round_ for seat in swarm.seats.values()):
+            swarm._freeze(Freeze("worker-3", 0, for_s=1000 * first))
+            frozen.append(swarm.now)
+
+    seen = run_virtual(spec, text, speeds=slow, on_event=stop)
+    assert_unharmed(seen, whole, round_)
+    [aside] = [body for _, body in seen.of_kind("state") if body["state"] == "aside"]
+    assert first > 4.0, "a round is so short that the least patience is what counts"
+    assert 2.5 * first < aside["silent_s"] < 20 * first
+
+
 def test_where_no_round_is_undisturbed_it_follows_from_those_that_are_not(text: Corpus) -> None:
     """worker-5 dies and comes back in each round, and then worker-3, of the same stage, stands still."""
     spec = tiny_spec(text, replicas=3, steps=16, eval_every=0, checkpoint_every=1000)
@@ -210,11 +230,16 @@ def test_who_answers_but_gets_nothing_done_is_set_aside_as_well(text: Corpus) ->
     assert states(seen, "worker-3") == ["active", "aside", "joining", "syncing", "warming", "active", "serving"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"schedule": "async", "in_flight": 3}], ids=["sync", "async"])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"in_flight": 1}, {"in_flight": 3}, {"schedule": "async", "in_flight": 3}],
+    ids=["sync", "sync, one", "sync, three", "async"],
+)
 def test_what_waits_for_a_silent_worker_is_bounded(text: Corpus, changes: dict[str, Any]) -> None:
     """Nobody can take over from worker-1, and worker-0 goes on sending as long as it may."""
     spec = tiny_spec(text, replicas=1, steps=10, micro_batches=4, **changes)
-    freeze = Freeze("worker-1", run_virtual(spec, text).swarm.num_events // 2, for_s=500.0)
+    undisturbed = run_virtual(spec, text)
+    freeze = Freeze("worker-1", undisturbed.swarm.num_events // 2, for_s=500.0)
     waiting: list[int] = []
 
     def look(swarm: VirtualSwarm) -> None:
@@ -224,3 +249,5 @@ def test_what_waits_for_a_silent_worker_is_bounded(text: Corpus, changes: dict[s
     seen = run_virtual(spec, text, freezes=(freeze,), on_event=look)
     assert sorted(seen.losses) == list(range(10))
     assert max(waiting) == spec.max_in_flight
+    if not spec.is_async:  # how many are under way changes no sum
+        assert undisturbed.losses == run_virtual(tiny_spec(text, replicas=1, steps=10, micro_batches=4), text).losses

@@ -7,7 +7,7 @@ import type { Pane, PaneContext, PaneKind } from './pane';
 import { stateLook, stateWord, workerWord } from './parts';
 import { isIdle, isLive, isTraining } from './rounds';
 import { movesLess } from './theme';
-import { type Column, dashSeconds, Deaths, type Edge, edgeWidth, fitting, headParts, type Plan, planOf, type Spot } from './topologymodel';
+import { type Column, dashSeconds, Deaths, type Edge, edgeText, edgeWidth, fitting, headParts, type Plan, planOf, type Spot } from './topologymodel';
 
 export const topology: PaneKind = {
   id: 'topology',
@@ -181,7 +181,7 @@ class TopologyPane implements Pane {
           pace = seconds;
           flow.style.animationDuration = `${seconds}s`;
         }
-        setText(title, `${edge.from.worker.name} – ${edge.to.worker.name}: ${si(edge.bytesPerS, 'B/s')}`);
+        setText(title, edgeText(edge, this.context.trans));
       }
     };
   }

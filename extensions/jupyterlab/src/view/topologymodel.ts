@@ -30,7 +30,9 @@ export interface Edge {
   key: string;
   from: Spot;
   to: Spot;
+  /** In both directions; `back` of these go from `to` to `from`. */
   bytesPerS: number;
+  back: number;
   kind: 'boundary' | 'sync';
   /** The bytes are those of this link; else they are the worker's, divided evenly. */
   isMeasured: boolean;
@@ -161,12 +163,10 @@ function edgesOf(spots: readonly Spot[], links: readonly Link[]): Edge[] {
   const add = (a: Spot, b: Spot, bytesPerS: number, kind: Edge['kind'], isMeasured: boolean): void => {
     const [from, to] = a.worker.stage < b.worker.stage || (a.worker.stage === b.worker.stage && a.y <= b.y) ? [a, b] : [b, a];
     const key = `${kind} ${from.worker.name} ${to.worker.name}`;
-    const edge = edges.get(key);
-    if (edge) {
-      edge.bytesPerS += bytesPerS;
-    } else {
-      edges.set(key, { key, from, to, bytesPerS, kind, isMeasured });
-    }
+    const edge = edges.get(key) ?? { key, from, to, bytesPerS: 0, back: 0, kind, isMeasured };
+    edge.bytesPerS += bytesPerS;
+    edge.back += from === a ? 0 : bytesPerS;
+    edges.set(key, edge);
   };
   if (links.length) {
     for (const link of links) {
@@ -191,6 +191,16 @@ function edgesOf(spots: readonly Spot[], links: readonly Link[]): Edge[] {
     }
   }
   return [...edges.values()];
+}
+
+/** What goes over an edge, each direction by itself where it is measured. */
+export function edgeText({ from, to, bytesPerS, back, kind, isMeasured }: Edge, trans: TranslationBundle): string {
+  const [a, b] = [from.worker.name, to.worker.name];
+  if (!isMeasured) {
+    return `${a} – ${b}: ${si(bytesPerS, 'B/s')}`;
+  }
+  const what = kind === 'sync' ? trans.__('exchange between replicas') : trans.__('activations and gradients');
+  return `${a} → ${b}: ${si(bytesPerS - back, 'B/s')}\n${b} → ${a}: ${si(back, 'B/s')}\n${what}`;
 }
 
 /** What is said of a stage, the most telling first. */

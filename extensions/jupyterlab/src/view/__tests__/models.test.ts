@@ -10,7 +10,7 @@ import { along, axesOf, costOf, mapped, placedMarks, workersNote } from '../over
 import { workerWord } from '../parts';
 import { RoundDetail, windowStart } from '../rounddetail';
 import { RoundWindow } from '../rounds';
-import { edgeWidth, dashSeconds, Deaths, fitting, headParts, planOf } from '../topologymodel';
+import { edgeText, edgeWidth, dashSeconds, Deaths, fitting, headParts, planOf } from '../topologymodel';
 import { busyOf, columnsOf, type GroupRow, groupText, matches, rowsOf, Speeds, type WorkerRow } from '../workersmodel';
 import eventsJson from './recorded/events.json';
 import finishedJson from './recorded/finished.json';
@@ -407,6 +407,9 @@ describe('the topology', () => {
       ['boundary worker-0 worker-2', 150],
       ['sync worker-0 worker-1', 9]
     ]);
+    expect(edgeText(plan.edges[0], trans)).toBe('worker-0 → worker-2: 100 B/s\nworker-2 → worker-0: 50 B/s\nactivations and gradients');
+    expect(edgeText(plan.edges[1], trans)).toContain('worker-1 → worker-0: 0 B/s\nexchange');
+    expect(edgeText(guessed.edges[0], trans)).toMatch(/^worker-0 – worker-2: [\d.]+ B\/s$/);
     expect(plan.most).toBe(150);
     expect(plan.mostSync).toBe(9);
   });
