@@ -90,8 +90,8 @@ def plan(
         raise RunSpecError(f"device_flops={device_flops!r}, vocab={vocab!r}; give a number above 0 and at least two tokens")
     names = [worker_name(number) for number in range(spec.num_workers)]
     check_circumstances(names, links, speeds, churn)
-    rounds = num_rounds(spec)
-    changes: dict[str, Any] = {"steps": rounds, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    steps = num_rounds(spec) + rounds_after(spec)
+    changes: dict[str, Any] = {"steps": steps, "checkpoint_every": steps, "epoch_rounds": steps}
     changes |= {"eval_every": 0, "eval_batches": 1, "own_data": 0.0}  # nobody brings any data to a plan
     short = RunSpec.model_validate({**spec.model_dump(), **changes})
     return _measured(
@@ -104,6 +104,14 @@ def num_rounds(spec: RunSpec) -> int:
     return max(ROUNDS, 4 * (spec.sync_every or 0), 6 * spec.window)
 
 
+def rounds_after(spec: RunSpec) -> int:
+    """Return how many rounds the planned run has after those, of which none has to reach its end.
+
+    Replicas that train on their own exchange all weights after the last round, which a plan of a few rounds must not count.
+    """
+    return 0 if spec.sync_every is None else max(spec.sync_every, 2 * spec.window + 2)
+
+
 def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict[str, Any]) -> Plan:
     from rich.console import Console
     from rich.progress import Progress
@@ -111,6 +119,9 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
     from pluralis_lab.contributions.keys import HotKey
     from pluralis_lab.engines.virtual import VirtualSwarm
 
+    rounds = num_rounds(spec)
+    # By then every stage has reported the last of them: none is further behind the tail.
+    last = min(rounds + spec.window, spec.steps - 1)
     ended: dict[int, float] = {}
     work: list[tuple[str, dict[str, Any]]] = []
 
@@ -123,15 +134,16 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
 
     keys = {name: HotKey.from_seed(name.encode()) for name in names}
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"planning {spec.num_workers} workers", total=spec.steps)
-        VirtualSwarm(spec, None, run_id=RUN_ID, links=links, keys=keys, on_report=on_report, **circumstances).run()
-    if len(ended) < spec.steps:
+        task = bar.add_task(f"planning {spec.num_workers} workers", total=last + 1)
+        swarm = VirtualSwarm(spec, None, run_id=RUN_ID, links=links, keys=keys, on_report=on_report, **circumstances)
+        swarm.run(should_stop=lambda: last in ended and spec.sync_every is not None)
+    if last not in ended:
         raise RunSpecError(
-            f"the run ends after {len(ended)} of {spec.steps} rounds: a stage has no live worker left; less churn helps"
+            f"the run ends after {len(ended)} of {last + 1} rounds: a stage has no live worker left; less churn helps"
         )
-    skipped = spec.steps // 2
-    seconds = ended[spec.steps - 1] - ended[skipped - 1]
-    counted = [(worker, body) for worker, body in work if body["round"] >= skipped]
+    skipped = rounds // 2
+    seconds = ended[rounds - 1] - ended[skipped - 1]
+    counted = [(worker, body) for worker, body in work if skipped <= body["round"] < rounds]
     busy = [0.0] * spec.stages
     sent: dict[str, float] = defaultdict(float)
     on_link: dict[tuple[str, str], int] = defaultdict(int)
@@ -140,15 +152,15 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
         for peer, sizes in body["links"].items():
             for kind, size in sizes.items():
                 if kind.endswith("_bytes"):
-                    sent[kind.removesuffix("_bytes")] += size / (spec.steps - skipped)
+                    sent[kind.removesuffix("_bytes")] += size / (rounds - skipped)
                     on_link[worker, peer] += size
     shares = {pair: links.between(*pair).seconds(size) / seconds for pair, size in on_link.items()}
     pair = max(shares, key=lambda pair: shares[pair], default=("-", "-"))
-    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (spec.steps - skipped)
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (rounds - skipped)
     return Plan(
         num_workers=spec.num_workers,
         tokens_per_s=tokens / seconds,
-        round_s=seconds / (spec.steps - skipped),
+        round_s=seconds / (rounds - skipped),
         busy=tuple(min(share, 1.0) for share in busy),
         bytes_per_round={kind: sent[kind] for kind in ("forward", "backward", "sync", "control") if kind in sent},
         busiest=(*pair, shares.get(pair, 0.0)),

@@ -7,7 +7,8 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.corpus import Corpus, open_corpus
-from pluralis_lab.planning import ROUNDS, num_rounds
+from pluralis_lab.models.cost import stage_parameters
+from pluralis_lab.planning import ROUNDS, num_rounds, rounds_after
 from pluralis_lab.spec import RunSpec
 from tests.engines.conftest import Observed, run_virtual, tiny_spec
 
@@ -26,14 +27,15 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def speed_of(seen: Observed, spec: RunSpec) -> float:
-    """Return the tokens a virtual second after the first third of the rounds."""
+    """Return the tokens a virtual second in the second half of the rounds that a plan counts."""
     ends: dict[int, float] = {}
     for _, at, kind, body in seen.reports:
         if kind == "round":
             ends.setdefault(body["round"], at)
-    skipped = spec.steps // 2
-    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (spec.steps - skipped)
-    return tokens / (ends[spec.steps - 1] - ends[skipped - 1])
+    rounds = num_rounds(spec)
+    skipped = rounds // 2
+    tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (rounds - skipped)
+    return tokens / (ends[rounds - 1] - ends[skipped - 1])
 
 
 @pytest.mark.drawn(keep=4)
@@ -45,13 +47,16 @@ def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> No
         circumstances = {"links": pl.Links("2mbit", 7), "speeds": {"worker-1": 0.01}}
     planned = pl.plan(spec, vocab=text.info().vocab, **circumstances)
     rounds = num_rounds(spec)
-    changes = {"steps": rounds, "eval_every": 0, "eval_batches": 1, "checkpoint_every": rounds, "epoch_rounds": rounds}
+    steps = rounds + rounds_after(spec)
+    changes = {"steps": steps, "eval_every": 0, "eval_batches": 1, "checkpoint_every": steps, "epoch_rounds": steps}
     whole = RunSpec.model_validate({**spec.model_dump(), **changes})
     computed = run_virtual(whole, text, **circumstances)
     # Which chunk a replica checks follows from its key, and a stage's last chunk is smaller than the others.
     exact = 0.02 if spec.is_butterfly else 1e-9
     assert planned.tokens_per_s == pytest.approx(speed_of(computed, whole), rel=exact)
-    sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if body["round"] >= rounds // 2) / (rounds - rounds // 2)
+    sent = sum(body["bytes_out"] for _, body in computed.of_kind("work") if rounds // 2 <= body["round"] < rounds) / (
+        rounds - rounds // 2
+    )
     assert sum(planned.bytes_per_round.values()) == pytest.approx(sent, rel=exact)
 
 
@@ -100,7 +105,7 @@ def test_six_billion_weights_are_planned_in_seconds_and_the_link_decides() -> No
     fast, slow = speed("1gbit"), speed("1mbit")
     assert fast.num_workers == 16
     assert fast.tokens_per_s > 3 * slow.tokens_per_s
-    assert slow.busiest[2] > 0.9
+    assert slow.busiest[2] > 0.6
     assert fast.busy[0] > slow.busy[0]
     assert "virtual" in str(fast)
     assert "tokens a second" in fast._repr_html_()
@@ -138,3 +143,15 @@ def test_a_simulation_whose_compute_is_modelled_is_a_plan() -> None:
         pl.simulate(spec, compute="modelled", account="lab-a")  # type: ignore[call-overload]
     with pytest.raises(pl.PluralisError, match="choose 'real', or 'modelled'"):
         pl.simulate(spec, compute="model")  # type: ignore[call-overload]
+
+
+def test_what_is_exchanged_after_the_last_round_is_not_in_a_plan() -> None:
+    """A slice of 1/100 every 20 rounds is 1/2000 of the weights a round, also where a run of all those rounds would be short."""
+    sync = pl.SliceSync(fraction=0.01, every=20)
+    spec = pl.RunSpec(
+        model=pl.GPT(n_layer=2, n_head=8, d_model=512, context=64), stages=2, replicas=2, boundary=pl.Subspace(64), sync=sync
+    )
+    planned = pl.plan(spec)
+    weights = sum(stage_parameters(spec, stage, 256) for stage in range(2))
+    # Each of the two replicas of a stage sends its slice to the other; a slice more or less is in the half that counts.
+    assert planned.bytes_per_round["sync"] == pytest.approx(2 * 4 * weights / 2000, rel=0.6)
