@@ -23,14 +23,14 @@ def typed_data(chain_id):
 def test_an_embedded_account_is_made_and_unlocked_quickly(tmp_path):
     store, made, unlocked = Keystore(tmp_path), [], []
     for number in range(5):
-        begun = time.perf_counter()
+        begun = time.process_time()
         store.create("embedded", f"a{number}")
-        made.append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        made.append(time.process_time() - begun)
+        begun = time.process_time()
         Keystore(tmp_path).signer("embedded", f"a{number}")
-        unlocked.append(time.perf_counter() - begun)
+        unlocked.append(time.process_time() - begun)
     assert min(made) < 0.05
-    assert statistics.median(unlocked) < 0.25  # a loaded machine; 0.01 s on a free one
+    assert statistics.median(unlocked) < 0.25  # of a processor: a busy machine takes as much
 
 
 def test_no_private_key_is_in_any_file(run, capfd):

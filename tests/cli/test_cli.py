@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -97,14 +98,20 @@ def make_run(home: Path, **info: Any) -> RunDirectory:
     return run
 
 
-def test_help_names_every_command_within_half_a_second() -> None:
-    fastest, text = float("inf"), ""
+def compute_s_of_children() -> float:
+    """Seconds of a processor that processes took which have ended: as many on a busy machine as on a free one."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def test_help_names_every_command_and_computes_for_half_a_second_at_most() -> None:
+    least, text = float("inf"), ""
     for _ in range(5):
-        started = time.perf_counter()
+        before = compute_s_of_children()
         text = cli("--help").stdout
-        fastest = min(fastest, time.perf_counter() - started)
+        least = min(least, compute_s_of_children() - before)
     assert all(f" {command} " in text for command in COMMANDS)
-    assert fastest < 0.5
+    assert 0 < least < 0.5
 
 
 def test_the_console_script_is_installed() -> None:
