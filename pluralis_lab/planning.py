@@ -15,6 +15,8 @@ from pluralis_lab.spec import RunSpec, worker_name
 ROUNDS = 12
 """Rounds of a plan at least; the first half, in which a pipeline fills and replicas learn each other's pace, is not counted."""
 RUN_ID = "00" * 32
+STAGES_SHOWN = 8
+"""Of so many each one's share is written out."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,18 @@ class Plan:
             ("workers", f"{self.num_workers:,}"),
             ("tokens a second", f"{self.tokens_per_s:,.4g} (virtual)"),
             ("a round takes", f"{self.round_s:,.4g} s (virtual)"),
-            ("workers compute", ", ".join(f"stage {stage} {busy:.0%}" for stage, busy in enumerate(self.busy)) + " of the time"),
+            ("workers compute", f"{self._busy_stages()} of the time"),
             ("sent a round", sent),
             ("busiest link", f"{a} to {b}, {share:.0%} of the time"),
         ]
+
+    def _busy_stages(self) -> str:
+        """Return the share of each stage, or of many only the least, the middle and the largest one."""
+        shares = [(busy, stage) for stage, busy in enumerate(self.busy)]
+        if len(shares) > STAGES_SHOWN:
+            shares.sort()
+            shares = [shares[0], shares[len(shares) // 2], shares[-1]]
+        return ", ".join(f"stage {stage} {busy:.0%}" for busy, stage in shares)
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self._rows())

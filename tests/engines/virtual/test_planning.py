@@ -135,6 +135,13 @@ def test_what_cannot_be_planned_is_refused(wrong: dict[str, Any], said: str) -> 
         pl.plan(**{"spec": LARGE, **wrong})
 
 
+def test_of_many_stages_the_least_the_middle_and_the_most_busy_are_written() -> None:
+    few = pl.Plan(2, 1.0, 1.0, (0.5, 0.25), {}, ("-", "-", 0.0))
+    many = pl.Plan(9, 1.0, 1.0, (0.3, 0.1, *[0.3] * 6, 0.7), {}, ("-", "-", 0.0))
+    assert "stage 0 50%, stage 1 25% of the time" in str(few)
+    assert "stage 1 10%, stage 4 30%, stage 8 70% of the time" in str(many)
+
+
 def test_a_simulation_whose_compute_is_modelled_is_a_plan() -> None:
     spec = pl.RunSpec(model=pl.GPT(n_layer=2, n_head=2, d_model=64, context=64), stages=2, replicas=2, batch_size=8)
     links, speeds = pl.Links("80mbit", latency_ms=50), {"worker-3": 0.5}
