@@ -5,32 +5,62 @@ Replicas of a stage that are in step write the same bytes, so each is there as o
 
 import contextlib
 import hashlib
+import os
 import re
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from pluralis_lab.errors import StoreError
+from pluralis_lab.spec import RunSpec
 from pluralis_lab.store.files import write_atomic
 
 _NAME = re.compile(r"checkpoint-(\d+)-([0-9a-f]{64})\.safetensors")
-KEEP = 2
+
+RECORD_BEHIND_ROUNDS = 8
+"""The record of a run that is killed may end so many rounds before the newest checkpoint, which then cannot be gone on from."""
+
+
+def versions_kept(spec: RunSpec) -> int:
+    """Return how many versions a worker keeps, so that at every moment there is one that all stages have.
+
+    When everything stops, a stage may be `RunSpec.window` + 1 rounds ahead of another, and has to have what that one wrote last.
+    """
+    return 2 + (spec.window + 1 + RECORD_BEHIND_ROUNDS) // spec.checkpoint_every
 
 
 class CheckpointFolder:
-    """Keeps the last two versions: the newest may be ahead of what the other stages have written when everything stops."""
+    """Keeps the last `keep` versions."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, keep: int = 2) -> None:
+        self.path, self._keep = path, keep
 
     def save(self, version: int, state: bytes, digest: str) -> int:
         """Write `state` and return its size in bytes. Raises OSError when the disk is full; older versions stay."""
         write_atomic(self.path / f"checkpoint-{version}-{digest}.safetensors", state, mode=0o600)
-        old = [file for outdated in self.versions()[:-KEEP] for file in self._files(outdated)]
+        until_now = [one for one in self.versions() if one <= version]
+        old = [file for outdated in until_now[: -self._keep] for file in self._files(outdated)]
         # A run that went on from an earlier round may reach this version again with other bits: the new ones count.
         old += [file for file in self._files(version) if digest not in file.name]
-        for file in old:
-            with contextlib.suppress(FileNotFoundError):
-                file.unlink()
+        _remove(old)
         return len(state)
+
+    def forget_after(self, version: int) -> None:
+        """Remove what was written after `version`, from which the run goes on: its rounds are trained again."""
+        _remove(file for later in self.versions() if later > version for file in self._files(later))
+
+    def hand_over(self, to: "CheckpointFolder") -> None:
+        """Give another replica of the stage the versions that it lacks. Raises OSError when the disk is full."""
+        lacking = set(self.versions()) - set(to.versions())
+        for version in sorted(lacking):
+            if self.is_intact(version):
+                file = self._files(version)[-1]
+                try:
+                    os.link(file, to.path / file.name)
+                except FileExistsError:
+                    continue
+                except OSError:  # a file system without links
+                    shutil.copy2(file, to.path / file.name)
 
     def versions(self) -> list[int]:
         """Return the versions that are here, ascending."""
@@ -59,6 +89,12 @@ class CheckpointFolder:
     def _files(self, version: int) -> list[Path]:
         """Return the files of `version`, the latest written last."""
         return sorted(self.path.glob(f"checkpoint-{version}-*.safetensors"), key=lambda file: file.stat().st_mtime_ns)
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
 
 
 def newest_common(folders: list[list[CheckpointFolder]], *, up_to: int) -> int:

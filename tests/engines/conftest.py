@@ -114,12 +114,14 @@ def run_virtual(
     churn: Churn | None = None,
     own: dict[str, Corpus] | None = None,
     on_event: Callable[[VirtualSwarm], object] = lambda swarm: None,
+    on_stored: Callable[[dict[tuple[str, int], tuple[bytes, str]]], object] = lambda stored: None,
 ) -> Observed:
     """Run `spec` in virtual time and return what it reported, with the aggregated gradient of each stage and round.
 
     asks : (virtual seconds, head, question) each
     has_liars : a tail may tell each of the others another loss, which nothing depends on
     on_event : called before each event
+    on_stored : called with all checkpoints by (worker, version), whenever one is written
     """
     seen = Observed()
 
@@ -135,6 +137,7 @@ def run_virtual(
 
     def on_store(worker: str, version: int, state: bytes, digest: str) -> None:
         seen.stored[worker, version] = (state, digest)
+        on_stored(seen.stored)
 
     def on_answer(worker: str, at: float, answer: Answer) -> None:
         seen.answers.setdefault(answer.request, []).append(answer)

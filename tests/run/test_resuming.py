@@ -13,7 +13,7 @@ from tests.engines.swarm.conftest import small_spec
 
 @pytest.fixture
 def run(home: Path) -> pl.Run:
-    """A simulated run that has ended: its last two checkpoints are those after 8 and 12 rounds, its epochs have four rounds."""
+    """A simulated run that has ended: it has checkpoints after 4, 8 and 12 rounds, and its epochs have four rounds."""
     spec = small_spec(steps=12, epoch_rounds=4, eval_every=0, checkpoint_every=4)
     run = pl.simulate(spec).wait(timeout_s=60).stop()
     assert recorded_rounds(run._directory) == 12
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_the_record_has_not_reached_is_passed_over(run: pl.Run
 
 def test_a_record_that_has_reached_no_checkpoint_begins_again(run: pl.Run) -> None:
     losses = run.metrics()["loss"].dropna().tolist()
-    lose_reports(run, next(event.seq for event in run.events("worker.round") if event.round == 5))
+    lose_reports(run, next(event.seq for event in run.events("worker.round") if event.round == 2))
     assert resume_version(run._directory) == 0
     run.resume().wait(timeout_s=60)
     assert run.metrics()["loss"].dropna().tolist() == losses

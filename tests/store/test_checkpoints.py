@@ -1,4 +1,4 @@
-"""Checkpoints: the last two, whole or refused, and for their owner alone."""
+"""Checkpoints: the last ones, whole or refused, and for their owner alone."""
 
 import hashlib
 import os
@@ -35,6 +35,47 @@ def test_a_version_that_is_reached_again_replaces_the_old_bits(folder):
         save(folder, 25, f"attempt {attempt}".encode())
         assert folder.load(25)[0] == f"attempt {attempt}".encode()
         assert len(list(folder.path.iterdir())) == 1
+
+
+def test_what_a_run_that_went_back_writes_is_kept_beside_what_it_gave_up(folder):
+    for version in (75, 100, 125):
+        save(folder, version)
+    for version in (25, 50, 75):
+        save(folder, version)
+        assert version in folder.versions()
+    assert folder.versions() == [50, 75, 100, 125]
+
+
+def test_a_run_that_goes_back_forgets_what_it_gave_up(folder):
+    for version in (50, 75):
+        save(folder, version)
+    folder.forget_after(50)
+    assert folder.versions() == [50]
+    folder.forget_after(0)
+    assert folder.versions() == []
+
+
+def test_a_replica_gets_the_versions_that_it_lacks(folder, tmp_path):
+    other = CheckpointFolder(tmp_path / "other")
+    other.path.mkdir()
+    save(folder, 25)
+    save(folder, 50)
+    save(other, 50)
+    folder.hand_over(other)
+    folder.hand_over(other)
+    assert other.versions() == [25, 50]
+    assert other.load(25) == folder.load(25)
+    folder.forget_after(0)
+    assert other.is_intact(25)
+
+
+def test_a_damaged_version_is_not_handed_over(folder, tmp_path):
+    other = CheckpointFolder(tmp_path / "other")
+    other.path.mkdir()
+    save(folder, 25)
+    next(folder.path.glob("checkpoint-25-*")).write_bytes(b"damaged")
+    folder.hand_over(other)
+    assert other.versions() == []
 
 
 def test_the_latest_counts_where_a_kill_left_both(folder):

@@ -150,6 +150,7 @@ class Supervisor:
         for seat in self.seats:
             # A resumed run begins with the workers that have the checkpoint; the others, and whose is damaged, join them.
             folder = CheckpointFolder(self.run.worker_folder(seat.name))
+            folder.forget_after(self.version)
             seat.founding = not seat.is_remote and (self.version == 0 or folder.is_intact(self.version))
         for seat in self.seats:
             self._spawn(seat)

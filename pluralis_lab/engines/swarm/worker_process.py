@@ -29,7 +29,7 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.state_chunks import chunk_bytes, largest_state_bytes
 from pluralis_lab.models.cost import widest_entry
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.store.checkpoints import CheckpointFolder
+from pluralis_lab.store.checkpoints import CheckpointFolder, versions_kept
 from pluralis_lab.worker import (
     Answer,
     Compute,
@@ -110,7 +110,7 @@ class WorkerProcess:
         self.keys = {worker["name"]: worker["key"] for worker in info["workers"]}
         folder = self.directory.worker_folder(self.name)
         self.key = HotKey.load(folder / "hot.key")
-        self.checkpoints = CheckpointFolder(folder)
+        self.checkpoints = CheckpointFolder(folder, keep=versions_kept(self.spec))
         seats = {worker["name"]: (worker["stage"], worker["replica"]) for worker in info["workers"]}
         self.me = Peer(self.name, *seats[self.name], self.key.address, self.incarnation, self.version if self.founding else None)
         vocab = info["corpus"]["vocab"]

@@ -22,7 +22,7 @@ from pluralis_lab.engines.virtual.swarm import Start, VirtualSwarm
 from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.links import Links
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.store.checkpoints import CheckpointFolder
+from pluralis_lab.store.checkpoints import CheckpointFolder, versions_kept
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class Simulation:
         self.recorder = self._new_recorder()
         self._times_back: Counter[int] = Counter()
         self.corpus = open_corpus(self.spec.data, context=self.spec.context, home=home, expected_hash=self.info["corpus"]["hash"])
-        self.folders = {worker["name"]: CheckpointFolder(run.worker_folder(worker["name"])) for worker in self.info["workers"]}
+        names, keep = [worker["name"] for worker in self.info["workers"]], versions_kept(self.spec)
+        self.folders = {name: CheckpointFolder(run.worker_folder(name), keep=keep) for name in names}
 
     def main(self) -> int:
         """Simulate to the end and return the exit status."""
@@ -99,7 +100,9 @@ class Simulation:
         return self._start(version)
 
     def _start(self, version: int) -> Start:
-        """Return each worker's checkpoint of `version`; who has none takes its stage's."""
+        """Return each worker's checkpoint of `version`; who has none takes its stage's. Later ones are of rounds to come again."""
+        for folder in self.folders.values():
+            folder.forget_after(version)
         if not version:
             return 0, {}
         states: dict[str, tuple[bytes, str]] = {}

@@ -1,6 +1,7 @@
 """`schedule="async"`: stages do not wait for each other, gradients come late, and each is the one it should be."""
 
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from pluralis_lab.learning.delays import expected_delay, stage_rule
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.links import Links
-from pluralis_lab.parts import Dense, NAdam
+from pluralis_lab.parts import GPT, Dense, NAdam
 from pluralis_lab.spec import RunSpec
+from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions, versions_kept
 from pluralis_lab.worker import Received, Send
 from pluralis_lab.worker.messages import Activation, Committed
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
@@ -244,3 +246,27 @@ def test_an_old_round_is_not_computed_again_for_a_stage_that_is_done_with_it(tex
     assert [type(effect) for effect in effects] == [Send]
     assert isinstance(effects[0].message, Committed)
     assert len(machine.desk.rounds) == before
+
+
+@pytest.mark.parametrize("every", [1, 2, 4, 25])
+def test_whenever_an_async_run_stops_all_stages_have_a_version_in_common(every: int, text: Corpus, tmp_path: Path) -> None:
+    spec = async_spec(
+        text, model=GPT(n_layer=6, n_head=2, d_model=16, context=16), stages=6, micro_batches=1, steps=40, checkpoint_every=every
+    )
+    stages = [[CheckpointFolder(tmp_path / str(stage), keep=versions_kept(spec))] for stage in range(spec.stages)]
+    for (folder,) in stages:
+        folder.path.mkdir()
+    without: list[dict[int, list[int]]] = []
+
+    def look(stored: dict[tuple[str, int], tuple[bytes, str]]) -> None:
+        for (worker, version), (state, digest) in stored.items():
+            folder = stages[spec.stage_of(int(worker.removeprefix("worker-")))][0]
+            folder.save(version, state, digest)
+        stored.clear()
+        if all(folder.versions() for (folder,) in stages) and not common_versions(stages):
+            without.append({number: folder.versions() for number, (folder,) in enumerate(stages)})
+
+    seen = run_virtual(spec, text, links=FAST, on_stored=look)
+    assert seen.swarm is not None
+    assert not without, f"{len(without)} moments without a common version; the first: {without[0]}"
+    assert len(common_versions(stages)) >= 2 or every > spec.steps // 2
