@@ -40,6 +40,6 @@ class Leaving:
         # Also nothing of the round that is over: by its end all of the stage before have heard of the lanes.
         told = range(max(desk.round - 1, 0), min(desk.round + desk.spec.window + 1, desk.spec.steps))
         lanes = desk.roster.lanes(desk.me.stage)
-        is_dealt_some = any(desk.me.replica in lanes.dealt(number) for number in told)
+        is_dealt_some = not desk.is_finished and any(desk.me.replica in lanes.dealt(number) for number in told)
         is_past_settled = all(number >= desk.round for number in desk.rounds)
         return is_past_settled and not is_dealt_some and not any(state.begun for state in desk.rounds.values())

@@ -1,4 +1,8 @@
-"""What the end of a worker's process means: start its slot anew, or fail the run because that cannot help."""
+"""What the end of a worker's process means: an accident, after which its slot is started anew, or one that will come again.
+
+The second kind ends the run only where nobody else has the stage; else the others go on, the error is told, and the slot is tried
+again a few times.
+"""
 
 import signal
 
@@ -16,13 +20,19 @@ def describe_end(status: int) -> str:
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
 
 
-def why_fatal(seat: Seat, status: int) -> str | None:
-    """Return why the run fails with this end, which `seat` has counted already; None when another process may sit there."""
+def why_no_accident(seat: Seat, status: int) -> str | None:
+    """Return why another process in `seat`, which has counted this end already, is not likely to fare better; else None."""
     reason = describe_end(status)
+    words = f": {seat.last_words}" if seat.last_words else ""
+    if is_beyond_help(seat):
+        return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}){words or '; is memory short?'}"
     if status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY):
-        return f"{seat.name} failed ({reason})" + (f": {seat.last_words}" if seat.last_words else "")
-    if seat.deaths_in_a_row > MAX_DEATHS_IN_A_ROW:
-        return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}); is memory short?"
+        return f"{seat.name} failed ({reason}){words}"
     if not seat.is_told_to_go and seat.founding and seat.incarnation == 0:
         return f"{seat.name} died while the run was starting ({reason})"
     return None
+
+
+def is_beyond_help(seat: Seat) -> bool:
+    """Whether no further process is started in `seat`."""
+    return seat.deaths_in_a_row > MAX_DEATHS_IN_A_ROW

@@ -119,6 +119,8 @@ class Seats:
             if before is not None:
                 seat.incarnation = before[seat.name].incarnation + 1
                 seat.deaths_in_a_row = before[seat.name].deaths_in_a_row
+        self.have_begun = False
+        """Whether the founders were all up, and have been told to begin."""
         self._attached: list[dict[str, Any]] = []
         self._lost_told: set[tuple[str, int]] = set()
 
@@ -167,10 +169,14 @@ class Seats:
             return f"no worker {name!r}; there are {', '.join(self.names)}"
         if seat.pid is None or not seat.is_told_to_go:
             return f"{name} is not up yet; try again when it is"
-        if not any(
-            other.holds_state and not other.is_leaving for other in self if other.stage == seat.stage and other is not seat
-        ):
+        stay = [o for o in self if o.stage == seat.stage and o is not seat and o.holds_state and not o.is_leaving]
+        if not stay:
             return f"{name} is the only one that has stage {seat.stage}; attach another there first, or run.stop() the run"
+        if not seat.is_remote and all(other.is_remote for other in stay):  # whose checkpoints are on their machines
+            return (
+                f"{name} is the only one here that has stage {seat.stage}, and the run could go on from no checkpoint without it; "
+                f"attach another on this machine first: run.attach(stage={seat.stage})"
+            )
         seat.is_leaving = True
         seat.say(op="leave")
         return None
@@ -197,6 +203,11 @@ class Seats:
         """Say whether anybody has the weights of `stage`."""
         return any(seat.holds_state for seat in self if seat.stage == stage)
 
+    def can_do_without(self, seat: Seat) -> bool:
+        """Say whether others have the weights of this worker's stage, or are about to begin with them."""
+        others = [other for other in self if other.stage == seat.stage and other is not seat and not other.is_leaving]
+        return any(other.holds_state or (other.founding and not self.have_begun) for other in others)
+
     def lead_into_dht(self) -> None:
         """Bring workers into the DHT: the first alone, the others through those that are in it."""
         inside = [seat for seat in self if seat.is_up]
@@ -211,6 +222,7 @@ class Seats:
         """Let workers begin, the founders when all of them are up, a later one at once; say whether the founders may."""
         if not all(seat.is_up for seat in self if seat.founding):
             return False
+        self.have_begun = True
         up = [seat for seat in self if seat.is_up]
         known = {seat.name: {"incarnation": seat.incarnation, "since": seat.since} for seat in up}
         for seat in up:

@@ -20,7 +20,7 @@ from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
-from pluralis_lab.engines.swarm.deaths import describe_end, why_fatal
+from pluralis_lab.engines.swarm.deaths import describe_end, is_beyond_help, why_no_accident
 from pluralis_lab.engines.swarm.door import Door
 from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
@@ -252,8 +252,7 @@ class Supervisor:
         elif op == "up":
             seat.is_up = True
             self.seats.lead_into_dht()
-            if self.seats.let_go() and self.run.info["state"] == "starting":
-                self.recorder.run_state("running")
+            self._let_go()
         elif op == "report":
             self._record(seat, message)
         elif op == "answer":
@@ -329,6 +328,7 @@ class Supervisor:
         )
         if seat.is_leaving and not self._ending.is_set():  # also when it died before it could go: it shall not come back
             self.recorder.depart(name)
+            self._hand_over_checkpoints(seat)
         if ending:
             return
         if seat.is_leaving:
@@ -338,20 +338,41 @@ class Supervisor:
             self._check_stage(seat.stage)
             return
         seat.deaths_in_a_row += 1
-        why = why_fatal(seat, status)
-        if why is not None and not seat.is_remote:
+        why = why_no_accident(seat, status)
+        is_new_run = self.version == 0 and not self.seats.have_begun
+        if why is not None and not seat.is_remote and (is_new_run or not self.seats.can_do_without(seat)):
             self._fail(why, worker=name)
             return
         self.seats.tell_lost(seat)
-        if why is not None:  # the run is not its machine's, which may come back when that is mended
-            self.recorder.error(why, worker=name)
+        if why is not None:
+            self.recorder.error(why, worker=name, log_tail="" if seat.is_remote else self.run.log_tail(name))
+        if why is not None and seat.is_remote:  # the run is not its machine's, which may come back when that is mended
             self.guests.hosts.dismiss(name, why)
             self.guests.hosts.drop(name)
+        if is_beyond_help(seat) and not seat.is_remote:
+            seat.founding = False
+            self._let_go()
+            return
         self._start_anew(seat)
 
+    def _hand_over_checkpoints(self, left: Seat) -> None:
+        """Give who stays the checkpoints of a worker that has left: nobody will look for them in its folder.
+
+        Not where replicas train on their own: what one has counted is in its checkpoints, and is no work of another.
+        """
+        stays = [seat for seat in self.seats if seat.stage == left.stage and seat is not left and not seat.is_remote]
+        if stays and not left.is_remote and self.spec.sync_every is None:
+            folder = CheckpointFolder(self.run.worker_folder(left.name))
+            folder.hand_over(CheckpointFolder(self.run.worker_folder(stays[0].name)))
+
+    def _let_go(self) -> None:
+        """Let those begin who may; with the founders the run is under way."""
+        if self.seats.let_go() and self.run.info["state"] == "starting":
+            self.recorder.run_state("running")
+
     def _start_anew(self, seat: Seat) -> None:
-        """Start the next incarnation in `seat`, if somebody has its stage's state."""
-        if self._check_stage(seat.stage):
+        """Start the next incarnation in `seat`, if somebody has its stage's state, or is about to begin with it."""
+        if (not self.seats.have_begun and self.seats.can_do_without(seat)) or self._check_stage(seat.stage):
             seat.incarnation += 1
             seat.founding = False
             self._spawn(seat)

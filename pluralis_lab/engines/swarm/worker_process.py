@@ -159,7 +159,7 @@ class WorkerProcess:
                 )
             return EXIT_LEFT if self._left.is_set() else 0
         except Exception as error:
-            if not isinstance(error, Expelled | UnreachableError):  # where the disk is full, the log of this process is empty
+            if not isinstance(error, Expelled):  # where the disk is full, the log of this process is empty
                 self.line.tell(op="failed", message=f"{type(error).__name__}: {error}")
             raise
         finally:

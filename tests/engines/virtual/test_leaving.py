@@ -69,6 +69,18 @@ def test_it_leaves_under_every_rule(text: Corpus, rule: str) -> None:
     assert again.losses == seen.losses
 
 
+@pytest.mark.drawn(keep=2)
+@pytest.mark.parametrize("rule", RULES)
+def test_who_is_asked_late_leaves_as_well(text: Corpus, rule: str) -> None:
+    spec = tiny_spec(text, **{"replicas": 2, "steps": 12, "eval_every": 0, **RULES[rule]})
+    whole = run_virtual(spec, text).swarm.num_events
+    for share in (0.8, 0.9, 0.95, 0.97):
+        seen = run_virtual(spec, text, departures=(Departure("worker-3", int(share * whole)),))
+        assert "worker-3" not in seen.swarm.seats, f"asked at {share:.0%}, it stayed"
+        assert sorted(seen.losses) == list(range(12))
+        assert_counted_once(seen)
+
+
 def test_the_last_of_a_stage_stays_until_another_is_in(text: Corpus) -> None:
     spec = tiny_spec(text, replicas=1, steps=10)
     whole = run_virtual(spec, text)
