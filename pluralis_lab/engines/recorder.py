@@ -1,6 +1,6 @@
 """Turns what workers report into the run directory: events, evidence, closed epochs. Both engines use it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -166,11 +166,13 @@ class Recorder:
         """Compute the epoch's table and root and collect its attestations; writes nothing. Heavy: not for an event loop.
 
         An account that cannot sign now (locked, its daemon restarted) does not stop the training: "unsigned" says who and why.
+        "deviants" are the workers that do not hold what the others of their stage hold.
         """
         shape = self.shape  # a worker that is attached meanwhile changes it, and has no part in this epoch
         statements = self.run.evidence.statements(epoch)
         authorisations = self.run.evidence.authorisations()
-        digests = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
+        agreed = [self._stage_digest(epoch, stage) for stage in range(self.spec.stages)]
+        digests = [digest for digest, _ in agreed]
         line = close_epoch(shape, epoch, statements, authorisations, digests)
         line["attestations"], unsigned = [], {}
         for name, address in shape.attesters.items():
@@ -183,7 +185,12 @@ class Recorder:
                 continue
             line["attestations"].append({"attester": name, "address": address, "signature": signature})
         table = tally_epoch(shape, epoch, statements, authorisations)
-        return {"line": line, "unpaid_tokens": sum(row.unattested_units for row in table.rows), "unsigned": unsigned}
+        return {
+            "line": line,
+            "unpaid_tokens": sum(row.unattested_units for row in table.rows),
+            "unsigned": unsigned,
+            "deviants": [name for _, names in agreed for name in names],
+        }
 
     def write_close(self, closed: dict[str, Any], *, at: float) -> None:
         """Write what `close_epoch` returned as evidence and as events."""
@@ -194,6 +201,9 @@ class Recorder:
         self._tell_close(line, closed["unpaid_tokens"], at)
         for name, why in closed["unsigned"].items():
             self.error(f"epoch {epoch} is closed without the signature of {name}: {why}")
+        for name in closed["deviants"]:
+            stage = self._seats[name]["stage"]
+            self.error(f"{name} held other weights than the others of stage {stage} after epoch {epoch}", worker=name)
         self._write_wire(epoch, self._last_round_of(epoch), at)
 
     def _tell_untold(self, closes: list[dict[str, Any]]) -> None:
@@ -223,15 +233,21 @@ class Recorder:
     def _last_round_of(self, epoch: int) -> int:
         return min((epoch + 1) * self.spec.epoch_rounds, self.spec.steps) - 1
 
-    def _stage_digest(self, epoch: int, stage: int) -> str:
-        """Return the state digest that the stage's replicas agree on. Raises PluralisError when they do not."""
-        digests = self._books.digests[epoch][stage]
-        if len(set(digests.values())) != 1:
-            shown = ", ".join(f"{name}: {digest[:12]}" for name, digest in sorted(digests.items()))
+    def _stage_digest(self, epoch: int, stage: int) -> tuple[str, list[str]]:
+        """Return the state digest of the most of the stage's replicas, and which replicas hold another state.
+
+        What workers on other machines say counts only where there are no others. Raises PluralisError when as many say one
+        thing as another.
+        """
+        said = self._books.digests[epoch][stage]
+        here = {name: digest for name, digest in said.items() if not self._seats[name].get("remote")}
+        votes = Counter((here or said).values()).most_common(2)
+        if len(votes) > 1 and votes[0][1] == votes[1][1]:
+            shown = ", ".join(f"{name}: {digest[:12]}" for name, digest in sorted(said.items()))
             raise PluralisError(
                 f"replicas of stage {stage} hold different weights after epoch {epoch} ({shown}); report this as a bug"
             )
-        return next(iter(digests.values()))
+        return votes[0][0], sorted(name for name, digest in said.items() if digest != votes[0][0])
 
     def _round(self, at: float, body: dict[str, Any]) -> None:
         if body["round"] in self._rounds_seen:

@@ -13,10 +13,17 @@ class EpochCloser:
 
     on_done : called when no epoch is due any more
     on_failed : called with the reason when an epoch could not be closed
+    on_deviant : called with a worker that did not hold what the others of its stage held
     """
 
-    def __init__(self, recorder: Recorder, on_done: Callable[[], None], on_failed: Callable[[str], None]) -> None:
-        self.recorder, self._on_done, self._on_failed = recorder, on_done, on_failed
+    def __init__(
+        self,
+        recorder: Recorder,
+        on_done: Callable[[], None],
+        on_failed: Callable[[str], None],
+        on_deviant: Callable[[str], None],
+    ) -> None:
+        self.recorder, self._on_done, self._on_failed, self._on_deviant = recorder, on_done, on_failed, on_deviant
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -39,6 +46,8 @@ class EpochCloser:
             while epochs := self.recorder.epochs_to_close():
                 closed = await asyncio.to_thread(self.recorder.close_epoch, epochs[0])
                 self.recorder.write_close(closed, at=time.time())
+                for name in closed["deviants"]:
+                    self._on_deviant(name)
             self._task = None
             self._on_done()
         except (PluralisError, OSError) as error:

@@ -76,7 +76,7 @@ class Supervisor:
         """Get ready to start all workers from `version` rounds on."""
         self.version, self.seats = version, seats
         self.recorder = Recorder(self.run, sign_epoch=self._signer.sign, clock=time.time)
-        self.closer = EpochCloser(self.recorder, self._note_serving, self._fail)
+        self.closer = EpochCloser(self.recorder, self._note_serving, self._fail, self._expel)
         self.questions = Questions(seats, vocab=self.info["corpus"]["vocab"])
         self.enrolment = Enrolment(self.recorder, seats, self._spawn_attached)
         self.guests.attend(seats, self.enrolment, self.recorder)
@@ -409,6 +409,13 @@ class Supervisor:
         seat = self.seats.suspected(name, incarnation)
         if seat is not None and not self._ending.is_set():
             log.warning("%s is given up by the others; killing it", name)
+            seat.kill()
+
+    def _expel(self, name: str) -> None:
+        """End a process whose weights are not those of its stage: the next one there fetches them from the others."""
+        seat = self.seats.get(name)
+        if seat is not None and seat.is_alive:
+            log.warning("%s holds other weights than the others of stage %d; killing it", name, seat.stage)
             seat.kill()
 
     def _check_stage(self, stage: int) -> bool:

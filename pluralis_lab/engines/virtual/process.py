@@ -122,7 +122,10 @@ class Simulation:
         self.recorder.report(worker, at, kind, body)
         if kind == "work":
             for epoch in self.recorder.epochs_to_close():
-                self.recorder.write_close(self.recorder.close_epoch(epoch), at=at)
+                closed = self.recorder.close_epoch(epoch)
+                self.recorder.write_close(closed, at=at)
+                if closed["deviants"]:  # here nobody lies, and no memory is bad
+                    raise RunError(f"{closed['deviants']} held other weights than their stages' others; report this as a bug")
 
     def _on_store(self, worker: str, version: int, state: bytes, digest: str) -> None:
         size = self.folders[worker].save(version, state, digest)

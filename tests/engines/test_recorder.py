@@ -1,0 +1,61 @@
+"""What the record makes of reports that contradict each other."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+import pluralis_lab as pl
+from pluralis_lab.engines.recorder import Recorder
+from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.errors import PluralisError
+from pluralis_lab.store import RunDirectory
+from tests.engines.swarm.conftest import small_spec
+
+
+@pytest.fixture
+def ended(lab_home: Path) -> RunDirectory:
+    """A simulated run of 2 stages x 3 replicas whose one epoch is trained, and not closed yet."""
+    spec = small_spec(steps=4, replicas=3, micro_batches=6, batch_size=6, epoch_rounds=4, eval_every=0, checkpoint_every=4)
+    run = pl.simulate(spec).wait(timeout_s=60).stop()
+    (run.path / "evidence" / "closes.jsonl").unlink()
+    return run._directory
+
+
+def close_with(run: RunDirectory, said: dict[str, str]) -> tuple[Recorder, dict]:
+    """Close the epoch after workers have reported other digests than they did, and return what came of it."""
+    signer = signer_for(run.info["chain"], seed=run.spec.seed, home=run.path.parent.parent, granted={})
+    recorder = Recorder(run, sign_epoch=signer.sign, clock=time.time)
+    recorder.forget_after(4)
+    last = {event.worker: event.body for event in run.events(kinds=["worker.round"]) if event.round == 3}
+    for worker, digest in said.items():
+        recorder.report(worker, time.time(), "work", {**last[worker], "round": 3, "state_digest": digest})
+    try:
+        assert recorder.epochs_to_close() == [0]
+        closed = recorder.close_epoch(0)
+        recorder.write_close(closed, at=time.time())
+    finally:
+        recorder.close()
+    return recorder, closed
+
+
+def test_the_most_replicas_are_believed_and_the_other_one_is_named(ended: RunDirectory) -> None:
+    _, closed = close_with(ended, {"worker-1": "f" * 64})
+    assert closed["deviants"] == ["worker-1"]
+    (close,) = ended.evidence.closes()
+    assert "f" * 64 not in str(close)
+    (error,) = ended.events(kinds=["error"])
+    assert (error.worker, "other weights than the others of stage 0" in error.body["message"]) == ("worker-1", True)
+
+
+def test_when_as_many_say_one_thing_as_another_the_epoch_is_not_closed(ended: RunDirectory) -> None:
+    with pytest.raises(PluralisError, match="replicas of stage 0 hold different weights after epoch 0"):
+        close_with(ended, {"worker-0": "e" * 64, "worker-1": "f" * 64})
+    assert not ended.evidence.closes()
+
+
+def test_workers_elsewhere_do_not_outvote_those_here(ended: RunDirectory) -> None:
+    rows = [{**row, "remote": True} if row["name"] in ("worker-1", "worker-2") else row for row in ended.info["workers"]]
+    ended.update_info(workers=rows)
+    _, closed = close_with(ended, {"worker-1": "f" * 64, "worker-2": "f" * 64})
+    assert closed["deviants"] == ["worker-1", "worker-2"]
