@@ -16,7 +16,7 @@ from pluralis_lab.errors import EvidenceError
 
 Kind = Literal["forward", "backward", "contribution"]
 ItemKind = Literal["forward", "backward", "contribution", "local_step"]
-"""What a worker signs itself. A "local_step" only tells the replicas what it will step with: nobody receipts it."""
+"""What a worker signs itself. A "local_step" only tells the replicas what it will step with, or how far it came: nobody receipts it."""
 
 KINDS: tuple[Kind, ...] = ("forward", "backward", "contribution")
 
@@ -33,7 +33,7 @@ class WorkItem:
     """One piece of work that a worker sent and signed: an activation, an input gradient or a weight gradient.
 
     kind, run, round, stage, worker : what was done, in which run and round, by whom (`stage` is the worker's)
-    indices : the micro-batch indices of the round that it covers, ascending
+    indices : the micro-batch indices of the round that it covers, ascending; none only of a "local_step"
     tokens : counted in those micro-batches; digest : SHA-256 of the bytes that were sent
     signature : the worker's, over keccak256 of `message`
     """
@@ -299,7 +299,7 @@ def _work_message(
 def _parse_item(item: object, where: str, kind: ItemKind, run: str, round: int, stage: int, worker: str) -> WorkItem:
     fields = object_fields(item, _ITEM_FIELDS, where)
     indices = fields["indices"]
-    if not isinstance(indices, list) or not indices:
+    if not isinstance(indices, list) or not (indices or kind == "local_step"):
         raise EvidenceError(f"{where}.indices={shown(indices)}; it is a list of at least one index")
     for index in indices:
         count_field(index, f"{where}.indices")

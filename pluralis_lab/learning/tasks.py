@@ -194,10 +194,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Measure:
-    """Measure the displacements `shares` after `round` before anybody commits to them, as `Inspect` does with gradients."""
+    """Measure the displacements `shares` after `round` before anybody commits to them, as `Inspect` does with gradients.
+
+    parts : what they are called (worker, digest), for whoever asked
+    """
 
     round: int
     shares: tuple[Share, ...]
+    parts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

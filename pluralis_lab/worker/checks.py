@@ -169,7 +169,8 @@ class Checks:
         self._round(message.round)
         self._stage_of(message.worker, 0)
         kind: ItemKind = "local_step" if desk.is_local else "contribution"
-        self._work(kind, message.round, message.worker, message.item, message.payload)
+        if not self._work(kind, message.round, message.worker, message.item, message.payload):
+            raise WireError(f"a contribution of {message.worker} in round {message.round} that is made of nothing")
         expected = (*self._gradient_layout, *extra_layout(desk.spec, desk.me.stage, message.round))
         if message.payload.layout != expected:
             raise WireError(f"a weight gradient laid out as {str(message.payload.layout)[:80]}, not {expected}")
@@ -261,6 +262,9 @@ class Checks:
             raise WireError(f"a displacement after round {message.round} for the rounds {str(rounds)[:80]}")
         for round_, item in message.items:
             self._work("contribution", round_, message.worker, item, message.payload)
+        seal = (desk.keys[message.worker], desk.run_id, message.round, "local_step", desk.me.stage, message.worker)
+        if desk.signing.verify_work(message.seal, *seal).digest != message.digest:
+            raise WireError(f"a displacement after round {message.round} that is not as {message.worker} has sealed it")
         expected = self._format.layout(part_size(desk.spec, message.round, self._num_weights))
         if message.payload.layout != expected:
             raise WireError(f"a displacement laid out as {str(message.payload.layout)[:80]}, not {expected}")

@@ -18,7 +18,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.local_sync import is_exchanged
 from pluralis_lab.worker.countersigning import sign_displacements
 from pluralis_lab.worker.desk import Desk
-from pluralis_lab.worker.messages import Displacement, FetchDisplacement, Gathered, Item, Merged
+from pluralis_lab.worker.messages import Displacement, FetchDisplacement, Gathered, Item, Merged, displacement_digest
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import Part, Parts, RoundState
 
@@ -124,7 +124,9 @@ class Exchanges:
     def on_displaced(self, task: tasks.Displace, done: tasks.DisplaceDone) -> None:
         desk, x = self.desk, self._exchanges[task.round]
         items = tuple((round_, self._item(round_, indices, done)) for round_, indices in sorted(x.own.items()))
-        message = Displacement(task.round, desk.me.name, self._wish, items, done.payload)
+        digest = displacement_digest(self._wish, sorted(x.own.items()), done.payload)
+        seal = (desk.run_id, task.round, "local_step", desk.me.stage, desk.me.name, [], 0, digest)
+        message = Displacement(task.round, desk.me.name, self._wish, items, desk.signing.sign_work(desk.key, *seal), done.payload)
         self._keep(x, message)
         x.is_displaced = True
         desk.broadcast(desk.mates(desk.round), message)
@@ -178,15 +180,14 @@ class Exchanges:
 
     def on_measured(self, task: tasks.Measure, done: tasks.InspectDone) -> None:
         x = self._exchanges[task.round]
-        parts = tuple((share.worker, share.payload.digest) for share in task.shares)
         if done.unusable:
             x.measuring = ()
         else:
-            x.measured[parts] = done
+            x.measured[task.parts] = done
         for worker, reason in done.unusable.items():
             if worker == self.desk.me.name:
                 raise RunError(f"{reason}; it was found sound before it was sent: report this as a bug")
-            part = (worker, dict(parts)[worker])
+            part = (worker, dict(task.parts)[worker])
             x.unusable.add(part)
             self._drop(x, part)
             self.desk.expel_live(worker, reason)
@@ -268,7 +269,7 @@ class Exchanges:
         """Say whether `parts`, which are here, are measured, and so can be computed with; measure them if not."""
         if parts and parts not in x.measured and x.measuring != parts:
             x.measuring = parts
-            self.desk.compute(tasks.Measure(x.round, self._shares(x, parts)))
+            self.desk.compute(tasks.Measure(x.round, self._shares(x, parts), parts))
         return not parts or parts in x.measured
 
     def _next_wish(self, x: _Exchange) -> int:
@@ -346,7 +347,7 @@ class Exchanges:
             del x.first[part[0]]
 
     def _keep(self, x: _Exchange, message: Displacement) -> None:
-        part = (message.worker, message.payload.digest)
+        part = (message.worker, message.digest)
         if part not in x.held and part not in x.unusable:
             x.held[part] = message
             x.first.setdefault(*part)

@@ -1,8 +1,10 @@
 """What workers say to each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pluralis_lab import canonical
 from pluralis_lab.learning.payload import Payload
 
 Item = dict[str, Any]
@@ -156,14 +158,27 @@ class Committed:
 class Displacement:
     """How far `worker` came until after `round` since the exchange before, with a signed item for each round it counted in.
 
-    `wish`: rounds that it would give the next exchange. Relayed by `FetchDisplacement`.
+    `wish`: rounds that it would give the next exchange. Relayed by `FetchDisplacement`; so that nobody can tell another one in
+    its author's name, or leave some of its work out, `seal` is an item over all of it (kind "local_step", of no micro-batch).
     """
 
     round: int
     worker: str
     wish: int
     items: tuple[tuple[int, Item], ...]
+    seal: Item
     payload: Payload
+
+    @property
+    def digest(self) -> str:
+        """What the replicas agree on, and the author seals: 64 hexadecimal digits."""
+        return displacement_digest(self.wish, [(round_, item["indices"]) for round_, item in self.items], self.payload)
+
+
+def displacement_digest(wish: int, counted: Sequence[tuple[int, Sequence[int]]], payload: Payload) -> str:
+    """Return the digest of a displacement: of its bytes, of what was counted on the way and of the wish that goes along."""
+    said = [payload.digest, wish, [[round_, list(indices)] for round_, indices in counted]]
+    return canonical.digest(canonical.canonical_json(said))
 
 
 @dataclass(frozen=True)

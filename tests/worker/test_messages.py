@@ -89,7 +89,7 @@ EXAMPLES = {
     Fetch: st.builds(Fetch, numbers, names),
     Committed: st.builds(Committed, numbers, parts, joiners, tables),
     Displacement: st.builds(
-        Displacement, numbers, names, numbers, st.lists(st.tuples(numbers, items), max_size=3).map(tuple), payloads
+        Displacement, numbers, names, numbers, st.lists(st.tuples(numbers, items), max_size=3).map(tuple), items, payloads
     ),
     Gathered: st.builds(Gathered, numbers, parts),
     Merged: st.builds(Merged, numbers, parts),
@@ -140,7 +140,7 @@ ONE_OF_EACH = [
     Reduced(3, (("worker-1", "d"),), 7, "worker-2", PAYLOAD),
     FetchReduced(3),
     Committed(3, (("worker-1", "d"),), (("worker-2", 1, False),), ((0, 0, None), (1, 4, 8))),
-    Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), PAYLOAD),
+    Displacement(3, "worker-1", 1, ((2, ITEM), (3, ITEM)), ITEM, PAYLOAD),
     Gathered(3, (("worker-1", "d"),)),
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),

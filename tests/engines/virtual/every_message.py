@@ -88,7 +88,7 @@ def unsaid(said: dict[type, list[Any]]) -> dict[type, list[Message]]:
         FetchPiece: [FetchPiece(of.round, of.payload.digest, 0) for of in gradients],
         Reduced: [Reduced(of.round, of.parts, 0, of.parts[0][0], gradients[0].payload) for of in steps],
         FetchReduced: [FetchReduced(of.round) for of in gradients],
-        Displacement: [Displacement(of.round, of.worker, 1, ((of.round, of.item),), of.payload) for of in gradients],
+        Displacement: [Displacement(of.round, of.worker, 1, ((of.round, of.item),), of.item, of.payload) for of in gradients],
         Gathered: [Gathered(of.round, of.parts) for of in steps],
         Merged: [Merged(of.round, of.parts) for of in steps],
         FetchDisplacement: [FetchDisplacement(of.round, of.worker) for of in exchanges or gradients],

@@ -118,12 +118,18 @@ class Poisoner:
         if isinstance(message, Displacement) and is_own and message.round >= self.round:
             payload = poisoned(message.payload, self.value)
             items = tuple((number, self._sign(item, number, payload)) for number, item in message.items)
-            return dataclasses.replace(message, items=items, payload=payload)
+            return sealed(dataclasses.replace(message, items=items, payload=payload), self._key, self._stage)
         return None
 
     def _sign(self, item: dict[str, Any], round_: int, payload: Payload) -> dict[str, Any]:
         work = (round_, "contribution", self._stage, self.liar, item["indices"], item["tokens"])
         return sign_work(self._key, RUN_ID, *work, payload.digest)  # type: ignore[arg-type]
+
+
+def sealed(message: Displacement, key: HotKey, stage: int) -> Displacement:
+    """Return a displacement as its author would seal it."""
+    seal = sign_work(key, RUN_ID, message.round, "local_step", stage, message.worker, [], 0, message.digest)
+    return dataclasses.replace(message, seal=seal)
 
 
 def expelled(seen: Observed) -> dict[str, str]:

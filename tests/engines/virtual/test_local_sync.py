@@ -1,21 +1,26 @@
 """`DiLoCo` and `SliceSync`: replicas step on their own, exchange beside it, and have in common what they should, to the bit."""
 
+import dataclasses
 import itertools
 import random
 from collections import defaultdict
+from typing import Any
 
 import pytest
 import torch
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Kill
+from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.learning.local_sync import LocalSync, is_exchanged
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
 from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.links import Links
 from pluralis_lab.parts import GPT, AdamW, Dense, DiLoCo, FullSync, SliceSync, Subspace, Sync
 from pluralis_lab.spec import RunSpec, worker_name
+from pluralis_lab.worker import Send
+from pluralis_lab.worker.messages import Displacement
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
+from tests.engines.virtual.poison import expelled
 
 SLOW = Links("0.5mbit", 20)
 RULES: dict[str, Sync] = {
@@ -217,3 +222,38 @@ def test_a_replica_alone_goes_on_by_itself(text: Corpus) -> None:
         seen = run_virtual(local_spec(text, rule, replicas=1), text)
         assert sorted(seen.losses) == list(range(11))
         assert_same_weights(seen)
+
+
+@pytest.mark.parametrize("what", ["nothing in its name", "less of its work", "another wish"])
+def test_nobody_tells_another_displacement_in_its_authors_name(text: Corpus, what: str) -> None:
+    """Who relays a displacement and changes what is not in the bytes is expelled, and its author keeps its work."""
+    spec = local_spec(text, RULES["diloco"], replicas=3, micro_batches=6, batch_size=6, steps=9, eval_every=0)
+    whole = run_virtual(spec, text)
+    told: list[str] = []
+
+    def meddle(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send, liar = swarm._send, swarm.seats["worker-3"]
+
+            def speak(name: str, by: Any, effect: Send) -> None:
+                message = effect.message
+                if by is not liar and isinstance(message, Displacement) and message.worker == "worker-4" and not told:
+                    false = {
+                        "nothing in its name": {"items": ()},
+                        "less of its work": {"items": message.items[1:]},
+                        "another wish": {"wish": 2},
+                    }[what]
+                    told.append(effect.target)
+                    send("worker-3", liar, Send("worker-5", dataclasses.replace(message, **false)))
+                send(name, by, effect)
+
+            swarm._send = speak  # type: ignore[method-assign]
+
+    seen = run_virtual(spec, text, on_event=meddle)
+    assert told
+    assert list(expelled(seen)) == ["worker-3"]
+    assert "sealed" in expelled(seen)["worker-3"]
+    assert sorted(seen.losses) == sorted(whole.losses)
+    receipted = {line["body"]["round"] for line in seen.statements if line["body"]["worker"] == "worker-4"}
+    assert receipted == set(range(9))
+    assert all(len(digests) == 1 for digests in seen.digests().values())
