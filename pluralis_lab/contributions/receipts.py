@@ -16,7 +16,7 @@ from pluralis_lab.errors import EvidenceError
 
 Kind = Literal["forward", "backward", "contribution"]
 ItemKind = Literal["forward", "backward", "contribution", "local_step"]
-"""What a worker signs itself. A "local_step" only tells the replicas what it will step with, or how far it came: nobody receipts it."""
+"""What a worker signs itself. A "local_step" tells replicas what it will step with, or how far it came; nobody receipts it."""
 
 KINDS: tuple[Kind, ...] = ("forward", "backward", "contribution")
 

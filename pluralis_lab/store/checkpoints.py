@@ -17,6 +17,9 @@ from pluralis_lab.store.files import write_atomic
 
 _NAME = re.compile(r"checkpoint-(\d+)-([0-9a-f]{64})\.safetensors")
 
+WRITTEN_AT_ONCE_BYTES = 1 << 20
+"""A larger checkpoint is not written on an event loop: the disk may take seconds, in which a worker has to answer the others."""
+
 RECORD_BEHIND_ROUNDS = 8
 """The record of a run that is killed may end so many rounds before the newest checkpoint, which then cannot be gone on from."""
 

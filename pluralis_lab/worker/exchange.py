@@ -125,8 +125,9 @@ class Exchanges:
         desk, x = self.desk, self._exchanges[task.round]
         items = tuple((round_, self._item(round_, indices, done)) for round_, indices in sorted(x.own.items()))
         digest = displacement_digest(self._wish, sorted(x.own.items()), done.payload)
-        seal = (desk.run_id, task.round, "local_step", desk.me.stage, desk.me.name, [], 0, digest)
-        message = Displacement(task.round, desk.me.name, self._wish, items, desk.signing.sign_work(desk.key, *seal), done.payload)
+        me = desk.me
+        seal = desk.signing.sign_work(desk.key, desk.run_id, task.round, "local_step", me.stage, me.name, [], 0, digest)
+        message = Displacement(task.round, me.name, self._wish, items, seal, done.payload)
         self._keep(x, message)
         x.is_displaced = True
         desk.broadcast(desk.mates(desk.round), message)

@@ -25,7 +25,8 @@ def why_no_accident(seat: Seat, status: int) -> str | None:
     reason = describe_end(status)
     words = f": {seat.last_words}" if seat.last_words else ""
     if is_beyond_help(seat):
-        return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}){words or '; is memory short?'}"
+        guess = "; is memory short?" if status < 0 else ""
+        return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}){words or guess}"
     if status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY):
         return f"{seat.name} failed ({reason}){words}"
     if not seat.is_told_to_go and seat.founding and seat.incarnation == 0:

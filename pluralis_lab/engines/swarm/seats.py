@@ -174,7 +174,7 @@ class Seats:
             return f"{name} is the only one that has stage {seat.stage}; attach another there first, or run.stop() the run"
         if not seat.is_remote and all(other.is_remote for other in stay):  # whose checkpoints are on their machines
             return (
-                f"{name} is the only one here that has stage {seat.stage}, and the run could go on from no checkpoint without it; "
+                f"{name} is the only one here that has stage {seat.stage}, of which no checkpoint would be left without it; "
                 f"attach another on this machine first: run.attach(stage={seat.stage})"
             )
         seat.is_leaving = True

@@ -71,6 +71,7 @@ class Supervisor:
         self._going_back: asyncio.Task[None] | None = None
         self._times_back: Counter[int] = Counter()
         self._second_chances = SecondChances()
+        self._listening: set[asyncio.Task[Any]] = set()
 
     def _prepare(self, version: int, seats: Seats) -> None:
         """Get ready to start all workers from `version` rounds on."""
@@ -203,6 +204,8 @@ class Supervisor:
                     if seat.is_remote:
                         self.guests.hosts.drop(seat.name)  # nobody can see it end; it finds its line closed
             await self.forks.wait_for_all()
+        if self._listening:  # what they said last, a checkpoint that was still being written, say
+            await asyncio.wait(self._listening, timeout=STOP_TIMEOUT_S)
 
     def _write_end(self) -> None:
         """Record how the run ended. On a full disk `control.json` stays, and whoever looks next records it (`control.sweep`)."""
@@ -223,6 +226,9 @@ class Supervisor:
         if hello["incarnation"] != seat.incarnation:
             return
         seat.writer = writer
+        if not seat.is_remote and (listening := asyncio.current_task()) is not None:
+            self._listening.add(listening)
+            listening.add_done_callback(self._listening.discard)
         if self._ending.is_set() or self._going_back is not None:
             seat.say(op="stop")
         while (message := await read_json(reader, limit_bytes=GUEST_LIMIT_BYTES if seat.is_remote else 1 << 28)) is not None:

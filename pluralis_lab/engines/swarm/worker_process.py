@@ -29,7 +29,7 @@ from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.state_chunks import chunk_bytes, largest_state_bytes
 from pluralis_lab.models.cost import widest_entry
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.store.checkpoints import CheckpointFolder, versions_kept
+from pluralis_lab.store.checkpoints import WRITTEN_AT_ONCE_BYTES, CheckpointFolder, versions_kept
 from pluralis_lab.worker import (
     Answer,
     Compute,
@@ -49,6 +49,7 @@ from pluralis_lab.worker import (
     SetAside,
     SetTimer,
     Started,
+    Store,
     Withdrawn,
     Woken,
     Worker,
@@ -125,6 +126,7 @@ class WorkerProcess:
         self._beat_at = math.inf
         self._held: list[Callable[[], None]] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._storing: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start up, serve until the supervisor says stop or goes away, leave nothing behind, and return the exit status."""
@@ -163,6 +165,8 @@ class WorkerProcess:
                 self.line.tell(op="failed", message=f"{type(error).__name__}: {error}")
             raise
         finally:
+            if self._storing is not None:
+                await self._storing
             await self.peering.close()
             await self.node.close()
             self.thread.close()
@@ -368,9 +372,24 @@ class WorkerProcess:
             log.info("left in round %d", self.machine.desk.round)
             self.line.tell(op="left")  # behind its last reports, which the supervisor waits for
             self._left.set()
+        elif len(effect.state) <= WRITTEN_AT_ONCE_BYTES:
+            self._note_stored(effect, self.checkpoints.save(effect.version, effect.state, effect.digest))
         else:
-            size = self.checkpoints.save(effect.version, effect.state, effect.digest)
-            self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
+            self._storing = asyncio.create_task(self._store_after(self._storing, effect))
+
+    async def _store_after(self, before: asyncio.Task[None] | None, effect: Store) -> None:
+        """Write a checkpoint beside everything else, once the one before is written."""
+        if before is not None:
+            await before
+        try:
+            size = await asyncio.to_thread(self.checkpoints.save, effect.version, effect.state, effect.digest)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._note_stored(effect, size)
+
+    def _note_stored(self, effect: Store, size: int) -> None:
+        self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
 
     def _set_timer(self, after_s: float | None) -> None:
         if self._timer is not None:

@@ -100,7 +100,7 @@ class Simulation:
         return self._start(version)
 
     def _start(self, version: int) -> Start:
-        """Return each worker's checkpoint of `version`; who has none takes its stage's. Later ones are of rounds to come again."""
+        """Return each worker's checkpoint of `version`; who has none takes its stage's. Later ones are forgotten."""
         for folder in self.folders.values():
             folder.forget_after(version)
         if not version:

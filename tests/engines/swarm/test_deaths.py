@@ -17,7 +17,7 @@ import pluralis_lab as pl
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.resuming import resume_version
 from pluralis_lab.errors import RunError
-from pluralis_lab.store.checkpoints import CheckpointFolder, common_versions
+from pluralis_lab.store.checkpoints import WRITTEN_AT_ONCE_BYTES, CheckpointFolder, common_versions
 from tests.engines.swarm.conftest import (
     PEOPLE,
     assert_all_gone,
@@ -26,7 +26,13 @@ from tests.engines.swarm.conftest import (
     private_folder,
     simulated_losses,
     small_spec,
+    wait_for,
 )
+
+
+def state_of(run: pl.Run, worker: str) -> str:
+    """Return what was told of the worker last."""
+    return [event.body["state"] for event in run.events("worker.state") if event.worker == worker][-1]
 
 
 def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
@@ -236,18 +242,60 @@ def test_an_interrupt_of_the_starters_process_group_ends_the_starter_and_does_no
 
 
 def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home: Path) -> None:
-    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    """Where nobody else has its stage, so that the run cannot go on."""
+    run = pl.launch(small_spec(steps=100_000, replicas=1), account="lab-a", participants=PEOPLE)
     family = descendants_of(run)
     run.wait(round=2, timeout_s=60)
     # The worker's own key becomes readable by others; the next incarnation refuses to use it.
-    os.chmod(run.path / "workers" / "worker-2" / "hot.key", 0o644)
-    run.kill("worker-2")
+    os.chmod(run.path / "workers" / "worker-1" / "hot.key", 0o644)
+    run.kill("worker-1")
     with pytest.raises(RunError) as caught:
         run.wait(timeout_s=60)
-    assert "worker-2 failed" in str(caught.value)
+    assert "worker-1 failed" in str(caught.value)
     assert "others can read it" in str(caught.value)
     assert_all_gone(family, within_s=5)
     assert run.state == "failed"
+
+
+def test_a_worker_that_fails_again_and_again_is_given_up_while_another_has_its_stage(home: Path) -> None:
+    run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
+    run.wait(round=2, timeout_s=60)
+    key = run.path / "workers" / "worker-2" / "hot.key"
+    os.chmod(key, 0o644)
+    run.kill("worker-2")
+    wait_for(lambda: any("6 times in a row" in event.body["message"] for event in run.events("error")), timeout_s=90)
+    (*tries, last) = run.events("error")
+    assert len(tries) == 4, "the first life was killed, the others failed by themselves"
+    assert {event.worker for event in tries} == {"worker-2"}
+    assert all("worker-2 failed (exit status 1)" in event.body["message"] for event in tries)
+    assert "others can read it" in last.body["log_tail"]
+    done = run._directory.last("round").round
+    run.wait(round=done + 3, timeout_s=60)
+    assert run.state == "running"
+    assert state_of(run, "worker-2") == "dead"
+
+    # What was wrong is still wrong when the run is resumed: it goes on all the same, and takes the worker in when it is mended.
+    run.stop().resume()
+    run.wait(round=run.info["started_from"] + 2, timeout_s=60)
+    assert run.state == "running"
+    os.chmod(key, 0o600)
+    run.stop().resume()
+    run.wait(round=run.info["started_from"] + 12, timeout_s=60)
+    assert state_of(run, "worker-2") == "active"
+    run.stop()
+
+
+def test_a_large_checkpoint_is_written_beside_the_training(home: Path) -> None:
+    """Larger than `WRITTEN_AT_ONCE_BYTES`: as a small one, it is there after the run, and the run resumes from it."""
+    model = pl.GPT(n_layer=2, n_head=2, d_model=128, context=16)
+    run = pl.launch(small_spec(model=model, steps=8, checkpoint_every=4, epoch_rounds=4, eval_every=0), account="lab-a")
+    run.wait(timeout_s=60).stop()
+    assert resume_version(run._directory) == 8
+    stored = {(event.worker, event.round): event.body["size_bytes"] for event in run.events("checkpoint")}
+    assert min(stored.values()) > WRITTEN_AT_ONCE_BYTES
+    assert stored.keys() == {(f"worker-{n}", round_) for n in range(4) for round_ in (4, 8)}
+    for (worker, round_), size in stored.items():
+        assert len(CheckpointFolder(run._directory.worker_folder(worker)).load(round_)[0]) == size
 
 
 def test_neither_a_second_supervisor_nor_commands_without_the_token_change_anything(home: Path) -> None:
