@@ -176,6 +176,7 @@ class Worker:
             self.desk.is_leaving = True
         elif isinstance(event, Woken):
             self.watch.on_woken()
+            self.membership.set_stuck_aside()
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)

@@ -13,6 +13,10 @@ from pluralis_lab.worker.lanes import Table, next_table
 from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import Joiners, RoundState
 
+STUCK_S = 120.0
+"""The stage waits for a joiner that was let in. One that has not asked for more of the state for so long is waited for no longer:
+the `AT_ONCE` chunks that it asked for last take 17 s at 2 Mbit/s."""
+
 
 class Membership:
     """Lets joiners into the stage, hands out its state, and asks for it when this worker joins itself.
@@ -31,6 +35,8 @@ class Membership:
         self._snapshot_for: dict[int, list[Peer]] = {}
         self._offered: dict[str, tuple[tasks.SnapshotDone, set[str]]] = {}
         """States that joiners are fetching from this worker, by digest, and who they are."""
+        self._fetched_at: dict[str, float] = {}
+        """When each of them asked for something last."""
 
     @property
     def has_successor(self) -> bool:
@@ -221,6 +227,7 @@ class Membership:
             offer = wire.StateOffer(done.version, done.digest, lanes, len(done.state), hashes_of(done.state))
             _, fetching = self._offered.setdefault(done.digest, (done, set()))
             fetching.update(peer.name for peer in joiners)
+            self._fetched_at.update((peer.name, desk.now) for peer in joiners)
             desk.broadcast(joiners, offer)
         if done.version % desk.spec.checkpoint_every == 0 or done.version >= desk.spec.steps:
             desk.store(done.version, done.state, done.digest)
@@ -230,6 +237,7 @@ class Membership:
         done, fetching = self._offered.get(message.digest, (None, ()))
         if done is None or source not in fetching:
             return
+        self._fetched_at[source] = self.desk.now
         count = num_chunks(len(done.state))
         if max(message.indices, default=0) >= count:
             self.desk.expel_live(source, f"wants chunk {max(message.indices)} of a state that has {count}")
@@ -239,9 +247,19 @@ class Membership:
 
     def _has_state(self, name: str) -> None:
         """Note that `name` fetches no state any more; one that nobody fetches is dropped."""
+        self._fetched_at.pop(name, None)
         for _, fetching in self._offered.values():
             fetching.discard(name)
         self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
+
+    def set_stuck_aside(self) -> None:
+        """Go on without joiners that do not fetch the state which all wait for them to have."""
+        desk = self.desk
+        for name, at in list(self._fetched_at.items()):
+            peer = desk.roster.get(name)
+            if peer is not None and desk.now - at > STUCK_S:
+                self._fetched_at[name] = desk.now
+                desk.set_aside(peer, desk.now - at, "does not fetch the state")
 
     def on_holder_lost(self, lost: Peer) -> None:
         """As a joiner, ask the others again when a replica is gone that would have sent the state, or was sending it."""

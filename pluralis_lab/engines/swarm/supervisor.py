@@ -20,6 +20,7 @@ from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
+from pluralis_lab.engines.swarm.accusations import Accusations
 from pluralis_lab.engines.swarm.deaths import describe_end, is_beyond_help, why_no_accident
 from pluralis_lab.engines.swarm.door import Door
 from pluralis_lab.engines.swarm.enrolment import Enrolment
@@ -71,6 +72,7 @@ class Supervisor:
         self._going_back: asyncio.Task[None] | None = None
         self._times_back: Counter[int] = Counter()
         self._second_chances = SecondChances()
+        self._accusations = Accusations()
         self._listening: set[asyncio.Task[Any]] = set()
 
     def _prepare(self, version: int, seats: Seats) -> None:
@@ -266,7 +268,7 @@ class Supervisor:
         elif op == "enrolled":
             self.enrolment.on_told(seat, message["worker"])
         elif op == "suspect":
-            self._check_suspect(message["worker"], message["incarnation"])
+            self._check_suspect(seat, message["worker"], message["incarnation"])
         elif op == "silent":
             self._set_aside(seat, message)
         elif op == "awake":
@@ -410,12 +412,19 @@ class Supervisor:
         """The fork server is gone, and the kernel has killed all workers with it."""
         self._fail(f"the fork server ended and took the workers along ({reason}); run.resume() goes on from the last checkpoint")
 
-    def _check_suspect(self, name: str, incarnation: int) -> None:
+    def _check_suspect(self, by: Seat, name: str, incarnation: int) -> None:
         """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
         seat = self.seats.suspected(name, incarnation)
-        if seat is not None and not self._ending.is_set():
-            log.warning("%s is given up by the others; killing it", name)
-            seat.kill()
+        if seat is None or self._ending.is_set():
+            return
+        log.warning("%s is given up by %s; killing it", name, by.name)
+        seat.kill()
+        if by.is_remote and not seat.is_remote and self._accusations.are_too_many(by.name, time.monotonic()):
+            self._accusations.forget(by.name)
+            why = f"{by.name} cannot reach {name}, which the others reach; its machine needs a way to this machine's ports"
+            self.recorder.error(why, worker=by.name)
+            self.guests.hosts.dismiss(by.name, why)
+            self.guests.hosts.drop(by.name)
 
     def _expel(self, name: str) -> None:
         """End a process whose weights are not those of its stage: the next one there fetches them from the others."""

@@ -168,3 +168,30 @@ def test_nothing_is_kept_for_a_joiner_that_dies_while_its_state_is_written(text:
     assert died
     assert sorted(seen.losses) == list(range(8))
     assert not any(seat.machine.membership._offered for seat in seen.swarm.seats.values())
+
+
+@pytest.mark.parametrize("asks", [0, 1])
+def test_a_joiner_that_asks_for_no_more_is_waited_for_no_longer(text: Corpus, asks: int) -> None:
+    """It answers pings, and has nothing to do: only who sends the state can see that nothing comes of it."""
+    fetched: list[int] = []
+
+    def meddle(swarm: VirtualSwarm) -> None:
+        if swarm.num_events == 0:
+            send = swarm._send
+
+            def speak(name: str, by: Any, effect: Send) -> None:
+                if isinstance(effect.message, FetchState) and name == JOINER and by.incarnation == 0:
+                    fetched.append(swarm.num_events)
+                    if len(fetched) > asks:
+                        return
+                send(name, by, effect)
+
+            swarm._send = speak  # type: ignore[method-assign]
+            swarm._schedule(1000.0, lambda: None)  # or the simulation ends where nobody has anything to do
+
+    seen = joining(text, meddle)
+    assert fetched
+    assert_unharmed(seen, run_virtual(seen.swarm.spec, text), asks)
+    (aside,) = [body for worker, body in seen.of_kind("state") if (worker, body["state"]) == (JOINER, "aside")]
+    assert "does not fetch the state" in aside["reason"]
+    assert seen.swarm.seats[JOINER].machine.desk.state == "serving", "it came again, and was taken in"
