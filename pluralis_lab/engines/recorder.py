@@ -248,7 +248,7 @@ class Recorder:
         self.events.append("round", None, body["round"], facts, time=at)
 
     def _validation(self, worker: str, at: float, body: dict[str, Any]) -> None:
-        """Write a held-out loss; where the subspace turned with the step before it, also what it was before that."""
+        """Write a held-out loss; where the subspace turned with the last step, also the one of before that step and turn."""
         version, loss = body["round"], body["loss"]
         if version in self._validations:
             return

@@ -174,7 +174,8 @@ def _refresh(picture: RunPicture, event: Event) -> None:
     before, after = finite(event.body.get("loss_before")), finite(event.body.get("loss_after"))
     if event.round is None or before is None or after is None:
         return
-    text = f"the subspace turned after round {event.round}: validation loss {before:.3f} before, {after:.3f} after"
+    losses = f"validation loss {before:.3f} before that round, {after:.3f} after it"
+    text = f"the subspace turned with the step of round {event.round}: {losses}"
     mark = Mark("refresh", event.round, "", text)
     place = next((index for index, known in enumerate(picture.marks) if known.kind == "refresh"), None)
     if place is None:

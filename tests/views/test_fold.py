@@ -130,7 +130,8 @@ def test_the_newest_turn_of_the_subspace_is_a_mark_with_the_losses_around_it(hal
         body = {"version": 1, "loss_before": 2.0, "loss_after": after}
         picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", turn, body)])
     assert picture.marks[:-1] == before
-    assert picture.marks[-1].text == "the subspace turned after round 90: validation loss 2.000 before, 2.125 after"
+    said = "the subspace turned with the step of round 90: validation loss 2.000 before that round, 2.125 after it"
+    assert picture.marks[-1].text == said  # the turn and a step of the optimizer together
     broken = {"version": 2, "loss_before": None, "loss_after": math.nan}
     picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", 95, broken)])
     assert picture.marks[-1].round == 90
