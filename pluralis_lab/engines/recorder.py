@@ -137,6 +137,8 @@ class Recorder:
             self._work(worker, at, body)
         elif kind == "exchange":
             self.events.append("exchange", worker, body["round"], {k: v for k, v in body.items() if k != "round"}, time=at)
+        elif kind == "links":
+            self.events.append("links", worker, None, body, time=at)
         elif kind == "statements":
             self._statements(body["statements"])
         elif kind == "reroute":

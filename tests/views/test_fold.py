@@ -137,6 +137,23 @@ def test_the_newest_turn_of_the_subspace_is_a_mark_with_the_losses_around_it(hal
     assert picture.marks[-1].round == 90
 
 
+def test_bytes_that_are_told_after_the_last_round_are_counted_and_are_no_rate(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    worker = picture.workers["worker-0"]
+    before = (worker.bytes_out, worker.bytes_in, worker.links["worker-2"].get("control_bytes", 0))
+    rate, num_rounds = worker.bytes_per_s, worker.recent.num_rounds
+    body = {"links": {"worker-2": {"control_bytes": 700}, "worker-5": {"control_bytes": 20}}, "bytes_out": 720, "bytes_in": 30}
+    picture.update([Event(picture.seq + 1, (picture.last_time or 0.0) + 100, "links", "worker-0", None, body)])
+    assert (worker.bytes_out, worker.bytes_in, worker.links["worker-2"].get("control_bytes", 0)) == (
+        before[0] + 720,
+        before[1] + 30,
+        before[2] + 700,
+    )
+    assert worker.links["worker-5"] == {"control_bytes": 20}
+    assert (worker.bytes_per_s, worker.recent.num_rounds) == (rate, num_rounds)
+    assert worker.heard_at == picture.last_time
+
+
 def test_a_loss_that_is_not_finite_is_a_mark_and_not_a_point(half_run: RunDirectory) -> None:
     picture = RunPicture.of(half_run)
     before = len(picture.loss.x)
