@@ -1,13 +1,15 @@
 """Adding a worker to a run that is live."""
 
+import contextlib
 from dataclasses import dataclass
+from typing import Any
 
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.own_corpus import bring, check_own_data, keep
 from pluralis_lab.engines.signers import signer_for
-from pluralis_lab.errors import RunError
+from pluralis_lab.errors import PluralisError, RunError
 from pluralis_lab.markup import facts
 from pluralis_lab.placing import check_device, check_kinds
 from pluralis_lab.store import RunDirectory
@@ -52,8 +54,21 @@ def attach(
         stage = 0
     owner = account or info["account"]
     seat = processes.command(run, "reserve", stage=stage)
-    name, chain = seat["worker"], info["chain"]
-    check_kinds(run.spec, seat["stage"], seat["devices"], device)  # an empty seat that nobody comes to does no harm
+    try:
+        _take_seat(run, seat, device, owner, data=data, brought=brought)
+    except BaseException:
+        with contextlib.suppress(PluralisError):  # what is told is why nobody comes, not that the run has ended meanwhile
+            processes.command(run, "release", worker=seat["worker"])
+        raise
+    return AttachedWorker(seat["worker"], seat["stage"], seat["replica"], owner)
+
+
+def _take_seat(
+    run: RunDirectory, seat: dict[str, Any], device: str, owner: str, *, data: str | None, brought: dict[str, Any] | None
+) -> None:
+    """Have `owner`'s account authorise a new key for the seat that is reserved, and a worker start in it."""
+    name, chain = seat["worker"], run.info["chain"]
+    check_kinds(run.spec, seat["stage"], seat["devices"], device)
     key = HotKey.generate()
     signer = signer_for(chain, seed=run.spec.seed, home=run.path.parent.parent)
     authorisation = {
@@ -64,8 +79,9 @@ def attach(
         "key": key.address,
         "signature": signer.sign(owner, authorisation_typed_data(run.id, name, key.address, chain["chain_id"], chain["ledger"])),
     }
-    key.save(run.worker_folder(name) / "hot.key")
+    file = run.worker_folder(name) / "hot.key"
+    file.unlink(missing_ok=True)  # of somebody who was given this seat before, and did not take it
+    key.save(file)
     if data is not None:
         keep(run.worker_folder(name), data)
     processes.command(run, "enrol", authorisation=authorisation, device=device, data=brought)
-    return AttachedWorker(name, seat["stage"], seat["replica"], owner)

@@ -211,7 +211,8 @@ class Subspace(Part):
 
     With `refresh_every` the subspace is turned towards where the gradients have energy, every so many rounds, in all stages with
     the same step. The function that the model computes changes with that, once each time: `run.events("refresh")` has the loss on
-    held-out data right before and right after.
+    held-out data before the round whose step turns the subspace (`loss_before`), and after it (`loss_after`): what the turn and
+    that one step of the optimizer have done together.
     """
 
     kind: Literal["subspace"] = "subspace"

@@ -285,7 +285,10 @@ class Run:
         return frames.data(self._directory)
 
     def links(self) -> "pd.DataFrame":
-        """Return one row a link and direction: the bytes that a worker sent to another one, by what they were for."""
+        """Return one row a link and direction: the bytes that a worker sent to another one, by what they were for.
+
+        Also what was sent for texts, held-out losses and joiners once all rounds were trained; that is told about a second later.
+        """
         from pluralis_lab.views import frames
 
         return frames.links(self._directory)

@@ -137,6 +137,8 @@ class Recorder:
             self._work(worker, at, body)
         elif kind == "exchange":
             self.events.append("exchange", worker, body["round"], {k: v for k, v in body.items() if k != "round"}, time=at)
+        elif kind == "links":
+            self.events.append("links", worker, None, body, time=at)
         elif kind == "statements":
             self._statements(body["statements"])
         elif kind == "reroute":
@@ -264,7 +266,7 @@ class Recorder:
         self.events.append("round", None, body["round"], facts, time=at)
 
     def _validation(self, worker: str, at: float, body: dict[str, Any]) -> None:
-        """Write a held-out loss; where the subspace turned with the step before it, also what it was before that."""
+        """Write a held-out loss; where the subspace turned with the last step, also the one of before that step and turn."""
         version, loss = body["round"], body["loss"]
         if version in self._validations:
             return

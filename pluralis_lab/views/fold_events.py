@@ -132,14 +132,27 @@ def _worker_round(picture: RunPicture, event: Event) -> None:
     if (delay := finite(body.get("delay"))) is not None:
         worker.delay = delay
     sent = finite(body.get("bytes_out")) or 0.0
-    worker.bytes_out += sent
-    worker.bytes_in += finite(body.get("bytes_in")) or 0.0
     worker.recent.put(event.time, finite(body.get("compute_s")) or 0.0, tokens)
     if worker._heard is not None and event.time > worker._heard:
         worker.bytes_per_s = sent / (event.time - worker._heard)
     worker._heard = worker.heard_at = event.time
     if picture.takes_texts and worker.stage == 1:
         count_drawn(picture, worker, event.round, body.get("links") or {})
+    _count_bytes(picture, worker, body)
+
+
+def _links(picture: RunPicture, event: Event) -> None:
+    """Count what a worker sent when no round was left to tell it with: a rate is made of rounds alone."""
+    worker = picture.worker(event.worker or "")
+    worker.changes += 1
+    worker.heard_at = event.time
+    _count_bytes(picture, worker, event.body)
+
+
+def _count_bytes(picture: RunPicture, worker: WorkerPicture, body: dict[str, Any]) -> None:
+    """Add what a report says of the worker's links to its sums."""
+    worker.bytes_out += finite(body.get("bytes_out")) or 0.0
+    worker.bytes_in += finite(body.get("bytes_in")) or 0.0
     if picture.limit is not None:
         return  # what goes between each two workers is drawn in figures, from an unbounded picture
     for peer, link in (body.get("links") or {}).items():
@@ -174,7 +187,8 @@ def _refresh(picture: RunPicture, event: Event) -> None:
     before, after = finite(event.body.get("loss_before")), finite(event.body.get("loss_after"))
     if event.round is None or before is None or after is None:
         return
-    text = f"the subspace turned after round {event.round}: validation loss {before:.3f} before, {after:.3f} after"
+    losses = f"validation loss {before:.3f} before that round, {after:.3f} after it"
+    text = f"the subspace turned with the step of round {event.round}: {losses}"
     mark = Mark("refresh", event.round, "", text)
     place = next((index for index, known in enumerate(picture.marks) if known.kind == "refresh"), None)
     if place is None:
@@ -222,6 +236,7 @@ FOLDS: dict[str, Callable[[RunPicture, Event], None]] = {
     "round": _round,
     "validation": _validation,
     "worker.round": _worker_round,
+    "links": _links,
     "exchange": _exchange,
     "reroute": _reroute,
     "refresh": _refresh,

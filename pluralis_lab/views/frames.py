@@ -162,7 +162,7 @@ def workers(run_dir: RunDirectory) -> pd.DataFrame:
 
 
 def links(run_dir: RunDirectory) -> pd.DataFrame:
-    """Return a row a link and direction: what each worker sent to each other one, in all rounds.
+    """Return a row a link and direction: what each worker sent to each other one, in all rounds and after them.
 
     Columns: `source, target, forward_bytes` (activations), `backward_bytes` (their gradients), `sync_bytes` (exchanges between
     replicas), `control_bytes` (all else) and `bytes` (their sum), as the sender counted them on the wire.

@@ -126,7 +126,8 @@ class Evaluation:
     def _is_due(self) -> bool:
         desk, spec = self.desk, self.desk.spec
         is_regular = spec.eval_every > 0 and desk.round % spec.eval_every == 0
-        # The same held-out data right before and right after the subspace turns shows what that costs.
+        # Before the round whose step turns the subspace, and after it. Each stage makes the step and the turn in one go, so
+        # nobody can evaluate what is between them: the two losses differ by that step, too.
         is_by_turn = switches(spec, desk.round) or switches(spec, desk.round - 1)
         return desk.round > 0 and (desk.is_finished or is_regular or is_by_turn)
 

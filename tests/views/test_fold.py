@@ -130,10 +130,28 @@ def test_the_newest_turn_of_the_subspace_is_a_mark_with_the_losses_around_it(hal
         body = {"version": 1, "loss_before": 2.0, "loss_after": after}
         picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", turn, body)])
     assert picture.marks[:-1] == before
-    assert picture.marks[-1].text == "the subspace turned after round 90: validation loss 2.000 before, 2.125 after"
+    said = "the subspace turned with the step of round 90: validation loss 2.000 before that round, 2.125 after it"
+    assert picture.marks[-1].text == said  # the turn and a step of the optimizer together
     broken = {"version": 2, "loss_before": None, "loss_after": math.nan}
     picture.update([Event(picture.seq + 1, 0.0, "refresh", "worker-4", 95, broken)])
     assert picture.marks[-1].round == 90
+
+
+def test_bytes_that_are_told_after_the_last_round_are_counted_and_are_no_rate(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    worker = picture.workers["worker-0"]
+    before = (worker.bytes_out, worker.bytes_in, worker.links["worker-2"].get("control_bytes", 0))
+    rate, num_rounds = worker.bytes_per_s, worker.recent.num_rounds
+    body = {"links": {"worker-2": {"control_bytes": 700}, "worker-5": {"control_bytes": 20}}, "bytes_out": 720, "bytes_in": 30}
+    picture.update([Event(picture.seq + 1, (picture.last_time or 0.0) + 100, "links", "worker-0", None, body)])
+    assert (worker.bytes_out, worker.bytes_in, worker.links["worker-2"].get("control_bytes", 0)) == (
+        before[0] + 720,
+        before[1] + 30,
+        before[2] + 700,
+    )
+    assert worker.links["worker-5"] == {"control_bytes": 20}
+    assert (worker.bytes_per_s, worker.recent.num_rounds) == (rate, num_rounds)
+    assert worker.heard_at == picture.last_time
 
 
 def test_a_loss_that_is_not_finite_is_a_mark_and_not_a_point(half_run: RunDirectory) -> None:

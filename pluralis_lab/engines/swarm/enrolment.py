@@ -36,22 +36,24 @@ class Enrolment:
     def reserve(self, stage: object, among: object = None) -> Answer:
         """Return a new worker's name, stage and replica, and the devices that this stage's workers are on.
 
-        stage : where it is to work; None: the stage with the fewest workers, and of several the one with the most to compute
+        stage : where it is to work; None: of those that have room the one with the fewest workers that are there or on their
+            way, and of several the one with the most to compute
         among : the stages that it can work at; None: all
         """
-        stages = range(self._spec.stages)
+        stages, most = range(self._spec.stages), most_replicas(self._spec.sync)
         possible = [of for of in stages if among is None or (isinstance(among, list) and of in among)]
         if not possible or (stage is not None and stage in stages and stage not in possible):
             return {"ok": False, "error": f"it can work at no stage where one is wanted ({among!r:.60})"}
         if stage is None:
-            counts = {of: sum(seat.stage == of and seat.pid is not None for seat in self._seats) for of in possible}
-            stage = min(possible, key=lambda of: (counts[of], -self._recorder.shape.stage_flops[of]))
+            with_room = [of for of in possible if self._num_named(of) < most]
+            if not with_room:
+                return {"ok": False, "error": f"where it can work, each stage has {most} workers already"}
+            stage = min(with_room, key=lambda of: (self._num_expected(of), -self._recorder.shape.stage_flops[of]))
         if type(stage) is not int or stage not in stages:
             return {"ok": False, "error": f"stage={stage!r}; the run has the stages 0 to {self._spec.stages - 1}"}
-        taken = [replica for of, replica in self._all() if of == stage]
-        count = len(taken) - sum(row["stage"] == stage and row.get("left", False) for row in self._recorder.info["workers"])
-        if count >= most_replicas(self._spec.sync):
+        if (count := self._num_named(stage)) >= most:
             return {"ok": False, "error": f"stage {stage} has {count} workers already; choose another stage"}
+        taken = [replica for of, replica in self._all() if of == stage]
         given = {row["name"] for row in self._recorder.info["workers"]} | self._reserved.keys()
         name = next(name for number in itertools.count(len(given)) if (name := worker_name(number)) not in given)
         self._reserved[name] = (stage, max(taken) + 1)
@@ -71,6 +73,16 @@ class Enrolment:
     def _all(self) -> list[tuple[int, int]]:
         """Return (stage, replica) of every worker that the run has or had: a name is given once."""
         return [*((row["stage"], row["replica"]) for row in self._recorder.info["workers"]), *self._reserved.values()]
+
+    def _num_named(self, stage: int) -> int:
+        """Return how many workers of `stage` have a name and have not left: those that are away may come back."""
+        left = sum(row["stage"] == stage and row.get("left", False) for row in self._recorder.info["workers"])
+        return sum(of == stage for of, _ in self._all()) - left
+
+    def _num_expected(self, stage: int) -> int:
+        """Return how many work at `stage` or are on their way there, those who have only asked for a seat among them."""
+        reserved = sum(of == stage for of, _ in self._reserved.values())
+        return reserved + sum(seat.is_expected for seat in self._seats if seat.stage == stage)
 
     def enrol(self, request: dict[str, Any]) -> Answer:
         """Take in the worker of a reserved seat.

@@ -18,6 +18,8 @@ Name = Annotated[str, Field(pattern=r"^worker-\d{1,5}$")]
 Text = Annotated[str, Field(max_length=4000)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 MAX_NAMED = 4096
+Links = Annotated[dict[Name, dict[Annotated[str, Field(pattern=r"^[a-z_]{1,20}$")], Count]], Field(max_length=MAX_NAMED)]
+"""By peer, what was sent to it, by kind."""
 
 
 class _Word(BaseModel):
@@ -75,7 +77,7 @@ class _Nothing(_Word):
 
 class _Report(_Word):
     op: Literal["report"]
-    kind: Literal["state", "round", "work", "exchange", "statements", "validation", "reroute", "stalled", "checkpoint"]
+    kind: Literal["state", "round", "work", "links", "exchange", "statements", "validation", "reroute", "stalled", "checkpoint"]
     time: Size
     body: dict[str, Any]
 
@@ -105,12 +107,18 @@ class _Work(_Word):
     agreement: float | None
     observed: dict[Name, list[float | None]] = Field(max_length=MAX_NAMED)
     state_digest: Digest | None
-    links: dict[Name, dict[Annotated[str, Field(pattern=r"^[a-z_]{1,20}$")], Count]] = Field(max_length=MAX_NAMED)
+    links: Links
     settled: Count | None = None
     delay: float | None = None
     bytes_out: Count
     bytes_in: Count
     compute_s: Size
+
+
+class _Links(_Word):
+    links: Links
+    bytes_out: Count
+    bytes_in: Count
 
 
 class _Exchange(_Word):
@@ -149,6 +157,7 @@ _BODIES: dict[str, type[_Word]] = {
     "round": _Loss,
     "validation": _Loss,
     "work": _Work,
+    "links": _Links,
     "exchange": _Exchange,
     "statements": _Statements,
     "reroute": _Reroute,

@@ -72,6 +72,15 @@ class Seat:
         except psutil.NoSuchProcess:
             return False
 
+    @property
+    def is_expected(self) -> bool:
+        """Whether a worker is here or on its way: its process runs, or is about to be started.
+
+        Not one that leaves, that the others go on without, or whose machine is away: nobody knows when it comes.
+        """
+        is_away = self.hosts is not None and self.name not in self.hosts
+        return not (self.is_leaving or self.is_aside or is_away)
+
     def clear(self, *, version: int) -> None:
         """Forget the process before, for a new one in a run that stands at `version`."""
         self.writer, self.is_up, self.is_told_to_go, self.addresses = None, False, False, []

@@ -15,7 +15,7 @@ import torch
 
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
-from pluralis_lab.engines.meter import with_bytes
+from pluralis_lab.engines.meter import links_report, with_bytes
 from pluralis_lab.engines.own_corpus import open_own
 from pluralis_lab.engines.scenario import ScenarioLog, sender_of
 from pluralis_lab.engines.swarm.compute_thread import ComputeThread
@@ -63,6 +63,11 @@ log = logging.getLogger(__name__)
 BEAT_S = 0.25
 STILL_S = 1.0
 """A beat that is so late was not late: this process stood still (stopped, or its machine asleep), and may have been set aside."""
+
+QUIET_S = 1.0
+"""What is sent after the last round is told as soon as nothing more was for so long: a text in one report, not each token."""
+TELL_LINKS_S = 60.0
+"""Or after so long, where there is always more."""
 
 
 class Expelled(PluralisError):
@@ -158,6 +163,7 @@ class WorkerProcess:
                     self._raise_failure(),
                     self._until_left(),
                     self._beat_forever(),
+                    self._tell_links_forever(),
                 )
             return EXIT_LEFT if self._left.is_set() else 0
         except Exception as error:
@@ -167,6 +173,7 @@ class WorkerProcess:
         finally:
             if self._storing is not None:
                 await self._storing
+            self._tell_links()
             await self.peering.close()
             await self.node.close()
             self.thread.close()
@@ -277,6 +284,22 @@ class WorkerProcess:
             self._beat_at = asyncio.get_running_loop().time()
             await asyncio.sleep(BEAT_S)
 
+    async def _tell_links_forever(self) -> None:
+        """Tell what no round is left to tell of: texts, held-out losses, states for who comes late."""
+        meter, seen, told_at = self.peering.meter, 0, 0.0
+        while True:
+            await asyncio.sleep(QUIET_S)
+            is_quiet, seen = meter.num_messages == seen, meter.num_messages
+            now = asyncio.get_running_loop().time()
+            if self.machine.desk.state == "serving" and (is_quiet or now - told_at > TELL_LINKS_S):
+                told_at = now
+                self._tell_links()
+
+    def _tell_links(self) -> None:
+        """Tell what was sent and received since the last report of it."""
+        if (body := links_report(self.peering.meter)) is not None:
+            self._report("links", body)
+
     def _holds(self, act: Callable[[], None]) -> bool:
         """Whether `act` is put off: this process stood still, and the supervisor is asked whether the others went on without it.
 
@@ -370,6 +393,7 @@ class WorkerProcess:
             self._set_timer(effect.after_s)
         elif isinstance(effect, Left):
             log.info("left in round %d", self.machine.desk.round)
+            self._tell_links()
             self.line.tell(op="left")  # behind its last reports, which the supervisor waits for
             self._left.set()
         elif len(effect.state) <= WRITTEN_AT_ONCE_BYTES:

@@ -10,7 +10,7 @@ from typing import Any
 from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
-from pluralis_lab.engines.meter import WireMeter, with_bytes
+from pluralis_lab.engines.meter import WireMeter, links_report, with_bytes
 from pluralis_lab.engines.pieces import may_wait, piece_sizes
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.task_queue import TaskQueue
@@ -178,6 +178,9 @@ class VirtualSwarm:
                 self._attach(self.attachments.pop(0))
             while self.departures and self.departures[0].after_events <= self.num_events:
                 self._ask_to_leave(self.departures.pop(0).worker)
+        for name, seat in self.seats.items():
+            if (body := links_report(seat.meter)) is not None:
+                self.on_report(name, self.now, "links", body)
 
     def _restore(self, version: int, states: Mapping[str, tuple[bytes, str]]) -> None:
         """Load the weights of all who are there and have some in `states`."""

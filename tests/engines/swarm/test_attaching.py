@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab import attaching
 from pluralis_lab.cli import main
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.engines import processes
-from pluralis_lab.engines.signers import signer_for
+from pluralis_lab.engines.signers import SeedSigner, signer_for
 from tests.engines.swarm.conftest import simulated_losses, small_spec
 
 
@@ -123,7 +124,15 @@ def test_what_is_wrong_is_named_and_changes_nothing(home: Path) -> None:
         ):
             with pytest.raises(pl.PluralisError, match=said):
                 run.attach(**arguments)
+        with pytest.raises(pl.PluralisError, match="account name"):
+            run.attach(stage=1, account="no/body")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attaching, "signer_for", lambda *where, **how: SeedSigner(1))
+            with pytest.raises(pl.PluralisError, match="knows another account as 'lab-a'"):
+                run.attach(stage=1)
         seat = processes.command(run._directory, "reserve", stage=1)["worker"]
+        assert seat == "worker-4", "a seat that nobody took is given to the next"
+        assert (run.path / "workers" / seat / "hot.key").exists(), "the key of whoever was refused"
         other = HotKey.generate().address
         for line, said in (
             (None, "is malformed"),
@@ -135,8 +144,8 @@ def test_what_is_wrong_is_named_and_changes_nothing(home: Path) -> None:
         ):
             with pytest.raises(pl.PluralisError, match=said):
                 processes.command(run._directory, "enrol", authorisation=line)
-        for _ in range(14 - 1):
-            processes.command(run._directory, "reserve", stage=1)
+        processes.command(run._directory, "release", worker=seat)
+        reserved = [processes.command(run._directory, "reserve", stage=1)["worker"] for _ in range(14)]
         with pytest.raises(pl.PluralisError, match="stage 1 has 16 workers already; choose another stage"):
             run.attach(stage=1)
         assert run.info["workers"] == before["workers"]
@@ -146,5 +155,8 @@ def test_what_is_wrong_is_named_and_changes_nothing(home: Path) -> None:
         assert not run.events("error")
         seen = len(run.metrics())
         run.wait(round=seen + 5, timeout_s=60)
+        for name in reserved:
+            processes.command(run._directory, "release", worker=name)
+        assert run.attach(stage=1).name == "worker-4"
     finally:
         run.stop()

@@ -211,6 +211,10 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("statements", {"round": 1, "statements": [{"body": {}, "signature": "0x"}]}),
     ("statements", {"round": 1, "statements": ["x"]}),
     ("work", {"round": 1}),
+    ("links", {"links": {"worker-1": {"control_bytes": -1}}, "bytes_out": 1, "bytes_in": 0}),
+    ("links", {"links": {"<b>": {"control_bytes": 1}}, "bytes_out": 1, "bytes_in": 0}),
+    ("links", {"links": {}, "bytes_out": 0}),
+    ("links", {"round": 1, "links": {}, "bytes_out": 0, "bytes_in": 0}),
 ]
 
 
@@ -254,5 +258,5 @@ def test_what_workers_say_passes(text: Corpus, sync: Any, schedule: str) -> None
             body = {**body, "incarnation": 0, "parameters": 1, "device": "cpu"}
         word = json.loads(json.dumps({"op": "report", "kind": kind, "time": at, "body": body}))
         check_word(word, worker=worker, run_id=RUN_ID, spec=spec)
-    assert {"state", "round", "work", "statements", "validation", "reroute"} <= kinds
+    assert {"state", "round", "work", "links", "statements", "validation", "reroute"} <= kinds
     assert ("exchange" in kinds) == isinstance(sync, pl.SliceSync)

@@ -2,6 +2,7 @@
 
 import json
 import select
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +15,14 @@ from pluralis_lab.cli import main
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines import processes
 from pluralis_lab.engines.swarm.questions import MAX_WAITING
+from pluralis_lab.engines.swarm.worker_process import QUIET_S
 from pluralis_lab.learning import snapshots
 from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.learning.optimizers import build_optimizer
 from pluralis_lab.learning.reference import whole_model
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.store.checkpoints import CheckpointFolder
-from tests.engines.swarm.conftest import small_spec
+from tests.engines.swarm.conftest import small_spec, wait_for
 
 PROMPT = "def main("
 
@@ -99,6 +101,20 @@ def test_the_command_line_asks_too(trained: pl.Run, home: Path, capsys: pytest.C
     with suppress(SystemExit):
         main(["evaluate", trained.id[:12], "--batches", "2", "--json"])
     assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(trained.evaluate(2).loss)
+
+
+def test_what_a_text_moves_is_told_though_no_round_is_left(trained: pl.Run) -> None:
+    def told() -> int:
+        return int(trained.links()["bytes"].sum())
+
+    before = -1
+    while before != (before := told()):  # also of the last round something is told behind it
+        time.sleep(3 * QUIET_S)
+    assert len(trained.generate(PROMPT, 200).text) > len(PROMPT)
+    assert isinstance(trained.spec.boundary, pl.Subspace)
+    wait_for(lambda: told() >= before + 200 * trained.spec.boundary.rank * 8)
+    sent = trained.workers().set_index("worker")["bytes_out"]
+    assert trained.links().groupby("source")["bytes"].sum().to_dict() == sent.to_dict()
 
 
 def test_more_texts_than_heads_write_at_once_wait_their_turn(trained: pl.Run) -> None:

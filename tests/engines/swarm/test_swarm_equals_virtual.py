@@ -1,6 +1,7 @@
 """Real processes over hivemind compute what the simulation computes, and put on the wire what the codec promises."""
 
 import json
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of
 RANK, CONTEXT = 8, 64
 BYTES_A_VALUE = {"bfloat16": 2, "same": 4}
 """On the wire, by the boundary's wire dtype; "same" is the model's own, float32."""
+written_at: dict[str, float] = {}
+"""When a text was complete, at once before the run was stopped."""
 
 
 # Values as they are on the wire differ from bfloat16 in nothing but the codec, which the tests of codecs have, and its bytes.
@@ -24,6 +27,8 @@ def pair(home: Path, request: pytest.FixtureRequest) -> tuple[pl.Run, pl.Run]:
     simulated.wait(timeout_s=60)
     run = pl.launch(spec, account="lab-a", participants=PEOPLE)
     run.wait(timeout_s=90)
+    assert run.generate("def ", 50).text
+    written_at[run.id] = time.time()
     processes = descendants_of(run)
     assert len([process for process in processes if process.name() == "p2pd"]) == 4
     folder = Path(json.loads((run.path / "control.json").read_text())["socket"]).parent
@@ -59,6 +64,16 @@ def test_bytes_at_the_socket_are_the_codecs_within_five_per_cent(pair: tuple[pl.
         assert wire["codec_backward"] == pytest.approx(backward)
         assert forward < wire["forward_bytes_per_token"] <= 1.05 * forward
         assert backward < wire["backward_bytes_per_token"] <= 1.05 * backward
+
+
+def test_what_is_sent_until_the_run_is_stopped_is_told(pair: tuple[pl.Run, pl.Run]) -> None:
+    run, _ = pair
+    told = [event for event in run.events("links") if event.time > written_at[run.id]]
+    stages = {worker["name"]: worker["stage"] for worker in run.info["workers"]}
+    assert {stages[event.worker] for event in told if event.worker is not None} == {0, 1}
+    for finished in pair:
+        sent = finished.workers().set_index("worker")["bytes_out"]
+        assert finished.links().groupby("source")["bytes"].sum().to_dict() == sent.to_dict()
 
 
 def test_receivers_record_norm_and_agreement_of_every_worker_and_round(pair: tuple[pl.Run, pl.Run]) -> None:

@@ -71,6 +71,17 @@ def test_the_links_change_the_clock_and_not_the_losses(text: Corpus) -> None:
     assert slow.swarm.now > 5 * fast.swarm.now
 
 
+def test_every_byte_that_was_sent_is_told_also_behind_the_last_round(text: Corpus) -> None:
+    seen = run_virtual(tiny_spec(text, replicas=2), text)
+    told = [body for kind in ("work", "links") for _, body in seen.of_kind(kind)]
+    sent = sum(body["bytes_out"] for body in told)
+    assert sent == sum(body["bytes_in"] for body in told) > 0
+    assert sent == sum(
+        size for body in told for link in body["links"].values() for kind, size in link.items() if kind.endswith("_bytes")
+    )
+    assert seen.of_kind("links")
+
+
 def test_a_simulation_repeats_to_the_bit(text: Corpus) -> None:
     spec = tiny_spec(text, replicas=2)
     first, second = run_virtual(spec, text), run_virtual(spec, text)
