@@ -122,6 +122,7 @@ def test_the_hash_is_of_the_text(cell):
     one, other = (pl.Blocks.from_source(cell["factory"], context=8, options={"layers": n}) for n in (1, 2))
     assert one.source_hash == other.source_hash
     assert len(one.source_hash) == 64
+    assert one.accept_hash != other.accept_hash
     assert pl.RunSpec(model=one).hash != pl.RunSpec(model=other).hash
     assert pl.Blocks("tests.models.own_blocks:mixed", context=8).source_hash is None
 
