@@ -117,7 +117,8 @@ def join(
     device : "cpu", or "cuda:0" for the first GPU
     stage : where it works; None: where the run has fewest workers
     account : the participant who owns what it does, an account of this home, made on first use
-    accept : hash of the model's source text, where the run brings one, that may run here
+    accept : `Blocks.accept_hash` of the model, where that is the founder's own (`Blocks`), which may then run here. Without it
+        such a run is not joined, and the error says what would run and its hash
     host : this machine's address for the other workers; None: the one that leads to the run
     data : "path:FILE_OR_FOLDER", a text that it brings along as a worker of stage 0, and draws `RunSpec.own_data` of its
         micro-batches from. The file stays on this machine, but **every stage can read what is drawn**, as token ids

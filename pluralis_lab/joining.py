@@ -1,12 +1,12 @@
 """Joining somebody else's run: what is agreed to, whose the work is, and which seat it is done in."""
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pluralis_lab.accepting import Confirm, check_accepted
 from pluralis_lab.contributions.attestation import authorisation_typed_data
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
@@ -22,9 +22,6 @@ from pluralis_lab.parts import Blocks
 from pluralis_lab.placing import check_device, check_kinds
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import RunDirectory, lab_home
-
-Confirm = Callable[[str, str], bool]
-"""(source text of a model, its hash) -> whether it may run here."""
 
 
 def join_here(
@@ -52,7 +49,7 @@ def join_here(
     device : "cpu", or "cuda:0" for the first GPU
     stage : where it works; None: where the run has fewest workers
     account : the participant who owns what it does, an account of this home, made on first use
-    accept : hash of the model's source text, where the run brings one, that may run here; else `confirm` is asked
+    accept : `Blocks.accept_hash` of the model, where it is none of ours, that may run here; else `confirm` is asked
     host : this machine's address for the other workers; None: the one that leads to the run
     data : a text that it brings along as a worker of stage 0: every stage can read what is drawn of it, as token ids
     tied : whether to go when standard input ends
@@ -184,24 +181,18 @@ class _Visitor:
         return gateway, visit
 
     def _agree(self, welcome: Welcome) -> RunSpec:
-        """Return the spec if its model may run here. Raises RunError when nobody has accepted the source that comes with it."""
+        """Return the spec if its model may run here. Raises RunError when it is none of ours and nobody has accepted it.
+
+        Nothing of the model has been imported or run by then.
+        """
         spec = welcome.parsed_spec()
         model = spec.model
         self._tell(
             f"run {welcome.id[:8]}: {type(model).__name__} of {welcome.model_parameters:,} parameters in {spec.stages} stages, "
             f"on {welcome.corpus.name}"
         )
-        if isinstance(model, Blocks) and model.source is not None:
-            assert model.source_hash is not None
-            if self._accept == model.source_hash:
-                return spec
-            if self._accept is not None:
-                raise RunError(f"the model's source has the hash {model.source_hash}, not the accepted {self._accept}")
-            if self._confirm is None or not self._confirm(model.source, model.source_hash):
-                raise RunError(
-                    "the run brings its model's source, which would run on this machine; read it, and accept its hash: "
-                    f"pl.join(..., accept={model.source_hash!r}), or --accept with it in a shell"
-                )
+        if isinstance(model, Blocks):
+            check_accepted(model, self._accept, self._confirm)
         return spec
 
     async def _enrol(self, gateway: Gateway, welcome: Welcome, spec: RunSpec, worker: str, stage: int) -> Visit:
@@ -240,11 +231,3 @@ class _Visitor:
         if (path / "run.json").exists():
             return RunDirectory(path)
         return RunDirectory.create(self._home / "joined", spec, welcome.info())
-
-
-def confirm_on_terminal(source: str, source_hash: str) -> bool:
-    """Show the source text and ask whether it may run here; no where nobody can be asked."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    print(f"{source}\n\nThis is the run's model (sha256 {source_hash}). It would run on this machine.", file=sys.stderr)
-    return input("Run it? [y/N] ").strip().lower() in ("y", "yes")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from pluralis_lab.canonical import canonical_json, digest
 from pluralis_lab.errors import RunSpecError
 from pluralis_lab.markup import paragraph, table
 
@@ -165,8 +166,16 @@ class Blocks(Part):
 
     @property
     def source_hash(self) -> str | None:
-        """SHA-256 of the source text, 64 hexadecimal characters: what whoever runs it can compare. None: it is imported."""
+        """SHA-256 of the source text, 64 hexadecimal characters. None: there is none, the function is imported."""
         return None if self.source is None else hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def accept_hash(self) -> str:
+        """SHA-256, 64 hexadecimal characters, of all that says what runs on a worker; whoever joins the run must accept it.
+
+        It is over the function's name and its options, too: ``os:system`` with a command needs no source text to do harm.
+        """
+        return digest(canonical_json({"factory": self.factory, "options": self.options, "source": self.source}))
 
     @model_validator(mode="after")
     def _measure(self) -> Self:

@@ -194,7 +194,8 @@ class Run:
 
         From then on the run listens where it was launched to (``launch(host=...)``; by default on this machine alone), over TLS,
         for whoever has an invitation's text. Each worker that comes has its own key and participant; it gets its stage's weights,
-        a model's source text must be accepted where it runs, and a corpus is never sent: without it, it works at a later stage.
+        a model of your own (`Blocks`) must be accepted where it runs, by its `Blocks.accept_hash`, and a corpus is never sent:
+        without it, it works at a later stage.
 
         Parameters
         ----------

@@ -35,7 +35,10 @@ def join(
     stage: Annotated[int | None, typer.Option(help="Where it works; by default where there are fewest workers.")] = None,
     account: Annotated[str, typer.Option(help="The account of this home that owns what it does.")] = "default",
     accept: Annotated[
-        str | None, typer.Option(metavar="HASH", help="Of the model's source text, where the run brings one: it may run here.")
+        str | None,
+        typer.Option(
+            metavar="HASH", help="Of the model, where it is the founder's own code or names a function: it may run here."
+        ),
     ] = None,
     host: Annotated[
         str | None, typer.Option(help="This machine's address for the other workers; by default the one that leads to the run.")
@@ -50,7 +53,8 @@ def join(
     from pluralis_lab.engines.swarm.forkclient import early_fork_server
 
     with early_fork_server() as server:  # torch takes two seconds to load: from now on, beside all else
-        from pluralis_lab.joining import confirm_on_terminal, join_here
+        from pluralis_lab.accepting import confirm_on_terminal
+        from pluralis_lab.joining import join_here
 
         # Byte by byte, because what follows on standard input is not for this.
         text = b"".join(iter(lambda: os.read(0, 1).strip(b"\n"), b"")).decode() if invitation == "-" else invitation

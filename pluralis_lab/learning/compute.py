@@ -391,13 +391,14 @@ class StageCompute:
         actual = hashlib.sha256(task.state).hexdigest()
         if actual != task.digest:
             raise WireError(f"a state of {len(task.state)} bytes has digest {actual[:12]}, not the announced {task.digest[:12]}")
-        tensors = snapshots.load(task.state, self.module, self.optimizer, self.update_rule)
-        self.refreshing.load(tensors, task.version)
+        tensors = snapshots.read(task.state, self.module, self.update_rule, version=task.version)
         mark = None
         if self.local_sync is not None:
+            mark = read_mark(tensors, self.spec, task.version)
             self.local_sync.load(tensors)
-            mark = read_mark(tensors)
             self._displaced_at = -1
+        self.refreshing.load(tensors, task.version)
+        snapshots.load(tensors, self.module, self.optimizer)  # last: a state that is refused has changed nothing
         self._sums.clear()  # what was summed belongs to other weights
         self._forget_before(task.version)
         return tasks.RestoreDone(task.version, mark)

@@ -21,6 +21,7 @@ from torch import Tensor
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.payload import Payload
+from pluralis_lab.learning.usable import check_usable
 from pluralis_lab.models.seeded import generator
 from pluralis_lab.parts import DiLoCo, SliceSync
 from pluralis_lab.spec import RunSpec
@@ -98,7 +99,10 @@ class LocalSync:
         return {f"sync/{name}": array.clone() for name, array in kept.items() if array is not None}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up what `dump` returned. Raises WireError, and changes nothing, for anything of another size or number format."""
+        """Take up what `dump` returned.
+
+        Raises WireError, and changes nothing, for anything of another size or number format, or that cannot be computed with.
+        """
         found = {name: tensors.get(f"sync/{name}") for name in ("anchor", "velocity", "snapshot")}
         for name, array in found.items():
             may_miss = name == "snapshot" or (name == "velocity" and self.velocity is None)
@@ -108,6 +112,8 @@ class LocalSync:
                 raise WireError(
                     f"'sync/{name}' is {tuple(array.shape)} {array.dtype}, expected {len(self.anchor)} {self.anchor.dtype}"
                 )
+            if array is not None:
+                check_usable(array, f"'sync/{name}' of a snapshot")
         assert found["anchor"] is not None
         self.anchor = found["anchor"].clone()
         if self.velocity is not None and found["velocity"] is not None:

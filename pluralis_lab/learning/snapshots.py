@@ -11,6 +11,7 @@ from torch import nn
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning.optimizers import slots
 from pluralis_lab.learning.update_rule import UpdateRule
+from pluralis_lab.learning.usable import check_usable
 from pluralis_lab.parts import Optimizer
 
 
@@ -27,10 +28,13 @@ def dump(module: nn.Module, optimizer: UpdateRule, more: Mapping[str, torch.Tens
     return save_tensors(tensors)
 
 
-def load(state: bytes, module: nn.Module, optimizer: UpdateRule, description: Optimizer) -> dict[str, torch.Tensor]:
-    """Load what `dump` wrote, and return all of its tensors; `description` is the optimizer's.
+def read(state: bytes, module: nn.Module, description: Optimizer, *, version: int) -> dict[str, torch.Tensor]:
+    """Return the tensors of what `dump` wrote after `version` rounds, each of them such that this stage can go on from it.
 
-    Raises WireError, and changes nothing, when it is damaged or its names, shapes or number formats are not this stage's.
+    description : of the optimizer whose state it holds
+
+    A digest says only that a state is the one that its sender announced. Raises WireError when it is damaged, when its names,
+    shapes or number formats are not this stage's, or when its numbers are none that training leads to.
     """
     try:
         tensors = load_tensors(state)
@@ -42,30 +46,48 @@ def load(state: bytes, module: nn.Module, optimizer: UpdateRule, description: Op
         raise WireError(
             f"a snapshot with the weights {sorted(tensors)[:3]}... is not of this stage, which has {len(named)} weights"
         )
-    kept: dict[str, dict[str, torch.Tensor]] = {}
     for name, parameter in named.items():
-        prefix = f"optimizer/{name}/"
-        kept[name] = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        kept = _kept_of(name, tensors)
         parts = {f"weight/{name}": tensors[f"weight/{name}"]}
-        parts |= {f"{prefix}{key}": tensor for key, tensor in kept[name].items() if key != "step"}
+        parts |= {f"optimizer/{name}/{key}": tensor for key, tensor in kept.items() if key != "step"}
         for key, tensor in parts.items():
             if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
                 raise WireError(
                     f"{key!r} is {tuple(tensor.shape)} {tensor.dtype}, expected {tuple(parameter.shape)} {parameter.dtype}"
                 )
-        if not kept[name]:
-            continue
-        wanted = slots(description, name, parameter)
-        if kept[name].keys() != wanted or ("step" in wanted and kept[name]["step"].shape != ()):
-            shapes = {key: tuple(tensor.shape) for key, tensor in sorted(kept[name].items())}
-            scalar = " with a scalar step" if "step" in wanted else ""
-            raise WireError(f"the optimizer state of {name!r} is {shapes}, expected {sorted(wanted)}{scalar}")
+            check_usable(tensor, f"{key!r} of a snapshot")
+        if kept:
+            _check_kept(kept, name, slots(description, name, parameter), version)
+    return tensors
+
+
+def _kept_of(name: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return what the optimizer keeps for the weight `name`, by key."""
+    prefix = f"optimizer/{name}/"
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+
+def _check_kept(kept: Mapping[str, torch.Tensor], name: str, wanted: frozenset[str], version: int) -> None:
+    """Raise WireError where the optimizer's rule cannot go on from what it is said to keep for the weight `name`."""
+    if kept.keys() != wanted or ("step" in wanted and (kept["step"].shape != () or kept["step"].dtype != torch.float32)):
+        found = {key: f"{tuple(tensor.shape)} {tensor.dtype}" for key, tensor in sorted(kept.items())}
+        scalar = " with a scalar step in float32" if "step" in wanted else ""
+        raise WireError(f"the optimizer state of {name!r} is {found}, expected {sorted(wanted)}{scalar}")
+    if "step" in wanted:
+        step = float(kept["step"])
+        if not step.is_integer() or not 0 <= step <= version:  # NaN and infinity are no integers
+            raise WireError(f"the optimizer has made {step} steps for {name!r}, after {version} rounds; the peer is at fault")
+    if "exp_avg_sq" in wanted and (squares := kept["exp_avg_sq"]).numel() and (least := float(squares.min())) < 0:
+        raise WireError(f"'optimizer/{name}/exp_avg_sq' has {least:.1e} among its means of squares; the peer is at fault")
+
+
+def load(tensors: Mapping[str, torch.Tensor], module: nn.Module, optimizer: UpdateRule) -> None:
+    """Take up the weights and the optimizer state among what `read` returned."""
     optimizer.state.clear()
     with torch.no_grad():
-        for name, parameter in named.items():
+        for name, parameter in module.named_parameters():
             parameter.copy_(tensors[f"weight/{name}"])
-            if kept[name]:
+            if kept := _kept_of(name, tensors):
                 optimizer.state[parameter] = {
-                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in kept[name].items()
+                    key: tensor if key == "step" else tensor.to(parameter.device) for key, tensor in kept.items()
                 }
-    return tensors

@@ -76,6 +76,32 @@ def _check_weights(block: nn.Module, twin: nn.Module | None, seen: list[weakref.
                 f"{layer} begins with another '{name}' each time it is made; draw initial weights with torch's own "
                 "generator, which is seeded for it"
             )
+    _check_attributes(block, layer)
+
+
+def _check_attributes(block: nn.Module, layer: str) -> None:
+    """Check that the block holds no tensor but its weights and buffers, which alone go along to another device."""
+    weights = {id(parameter) for parameter in block.parameters()}  # these stay the same objects; buffers are replaced
+    for path, module in block.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for tensor in _tensors_in(value):
+                # What a hook makes of weights before each forward pass, as weight norm's does, is where these are.
+                if id(tensor) in weights or (tensor.grad_fn is not None and module._forward_pre_hooks):
+                    continue
+                where, each = f"{path}.{name}" if path else name, "" if tensor is value else " each of them,"
+                raise RunSpecError(
+                    f"{layer} has a tensor of {tuple(tensor.shape)} in its plain attribute '{where}', which stays behind when "
+                    f"the block goes to a GPU; register it as a buffer,{each} e.g. "
+                    f"self.register_buffer({name!r}, ..., persistent=False)"
+                )
+
+
+def _tensors_in(value: object) -> list[Tensor]:
+    """Return `value` if it is a tensor, and the tensors that it holds if it is a list, a tuple or a dict."""
+    held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else (value,)
+    return [item for item in held if isinstance(item, Tensor)]
 
 
 def _pass(block: nn.Module, x: Tensor, model: Blocks, layer: str) -> tuple[Tensor, int]:

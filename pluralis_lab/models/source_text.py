@@ -4,6 +4,7 @@ import ast
 import builtins
 import inspect
 import linecache
+import math
 import symtable
 import textwrap
 from collections.abc import Callable
@@ -71,8 +72,8 @@ def _line(name: str, value: Any, user: str) -> str:
     """Return the import or the assignment that gives `name` its value."""
     if isinstance(value, ModuleType):
         return f"import {name}" if value.__name__ == name else f"import {value.__name__} as {name}"
-    if isinstance(value, PLAIN) or (isinstance(value, tuple) and all(isinstance(item, PLAIN) for item in value)):
-        return f"{name} = {value!r}"
+    if (text := _plain(value)) is not None:
+        return f"{name} = {text}"
     home, own_name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if isinstance(home, str) and isinstance(own_name, str) and "." not in own_name and home != "__main__":
         return f"from {home} import {own_name}" + ("" if own_name == name else f" as {name}")
@@ -80,6 +81,21 @@ def _line(name: str, value: Any, user: str) -> str:
         f"{user} uses {name}, which has no text (it is of type {type(value).__name__}); make it in the factory, or pass plain "
         "values as options"
     )
+
+
+def _plain(value: Any) -> str | None:
+    """Return an expression for a plain value or a tuple of such; None for another, whose `repr` may be no expression.
+
+    Exact types alone: a subclass's `repr` (NumPy's floats, enumerations, named tuples) uses names that the text does not define.
+    """
+    if type(value) is tuple:
+        items = [_plain(item) if type(item) in PLAIN else None for item in value]
+        known = [item for item in items if item is not None]
+        return None if len(known) < len(items) else f"({', '.join(known)}{',' if len(known) == 1 else ''})"
+    if type(value) not in PLAIN:
+        return None
+    # What `repr` calls them, inf and nan, are no names of Python.
+    return f"float('{value}')" if type(value) is float and not math.isfinite(value) else repr(value)
 
 
 def _text_of(item: FunctionType | type) -> str:

@@ -1,5 +1,7 @@
 """Models that a user could have written: one to train, and one for each reason to refuse."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,6 +77,36 @@ class Tuple(nn.Module):
         return x, x
 
 
+class PlainMask(nn.Module):
+    """Masks by an attribute that is no buffer: a tensor, or tensors in a list, a tuple or a dict."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__()
+        mask = torch.ones(16)
+        held: dict[str, Any] = {"tensor": mask, "list": [0, mask], "tuple": (mask, mask), "dict": {"a": mask}}
+        self.inner = nn.Linear(16, 16)
+        (self.inner if holder == "dict" else self).mask = held[holder]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+class HoldsItsWeights(nn.Module):
+    """Keeps its own weights in a list, and has one made before each forward pass: both go along to a GPU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = torch.nn.utils.weight_norm(nn.Linear(width, width))
+        self.all_weights = [self.inner.weight_g, self.inner.weight_v]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
+def holding(width: int = 16):
+    return [nn.Embedding(VOCAB, width), HoldsItsWeights(width), nn.Linear(width, VOCAB)]
+
+
 def with_middle(kind: str):
     """Yield a model whose middle block, number 1, cannot be trained in pieces."""
     first, last = nn.Embedding(VOCAB, 16), nn.Linear(16, VOCAB)
@@ -89,6 +121,10 @@ def with_middle(kind: str):
         "frozen": lambda: frozen,
         "shape": lambda: nn.Linear(99, 16),
         "no module": lambda: 7,
+        "plain tensor": lambda: PlainMask("tensor"),
+        "plain list": lambda: PlainMask("list"),
+        "plain tuple": lambda: PlainMask("tuple"),
+        "plain dict": lambda: PlainMask("dict"),
         "tied": lambda: nn.Sequential(last, nn.Linear(VOCAB, 16)),
     }
     return [first, middle[kind](), last]

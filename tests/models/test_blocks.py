@@ -110,12 +110,25 @@ def test_a_block_that_is_no_longer_the_measured_one_is_named():
         ("frozen", r"'blocks.1' \(Linear\) .* 'weight' that is not trained"),
         ("shape", r"'blocks.1' \(Linear\) .* failed on an input of \(3, 8, 16\)"),
         ("no module", r"gave 7 as block 1"),
+        (
+            "plain tensor",
+            r"'blocks.1' \(PlainMask\) .* has a tensor of \(16,\) in its plain attribute 'mask', .* to a GPU; register it as a "
+            r"buffer, e.g. self.register_buffer\('mask', ..., persistent=False\)",
+        ),
+        ("plain list", r"'blocks.1' \(PlainMask\) .* plain attribute 'mask', .* as a buffer, each of them"),
+        ("plain tuple", r"'blocks.1' \(PlainMask\) .* plain attribute 'mask'"),
+        ("plain dict", r"'blocks.1' \(PlainMask\) .* plain attribute 'inner.mask'"),
         ("tied", r"'blocks.2' \(Linear\) .* shares its weight 'weight'"),
     ],
 )
 def test_what_cannot_be_trained_in_pieces_is_refused_naming_the_layer(kind, message):
     with pytest.raises(RunSpecError, match=message):
         pl.Blocks(f"{HOME}:with_middle", context=8, options={"kind": kind})
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_in_a_list_and_those_that_a_hook_makes_are_no_plain_tensors():
+    assert [block.name for block in pl.Blocks(f"{HOME}:holding", context=8).blocks] == ["Embedding", "HoldsItsWeights", "Linear"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 import pluralis_lab as pl
 from pluralis_lab.errors import RunSpecError
@@ -17,6 +18,7 @@ from torch.nn import Linear as Projection
 import pluralis_lab as pl
 
 WIDTH, NAMES = 12, ("a", "b")
+NEG, BOUNDS, NOTHING, ALONE = float("-inf"), (float("inf"), -1.5, None), float("nan"), (float("-inf"),)
 table = nn.Embedding(4, 4)
 
 def scaled(x, by=2.0):
@@ -40,6 +42,11 @@ def factory(width=WIDTH, layers: int = 2):
     yield nn.Embedding(256, width)
     for _ in range(layers):
         yield Block(width)
+    yield Projection(width, 256)
+
+def masked(width=4):
+    yield nn.Embedding(256, width)
+    assert torch.full((2,), NEG).isneginf().all() and BOUNDS[0] > 1e300 and NOTHING != NOTHING and ALONE == (NEG,)
     yield Projection(width, 256)
 
 def needs_an_object():
@@ -77,6 +84,31 @@ def test_everything_of_the_notebook_that_the_factory_needs_comes_along(cell):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "4"
 
 
+def test_numbers_that_are_not_finite_come_along(cell):
+    text = pl.Blocks.from_source(cell["masked"], context=8).source
+    for line in (
+        "NEG = float('-inf')",
+        "BOUNDS = (float('inf'), -1.5, None)",
+        "NOTHING = float('nan')",
+        "ALONE = (float('-inf'),)",
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_plain_value_of_another_type_is_named_instead_of_written_as_what_nobody_can_read(cell):
+    import enum
+
+    import numpy
+
+    for value in (numpy.float64(0.5), enum.IntEnum("Level", "LOW").LOW, torch.Size([2]), (numpy.float64(0.5),)):
+        cell["NEG"] = value
+        try:
+            with pytest.raises(RunSpecError, match="uses NEG, which has no text"):
+                source_of(cell["masked"])
+        finally:
+            cell["NEG"] = float("-inf")
+
+
 def test_a_factory_of_a_file_has_a_text_too():
     text = source_of(own_blocks.mixed)
     assert "class CausalConv(nn.Module):" in text
@@ -90,6 +122,7 @@ def test_the_hash_is_of_the_text(cell):
     one, other = (pl.Blocks.from_source(cell["factory"], context=8, options={"layers": n}) for n in (1, 2))
     assert one.source_hash == other.source_hash
     assert len(one.source_hash) == 64
+    assert one.accept_hash != other.accept_hash
     assert pl.RunSpec(model=one).hash != pl.RunSpec(model=other).hash
     assert pl.Blocks("tests.models.own_blocks:mixed", context=8).source_hash is None
 

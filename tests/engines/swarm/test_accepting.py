@@ -1,5 +1,6 @@
-"""A run that brings its model's source: nobody who joins it runs a line of that before they have accepted its hash."""
+"""A run of somebody's own model: nobody who joins it runs a line of that, or what it names, before they accept its hash."""
 
+import json
 import os
 import pty
 import re
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
+from pluralis_lab.accepting import check_accepted, confirm_on_terminal
+from pluralis_lab.engines.swarm.joiner import Gateway
 from pluralis_lab.errors import RunError
-from pluralis_lab.joining import confirm_on_terminal, join_here
+from pluralis_lab.joining import join_here
 from tests.engines.swarm.conftest import small_spec, wait_for
 from tests.models.own_blocks import mixed
 
@@ -41,12 +44,11 @@ def run(home: Path) -> Iterator[pl.Run]:
 
 
 def source_of(run: pl.Run) -> tuple[str, str]:
-    """Return the source text of the run's model and its hash."""
+    """Return the source text of the run's model and the hash to accept."""
     model = run.spec.model
     assert isinstance(model, pl.Blocks)
     assert model.source is not None
-    assert model.source_hash is not None
-    return model.source, model.source_hash
+    return model.source, model.accept_hash
 
 
 def test_without_a_word_or_with_another_hash_nobody_joins_and_nothing_runs(run: pl.Run, tmp_path: Path) -> None:
@@ -92,10 +94,116 @@ def test_who_sits_at_a_terminal_reads_the_source_and_is_asked(run: pl.Run, tmp_p
             os.close(ours)
     text = re.sub(r"\r+\n", "\n", shown.decode())
     assert source.strip() in text
-    assert f"(sha256 {true})" in text
+    assert 'mixed of this text is called with {"width": 16}.' in text
+    assert f"(hash {true})" in text
     assert "accept its hash" in text.partition("[y/N]")[2], "whoever says nothing has not accepted it"
     assert not has_run(tmp_path)
     assert len(run.info["workers"]) == run.spec.num_workers
+
+
+class LyingFounder:
+    """Has the run's gate describe another model than it trains, as a founder could who only wants something to run elsewhere."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, run: pl.Run, **model: object) -> None:
+        fields = json.loads(run.spec.to_json())
+        fields["model"] |= {"source": None, **model}
+        self.spec = pl.RunSpec.from_json(json.dumps(fields))
+        ask = Gateway.ask
+
+        async def lie(gateway: Gateway, **message: object) -> dict[str, object]:
+            answer = await ask(gateway, **message)
+            if "facts" in answer:
+                answer["facts"] |= {"spec": self.spec.to_json().decode(), "spec_hash": self.spec.hash}
+            return answer
+
+        monkeypatch.setattr(Gateway, "ask", lie)
+
+    @property
+    def accept_hash(self) -> str:
+        assert isinstance(self.spec.model, pl.Blocks)
+        return self.spec.model.accept_hash
+
+
+@pytest.mark.timeout(60)
+def test_a_function_that_is_only_named_must_be_accepted_too(run: pl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace, told = tmp_path / "command-ran", []
+    founder = LyingFounder(monkeypatch, run, factory="os:system", options={"command": f"touch {trace}"})
+
+    def tell(line: str) -> None:
+        told.append(line)
+        assert len(told) < 10, "it goes on and on"
+
+    with pytest.raises(RunError) as refused:
+        join_here(run.invite(), stage=1, home=tmp_path / "home", tell=tell)
+    assert not trace.exists(), "the founder has run a command here"
+    assert not (tmp_path / "home" / "joined").exists(), "a seat was taken"
+    for part in ("os:system", f'{{"command": "touch {trace}"}}', f"accept='{founder.accept_hash}'", "--accept"):
+        assert part in str(refused.value)
+    shown = []
+    with pytest.raises(RunError):
+        join_here(
+            run.invite(),
+            stage=1,
+            home=tmp_path / "home",
+            confirm=lambda code, code_hash: bool(shown.append((code, code_hash))),
+            tell=tell,
+        )
+    ((code, code_hash),) = shown
+    assert "os:system is imported" in code
+    assert f"touch {trace}" in code
+    assert code_hash == founder.accept_hash
+    assert not trace.exists()
+
+
+def test_not_even_the_module_of_a_function_is_imported_before_that(
+    run: pl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "imported"
+    (tmp_path / "leaves_a_trace.py").write_text(f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    founder = LyingFounder(monkeypatch, run, factory="leaves_a_trace:factory", options={})
+    for accept in (None, "ab" * 32):
+        with pytest.raises(RunError, match=founder.accept_hash):
+            join_here(run.invite(), stage=1, accept=accept, home=tmp_path / "home", tell=lambda line: None)
+    assert "leaves_a_trace" not in sys.modules
+    assert not trace.exists()
+
+
+def test_what_is_accepted_is_accepted_with_these_options_alone() -> None:
+    fields = {"factory": "tests.models.own_blocks:mixed", "context": 8}
+    text = pl.Blocks.from_source(mixed, context=8)
+    models = [
+        pl.Blocks(**fields),
+        pl.Blocks(**fields, options={"width": 8}),
+        pl.Blocks(**fields, options={"layers": 8}),
+        pl.Blocks("tests.models.own_blocks:as_list", context=8),
+        text,
+        pl.Blocks(factory="mixed", context=8, source=text.source, options={"width": 8}),
+        pl.Blocks(factory="mixed", context=8, source=f"{text.source}\n"),
+    ]
+    for model in models:
+        for other in models:
+            if other is model:
+                check_accepted(model, other.accept_hash, None)
+            else:
+                with pytest.raises(RunError, match=model.accept_hash):
+                    check_accepted(model, other.accept_hash, lambda *_: True)
+
+
+def test_a_text_cannot_hide_lines_from_who_reads_it_at_a_terminal() -> None:
+    text = pl.Blocks.from_source(mixed, context=8)
+    model = pl.Blocks(factory="mixed", context=8, source=f"{text.source}\nhidden = 1  # \x1b[2K\x1b[1A\u202e\r# seen: é\n")
+    shown = []
+    check_accepted(model, None, lambda code, _: not shown.append(code))
+    assert r"hidden = 1  # \x1b[2K\x1b[1A\u202e\r# seen: é" in shown[0]
+
+
+def test_long_options_are_cut_in_an_error_and_whole_at_a_terminal() -> None:
+    model = pl.Blocks("tests.models.own_blocks:mixed", context=8, options={"width": 8})
+    long = model.model_copy(update={"options": {"width": "8" * 5000}})
+    with pytest.raises(RunError, match=r"8… \(5,013 characters\); read it") as refused:
+        check_accepted(long, None, lambda code, _: "8" * 5000 not in code)
+    assert len(str(refused.value)) < 1500
 
 
 @pytest.mark.parametrize(("answer", "may_run"), [("", False), ("n", False), ("yess", False), ("y", True), ("Yes", True)])

@@ -1,10 +1,12 @@
 """A joiner gets its stage's state in chunks: what has come is not sent again when the sender dies, a false one is noticed."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from safetensors.torch import load, save
 
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
@@ -123,6 +125,55 @@ def test_who_sends_another_chunk_than_it_announced_is_expelled_and_the_next_repl
     (reason,) = {body["reason"] for worker, body in seen.of_kind("state") if worker == liar[0] and body["state"] == "dead"}
     assert reason.endswith("sent another chunk 50 of its state than it had announced")
     assert len({source for source, _ in wire.offers}) == 2
+    assert all(len(digests) == 1 for digests in seen.digests().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("weight/", float("nan"), "NaN, infinity or a number beyond"),
+        ("exp_avg_sq", -1.0, "among its means of squares"),
+        ("step", -1.0, "has made -1.0 steps"),
+        ("sync/mark", -7.0, "where no replica can stand"),
+    ],
+)
+def test_who_sends_a_state_that_no_training_leads_to_is_expelled_and_the_next_replica_sends_its_own(
+    text: Corpus, name: str, value: float, reason: str
+) -> None:
+    liar: list[str] = []
+
+    class Poisoned(Wire):
+        def __call__(self, swarm: VirtualSwarm) -> None:
+            if swarm.num_events == 0:
+                for donor in ("worker-3", "worker-4", "worker-5"):
+                    swarm.seats[donor].compute.run = lying(swarm, donor, swarm.seats[donor].compute.run)  # type: ignore[method-assign]
+            super().__call__(swarm)
+
+    def lying(swarm: VirtualSwarm, donor: str, run: Callable[[tasks.Task], tasks.Result]) -> Callable[[tasks.Task], tasks.Result]:
+        def compute(task: tasks.Task) -> tasks.Result:
+            done = run(task)
+            is_sent = isinstance(task, tasks.Snapshot) and swarm.seats[donor].machine.membership._snapshot_for.get(task.version)
+            if not is_sent or liar:
+                return done
+            assert isinstance(done, tasks.SnapshotDone)
+            liar.append(donor)
+            tensors = load(done.state)
+            tensors[min(key for key in tensors if name in key)].view(-1)[-1] = value
+            state = save(tensors)
+            return tasks.SnapshotDone(done.version, state, hashlib.sha256(state).hexdigest())
+
+        return compute
+
+    rule: dict[str, Any] = {"boundary": Dense(), "optimizer": AdamW()}
+    if name == "sync/mark":
+        rule["sync"] = DiLoCo(inner_steps=3)
+    wire = Poisoned()
+    seen = joining(text, wire, **rule)
+    assert sorted(seen.losses) == list(range(8))
+    (why,) = {body["reason"] for worker, body in seen.of_kind("state") if worker == liar[0] and body["state"] == "dead"}
+    assert reason in why
+    assert len({source for source, _ in wire.offers}) == 2
+    assert "active" in [body["state"] for worker, body in seen.of_kind("state") if worker == JOINER]
     assert all(len(digests) == 1 for digests in seen.digests().values())
 
 
