@@ -72,3 +72,22 @@ def test_where_code_and_record_disagree_is_named(home: Path) -> None:
     run._directory.update_info(workers=rows)  # as the gate writes down who came by invitation
     with pytest.raises(RunError, match="worker-3 came by invitation"):
         run.replay()
+
+
+def test_a_run_of_which_a_head_drew_from_its_own_text(home: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("the quick brown fox jumps over the lazy dog. " * 4000)
+    run = pl.launch(small_spec(steps=3000, own_data=1.0), account="lab-a", recorded=True)
+    run.wait(round=3, timeout_s=60)
+    name = run.attach(data=f"path:{mine}").name
+    wait_for(lambda: not (run.data().empty or (run.data()["tokens"] < 2000).any()))
+    run.kill(name)  # a micro-batch that another head draws again is handed back as its ids: `Drawn`
+    run.wait(round=len(run.metrics()) + 20, timeout_s=60)
+    run.stop()
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert replayed.num_rounds > 20
+    assert replayed.largest_loss_difference == 0.0
+    mine.write_text("quite another text. " * 8000)
+    with pytest.raises(pl.PluralisError, match=r"mine\.txt"):
+        run.replay()
