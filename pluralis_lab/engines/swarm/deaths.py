@@ -23,6 +23,6 @@ def why_fatal(seat: Seat, status: int) -> str | None:
         return f"{seat.name} failed ({reason})" + (f": {seat.last_words}" if seat.last_words else "")
     if seat.deaths_in_a_row > MAX_DEATHS_IN_A_ROW:
         return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}); is memory short?"
-    if not seat.is_told_to_go and seat.founding and seat.incarnation == 0:
+    if not seat.is_told_to_go and seat.founding and seat.incarnation == seat.first_incarnation:
         return f"{seat.name} died while the run was starting ({reason})"
     return None

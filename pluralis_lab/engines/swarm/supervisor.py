@@ -17,6 +17,7 @@ from typing import Any
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
+from pluralis_lab.engines.scenario import first_unrecorded
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
@@ -62,7 +63,9 @@ class Supervisor:
             on_spawned=self._on_spawned,
             start=self._spawn_attached,
         )
-        self._prepare(version, Seats(self.info["workers"], self.guests.hosts))
+        names = [worker["name"] for worker in self.info["workers"]] if self.info.get("recorded") else []
+        recorded = {name: first_unrecorded(run.worker_folder(name)) for name in names}
+        self._prepare(version, Seats(self.info["workers"], self.guests.hosts, first=recorded))
         self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), self.guests.gate.invite)
         self._server = server
         self._ending = asyncio.Event()

@@ -91,3 +91,21 @@ def test_a_run_of_which_a_head_drew_from_its_own_text(home: Path, tmp_path: Path
     mine.write_text("quite another text. " * 8000)
     with pytest.raises(pl.PluralisError, match=r"mine\.txt"):
         run.replay()
+
+
+def test_a_run_that_was_stopped_and_resumed_is_recorded_and_replayed_from_its_first_round(home: Path) -> None:
+    run = pl.launch(small_spec(steps=50), account="lab-a", recorded=True)
+    run.wait(round=8, timeout_s=60)
+    run.kill("worker-3")
+    run.wait(round=24, timeout_s=60)
+    run.stop()
+    before = {path: path.read_bytes() for path in sorted(run.path.glob("workers/*/events-*.jsonl"))}
+    assert len(before) == 5
+    run.resume()
+    run.wait(timeout_s=120)
+    run.stop()
+    assert all(path.read_bytes() == lines for path, lines in before.items()), "the record of the first start was overwritten"
+    assert len(list(run.path.glob("workers/*/events-*.jsonl"))) == 9
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert (replayed.num_rounds, replayed.largest_loss_difference) == (50, 0.0)
