@@ -1,6 +1,7 @@
 """A recorded run once more in this process, compared with what its workers reported."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,7 @@ class Replay:
     num_events : events of all workers
     num_rounds : rounds that both have
     differences : what the run reported and the replay did not, in words; none when they agree
-    largest_loss_difference : over those rounds, in nats; 0 on the machine that trained, with as many threads
+    largest_loss_difference : over those rounds, in nats; 0 on the machine that trained
     """
 
     num_events: int
@@ -69,7 +70,8 @@ def replay(run: RunDirectory) -> Replay:
         task = bar.add_task(f"replaying {len(run.info['workers'])} workers")
         swarm = ReplayedSwarm(run, on_report=on_report, on_progress=lambda done: bar.update(task, completed=done))
         bar.update(task, total=swarm.num_events)
-        why = swarm.main()
+        with _one_thread():
+            why = swarm.main()
     differences = [why] if why else []
     recorded: dict[int, float] = {}
     for event in _compared(run):
@@ -80,6 +82,19 @@ def replay(run: RunDirectory) -> Replay:
     both = recorded.keys() & losses.keys()
     largest = max((abs(recorded[number] - losses[number]) for number in both), default=0.0)
     return Replay(swarm.num_events, len(both), tuple(differences), largest)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread, as a worker does: with more, sums are added up in another order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _compared(run: RunDirectory) -> Iterator[Event]:

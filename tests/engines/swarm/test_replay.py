@@ -14,9 +14,6 @@ from tests.engines.swarm.conftest import small_spec, wait_for
 ASYNC: dict[str, Any] = {"schedule": "async", "sync": pl.SliceSync(fraction=0.25, every=4), "boundary": pl.Dense()}
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.mark.parametrize("fields", [pytest.param({}, id="sync"), pytest.param(ASYNC, id="async, slices", marks=pytest.mark.deep)])
 def test_a_run_with_deaths_an_attached_worker_and_one_that_leaves(
     home: Path, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
@@ -53,6 +50,28 @@ def test_a_run_that_went_back_to_a_checkpoint(home: Path) -> None:
     replayed = run.replay()
     assert replayed.ok, replayed.differences[:5]
     assert (replayed.num_rounds, replayed.largest_loss_difference) == (30, 0.0)
+
+
+def test_a_replay_computes_as_a_worker_does_whatever_this_process_is_set_to(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from pluralis_lab.engines.virtual.replay import ReplayedSwarm
+
+    run = pl.launch(small_spec(steps=10, epoch_rounds=10), account="lab-a", recorded=True)
+    run.wait(timeout_s=60)
+    run.stop()
+    threads = []
+    main = ReplayedSwarm.main
+    monkeypatch.setattr(ReplayedSwarm, "main", lambda swarm: (threads.append(torch.get_num_threads()), main(swarm))[1])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        replayed = run.replay()
+        assert (threads, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
+    assert replayed.ok, replayed.differences[:5]
+    assert replayed.largest_loss_difference == 0.0
 
 
 def test_where_code_and_record_disagree_is_named(home: Path) -> None:
