@@ -25,12 +25,14 @@ class Replay:
     num_rounds : rounds that both have
     differences : what the run reported and the replay did not, in words; none when they agree
     largest_loss_difference : over those rounds, in nats; 0 on the machine that trained
+    instead_of : devices of the run that this machine lacks, for which the CPU computed here; losses then differ by rounding
     """
 
     num_events: int
     num_rounds: int
     differences: tuple[str, ...]
     largest_loss_difference: float
+    instead_of: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -40,7 +42,8 @@ class Replay:
     def _rows(self) -> list[tuple[str, str]]:
         verdict = "as it was recorded" if self.ok else f"{len(self.differences)} differences; the first: {self.differences[0]}"
         loss = f"{self.largest_loss_difference:.2g} nats over {self.num_rounds} rounds"
-        return [("replay", verdict), ("events", f"{self.num_events:,}"), ("losses differ by", loss)]
+        rows = [("replay", verdict), ("events", f"{self.num_events:,}"), ("losses differ by", loss)]
+        return [*rows, ("computed on", f"the CPU in place of {', '.join(self.instead_of)}")] if self.instead_of else rows
 
     def __str__(self) -> str:
         width = max(len(name) for name, _ in self._rows())
@@ -81,7 +84,7 @@ def replay(run: RunDirectory) -> Replay:
             recorded[event.round] = event.body["loss"]
     both = recorded.keys() & losses.keys()
     largest = max((abs(recorded[number] - losses[number]) for number in both), default=0.0)
-    return Replay(swarm.num_events, len(both), tuple(differences), largest)
+    return Replay(swarm.num_events, len(both), tuple(differences), largest, tuple(sorted(swarm.instead_of)))
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.own_corpus import open_own
@@ -39,8 +41,9 @@ class _Life:
 
 
 class ReplayedSwarm:
-    """Goes through the scenario of `run`.
+    """Goes through the scenario of `run`. What computed on a device that this machine lacks computes on the CPU.
 
+    instead_of : those devices
     on_report : called as (worker, incarnation, kind, body) for each report of a worker
     on_progress : called with the number of events that are done
 
@@ -70,6 +73,7 @@ class ReplayedSwarm:
         self._corpus = open_corpus(
             self.spec.data, context=self.spec.context, home=self._home, expected_hash=self.info["corpus"]["hash"]
         )
+        self.instead_of: set[str] = set()
         self._lives: dict[str, _Life] = {}
         self.num_events = sum(len(lines) for lives in self._scenarios.values() for lines in lives)
         self._num_done = 0
@@ -167,9 +171,18 @@ class ReplayedSwarm:
         )
         corpus = self._corpus if row["stage"] == 0 else None
         own = open_own(folder, self.spec, row.get("data"), vocab=vocab, home=self._home)
-        compute = StageCompute(self.spec, row["stage"], corpus, vocab=vocab, device=row.get("device", "cpu"), own=own)
+        device = self._device(row.get("device", "cpu"))
+        compute = StageCompute(self.spec, row["stage"], corpus, vocab=vocab, device=device, own=own)
         self._lives[name] = _Life(name, born["incarnation"], lines, machine, compute, founding, version)
         return True
+
+    def _device(self, recorded: str) -> str:
+        """Return where to compute what was computed on the device `recorded`."""
+        device = torch.device(recorded)
+        if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
+            return recorded
+        self.instead_of.add(recorded)
+        return "cpu"
 
     def _restore(self, life: _Life) -> tasks.SyncMark | None:
         """Load the checkpoint that the worker began with, which it has written here as well."""

@@ -74,6 +74,19 @@ def test_a_replay_computes_as_a_worker_does_whatever_this_process_is_set_to(home
     assert replayed.largest_loss_difference == 0.0
 
 
+def test_a_run_of_a_machine_with_other_devices_is_replayed_on_the_cpu(home: Path) -> None:
+    run = pl.launch(small_spec(steps=10, epoch_rounds=10), account="lab-a", recorded=True)
+    run.wait(timeout_s=60)
+    run.stop()
+    rows = [{**row, "device": "cuda:9"} for row in run.info["workers"]]
+    run._directory.update_info(workers=rows)  # as on a machine with more of them than this one has
+    replayed = run.replay()
+    assert replayed.ok, replayed.differences[:5]
+    assert replayed.num_rounds == 10
+    assert replayed.instead_of == ("cuda:9",)
+    assert "the CPU in place of cuda:9" in str(replayed)
+
+
 def test_where_code_and_record_disagree_is_named(home: Path) -> None:
     run = pl.launch(small_spec(steps=10, epoch_rounds=10), account="lab-a", recorded=True)
     run.wait(timeout_s=60)
