@@ -64,7 +64,8 @@ def identity(item: Message | Task) -> list[Any]:
 class ScenarioLog:
     """Writes the events of one incarnation of a worker; a line is on its way to the disk before `note` returns.
 
-    Raises FileExistsError where that incarnation was recorded already: what an earlier start wrote is never overwritten.
+    Raises FileExistsError where that incarnation was recorded already: what an earlier start wrote is never overwritten; and
+    StoreError where the disk takes no more.
     """
 
     def __init__(self, folder: Path, incarnation: int, **facts: Any) -> None:
@@ -91,7 +92,16 @@ class ScenarioLog:
         os.close(self._file)
 
     def _write(self, line: Line) -> None:
-        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        """Raise StoreError where the disk does not take the whole line."""
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            raise StoreError(
+                f"what happens to this worker could not be recorded ({error.strerror}); make room and run.resume(), "
+                "or launch it without recorded=True"
+            ) from None
 
 
 def first_unrecorded(folder: Path) -> int:

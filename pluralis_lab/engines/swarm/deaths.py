@@ -19,7 +19,8 @@ def describe_end(status: int) -> str:
 def why_fatal(seat: Seat, status: int) -> str | None:
     """Return why the run fails with this end, which `seat` has counted already; None when another process may sit there."""
     reason = describe_end(status)
-    if status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY):
+    # Whoever has said why it fails may be killed before it ends: the others miss it, and the supervisor ends whom they miss.
+    if seat.last_words or (status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY)):
         return f"{seat.name} failed ({reason})" + (f": {seat.last_words}" if seat.last_words else "")
     if seat.deaths_in_a_row > MAX_DEATHS_IN_A_ROW:
         return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}); is memory short?"

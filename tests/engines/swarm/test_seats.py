@@ -58,3 +58,10 @@ def test_a_founder_that_dies_at_once_fails_a_resumed_run_as_it_fails_a_new_one()
     again = Seats(workers, nobody, before=seats)
     assert [seat.incarnation for seat in again] == [1, 4]
     assert why_fatal(again["worker-1"], -9) is None, "who went back to a checkpoint may try again"
+
+
+def test_who_has_said_why_it_fails_has_failed_also_when_it_was_killed_before_it_ended() -> None:
+    seat = Seat("worker-0", 0, 0, is_told_to_go=True)
+    assert why_fatal(seat, -9) is None
+    seat.last_words = "RunError: the loss is nan"
+    assert why_fatal(seat, -9) == "worker-0 failed (killed by SIGKILL): RunError: the loss is nan"
