@@ -233,7 +233,8 @@ class Supervisor:
             if self._is_record_broken:
                 continue  # what follows a gap must not be kept: `resuming` takes the last report for the end of a whole record
             if seat.is_remote:
-                check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec)
+                vocab = self.info["corpus"]["vocab"]
+                check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec, vocab=vocab)
             self._recording(partial(self._hear, seat, message))
 
     def _recording(self, act: Callable[[], None]) -> None:
