@@ -2,11 +2,13 @@
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 import benchmarks.__main__ as program
+from benchmarks import sync_quality
 from benchmarks.__main__ import NAMES, as_object
 from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
 from benchmarks.result import Result
@@ -94,3 +96,16 @@ def test_what_one_benchmark_lacks_does_not_cost_the_others(
     assert program.main() == 1
     assert "single.tokens" in readme.read_text()
     assert "not measured: slow_link (RuntimeError: needs root)" in capsys.readouterr().err
+
+
+def test_a_note_of_sync_quality_says_which_rates_were_tried() -> None:
+    full, slices, _, local = sync_quality.ARMS
+    losses = {full: {4e-3: 1.5}, slices: {8e-3: 1.575}, local: {4e-3: 1.8, 2e-3: 1.9, 8e-3: 2.0}}
+    over, local_over, *_ = sync_quality.compared(losses, 600, has_target=True)
+    assert (over.measured, over.target, local_over.measured) == (pytest.approx(1.05), 1.05, pytest.approx(1.2))
+    assert over.note.endswith(" tokens, lr 0.008 (the only one tried), FullSync lr 0.004 (the only one tried)")
+    assert local_over.note.endswith(" tokens, lr 0.004 (of 0.002, 0.004, 0.008), FullSync lr 0.004 (the only one tried)")
+    words = r"lr [\d.]+ \((of [\d., ]+|the only one tried)\)"
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `sync_quality.")]
+    assert rows
+    assert all(re.search(f" tokens, {words}, FullSync {words}; 1 x ", row) for row in rows), "these are not the command's words"
