@@ -4,11 +4,12 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import benchmarks.__main__ as program
-from benchmarks import sync_quality
+from benchmarks import quality, sync_quality
 from benchmarks.__main__ import NAMES, as_object
 from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
 from benchmarks.result import Result
@@ -109,3 +110,14 @@ def test_a_note_of_sync_quality_says_which_rates_were_tried() -> None:
     rows = [line for line in README.read_text().splitlines() if line.startswith("| `sync_quality.")]
     assert rows
     assert all(re.search(f" tokens, {words}, FullSync {words}; 1 x ", row) for row in rows), "these are not the command's words"
+
+
+def test_times_of_quality_are_said_to_be_virtual(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = SimpleNamespace(round_s=0.5, bytes_per_round={"forward": 1, "backward": 1})
+    monkeypatch.setattr(quality, "plan", lambda arm, stages, rate: planned)
+    trained = {(arm, 4): quality.Trained(rate=4e-3, steps=100.0, loss=2.4, first_loss=5.5, delay=4.0) for arm in quality.ARMS}
+    results = [*quality.comparisons(4, trained, quick=False), *quality.four_columns(quality.OURS, 4, trained[quality.OURS, 4])]
+    assert all("virtual" in one.note for one in results if one.unit in ("s", "x"))
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `quality.total")]
+    assert rows
+    assert all("virtual" in row for row in rows)
