@@ -2,6 +2,8 @@
 
 import importlib
 import inspect
+import json
+import math
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 import benchmarks.__main__ as program
-from benchmarks import quality, sync_quality
+from benchmarks import quality, sync_cost, sync_quality
 from benchmarks.__main__ import NAMES, as_object
-from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
+from benchmarks.readme_table import BEGIN, END, README, as_json, keep, kept, markdown, write_table
 from benchmarks.result import Result
 
 FAST = Result("start.first_step", "s", 6.0, 4.0, 5, peer=20.0, peer_name="theirs", note="cold | warm")
@@ -121,3 +123,29 @@ def test_times_of_quality_are_said_to_be_virtual(monkeypatch: pytest.MonkeyPatch
     rows = [line for line in README.read_text().splitlines() if line.startswith("| `quality.total")]
     assert rows
     assert all("virtual" in row for row in rows)
+
+
+def test_without_a_sound_peer_a_figure_has_no_target_misses_it_and_says_why(tmp_path: Path) -> None:
+    ours = dict.fromkeys(sync_cost.RULES, (0.06, 1000.0))
+    theirs: dict[str, float | None] = dict.fromkeys(sync_cost.SETTINGS)
+    results = sync_cost.compared("stall", 0.04, ours, theirs, 100, 20, has_target=True)
+    assert len(results) == len(sync_cost.RULES)
+    assert {(one.target, one.peer, one.ratio, one.ok) for one in results} == {(None, None, None, False)}
+    assert all("with none of its settings did hivemind's peers all make 20 rounds in time" in one.note for one in results)
+    told = json.loads(as_json(as_object("sync_cost", results)), parse_constant=pytest.fail)
+    assert (told["target"], told["peer"], told["ok"]) == (None, None, False)
+    assert " | none, missed |  | " in markdown(results)
+    keep("sync_cost", results, tmp_path)
+    assert kept(["sync_cost"], tmp_path) == results
+    beside = sync_cost.compared("stall at 100mbit/s", 0.04, ours, theirs, 100, 20, has_target=False)
+    assert all(one.ok for one in beside)
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_is_no_json_and_what_was_kept_stays(tmp_path: Path, figure: float) -> None:
+    keep("single", [SHOWN], tmp_path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        keep("single", [Result("single.tokens", "tokens/s", None, figure, 1)], tmp_path)
+    assert kept(["single"], tmp_path) == [SHOWN]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json(as_object("single", [Result("single.tokens", "tokens/s", None, figure, 1)]))
