@@ -7,12 +7,11 @@ rows of benchmarks of which nothing is kept stay as they are.
 import argparse
 import contextlib
 import importlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.readme_table import keep, kept, write_table
+from benchmarks.readme_table import as_json, keep, kept, write_table
 from benchmarks.result import Result, table
 
 NOT_BENCHMARKS = {"__init__", "__main__", "result", "readme_table", "recorded_run", "viewers", "engine_run", "shaped"}
@@ -35,19 +34,20 @@ def main() -> int:
         print(f"== {name}", file=sys.stderr)
         with contextlib.redirect_stdout(sys.stderr):  # what a run shows of itself; the figures alone go to standard output
             try:
-                by_name[name] = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+                measured = importlib.import_module(f"benchmarks.{name}").run(quick=arguments.quick)
+                if not arguments.quick:
+                    keep(name, measured)
+                by_name[name] = measured
             except Exception as error:  # what one of them lacks (root, Chromium) must not cost the others' figures
                 if arguments.name != "all":
                     raise
                 failed[name] = f"{type(error).__name__}: {error}"
                 print(f"{name} was not measured: {failed[name]}", file=sys.stderr)
                 continue
-        if not arguments.quick:
-            keep(name, by_name[name])
     results = [one for some in by_name.values() for one in some]
     if arguments.json:
         objects = [as_object(name, some) for name, some in by_name.items()]
-        print(json.dumps(objects if arguments.name == "all" else objects[0], indent=1))
+        print(as_json(objects if arguments.name == "all" else objects[0]))
     else:
         print(table(results))
     if arguments.name == "all" and not arguments.quick:

@@ -130,7 +130,7 @@ def comparisons(stages: int, trained: dict[tuple[Arm, int], Trained], *, quick: 
                 0.0 if ours is None else (own or MOST * plan(arm, stages, RATE_MBIT).round_s) / ours,
                 1,
                 at_least=True,
-                note=f"its time to {TARGET_LOSS} nats over Subspace's, async, {RATE_MBIT:g} Mbit/s, {LATENCY_MS:g} ms, "
+                note=f"its virtual time to {TARGET_LOSS} nats over Subspace's, async, {RATE_MBIT:g} Mbit/s, {LATENCY_MS:g} ms, "
                 f"{reached}, best of {len(RATES)} rates{missed}",
             )
         )
@@ -164,7 +164,9 @@ def four_columns(arm: Arm, stages: int, trained: Trained) -> list[Result]:
     steps = trained.steps if trained.steps is not None else float(MOST)
     missed = "" if trained.steps is not None else "not reached; "
     how = f"{missed}lr {trained.rate:g}, {trained.loss:.3f} nats, head {trained.delay:.0f} late"
-    total = f"{steps:.0f} steps of {planned.round_s:.3g} s, {size / 1e6:.3g} MB a step and boundary, both ways; {how}"
+    total = (
+        f"{steps:.0f} steps of {planned.round_s:.3g} s in virtual time, {size / 1e6:.3g} MB a step and boundary, both ways; {how}"
+    )
     return [
         Result(f"quality.bytes {label}", "MB", None, size / 1e6, 1, note="a step and boundary, both ways"),
         Result(f"quality.step {label}", "s", None, planned.round_s, 1, note="virtual, planned for the large model"),

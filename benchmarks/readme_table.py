@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result import Result, machine
 
@@ -13,9 +14,14 @@ BEGIN, END = "<!-- benchmarks: begin -->\n", "<!-- benchmarks: end -->"
 
 
 def keep(name: str, results: Sequence[Result], folder: Path = KEPT) -> None:
-    """Keep the figures of benchmark `name` until it is measured again."""
+    """Keep the figures of benchmark `name` until it is measured again. Raises ValueError for one that is no number."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps([asdict(one) for one in results], indent=1))
+    (folder / f"{name}.json").write_text(as_json([asdict(one) for one in results]))
+
+
+def as_json(value: Any) -> str:
+    """Return `value` as JSON. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(value, indent=1, allow_nan=False)
 
 
 def kept(names: Sequence[str], folder: Path = KEPT) -> list[Result]:
@@ -41,7 +47,8 @@ def write_table(results: Sequence[Result], file: Path = README) -> None:
 
 def markdown(results: Sequence[Result], rows: Sequence[str] = ()) -> str:
     """Return the table, with `rows` of other benchmarks in it, and on what it was measured."""
-    lines = [*rows, *(_row(one) for one in results if one.target is not None or one.peer is not None or one.shown)]
+    told = [one for one in results if one.target is not None or one.peer is not None or one.is_missed or one.shown]
+    lines = [*rows, *(_row(one) for one in told)]
     lines.sort(key=_benchmark)
     heads = ["| figure | measured | target | peer | how | when |", "|---|---|---|---|---|---|"]
     return "\n".join(
@@ -62,7 +69,9 @@ def _benchmark(row: str) -> str:
 
 def _row(one: Result) -> str:
     sign = ">=" if one.at_least else "<="
-    target = "" if one.target is None else f"{sign} {one.target:.3g} {one.unit}".rstrip() + ("" if one.ok else ", missed")
+    target = "none, missed" if one.is_missed else ""
+    if one.target is not None:
+        target = f"{sign} {one.target:.3g} {one.unit}".rstrip() + ("" if one.ok else ", missed")
     peer = "" if one.peer is None else f"{one.peer:.3g} {one.unit} ({one.peer_name})"
     note = f"{one.note}; {one.repeats} x".replace("|", "\\|")
     return f"| `{one.name}` | {one.measured:.3g} {one.unit} | {target} | {peer} | {note} | {one.date} |"

@@ -19,6 +19,7 @@ class Result:
     target : the most that `measured` may be, or with `at_least` the least; None where a figure is only reported
     peer : the same figure for the usual approach, measured in the same run; `peer_name` says which; None where there is none
     repeats : how many measurements `measured` is the median of; note : how it was measured
+    is_missed : whether its target, which is a share of a peer's figure, could not even be set; the note says why
     shown : whether the README shows it though it has neither a target nor a peer, as what stands beside another figure
     date : the day on which it was measured
     """
@@ -32,13 +33,14 @@ class Result:
     peer_name: str = ""
     note: str = ""
     at_least: bool = False
+    is_missed: bool = False
     shown: bool = False
     date: str = field(default_factory=lambda: datetime.date.today().isoformat())
 
     @property
     def ok(self) -> bool:
         if self.target is None:
-            return True
+            return not self.is_missed
         return self.measured >= self.target if self.at_least else self.measured <= self.target
 
     @property

@@ -102,18 +102,20 @@ def compared(
     """Return what our rules and hivemind's settings add to the `bare` loops' seconds a round."""
     sound = {name: seconds for name, seconds in theirs.items() if seconds is not None}
     best = min(sound, key=lambda name: sound[name], default="")
-    peer = sound[best] - bare if best else math.nan
+    peer = 1000 * (sound[best] - bare) if best else None
+    alone = "" if best else f"; no target: with none of its settings did hivemind's peers all make {peer_rounds} rounds in time"
     results = [
         Result(
             name=f"sync_cost.{what} ({name})",
             unit="ms",
-            target=1000 * peer / LEAST[name] if has_target else None,
+            target=peer / LEAST[name] if has_target and peer is not None else None,
             measured=1000 * (seconds - bare),
-            peer=1000 * peer,
-            peer_name=f"hivemind.Optimizer, {best}",
+            peer=peer,
+            peer_name=f"hivemind.Optimizer, {best}" if best else "",
             repeats=1,
+            is_missed=has_target and peer is None,
             note=f"a round's time over that of four bare loops ({1000 * bare:.0f} ms); {rounds} rounds, nobody lost, "
-            f"{sent / 1e3:.0f} kB sent a worker and round",
+            f"{sent / 1e3:.0f} kB sent a worker and round{alone}",
         )
         for name, (seconds, sent) in ours.items()
     ]

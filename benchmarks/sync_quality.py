@@ -65,29 +65,46 @@ def run(*, quick: bool) -> list[Result]:
         ended = list(pool.map(lambda job: train(job[0], job[1], steps), jobs))
     first = {round(before, 6) for before, _ in ended}
     assert len(first) == 1, f"the arms begin with different losses: {first}"
-    best: dict[str, tuple[float, float]] = {}
+    losses: dict[Arm, dict[float, float]] = {}
     for (arm, rate), (_, after) in zip(jobs, ended, strict=True):
-        if arm.name not in best or after < best[arm.name][0]:
-            best[arm.name] = (after, rate)
-    full, full_rate = best[ARMS[0].name]
-    shown = f"{REPLICAS} replicas, {steps} rounds of {REPLICAS} x 8 x 64 tokens, best of {len(RATES)} rates"
+        losses.setdefault(arm, {})[rate] = after
+    return compared(losses, steps, has_target=not quick)
+
+
+def compared(losses: dict[Arm, dict[float, float]], steps: int, *, has_target: bool) -> list[Result]:
+    """Return the best loss of each arm over that of the first, `FullSync`; each note says which rates were tried.
+
+    losses : in nats, by arm and rate
+    """
+    first, *others = losses
+    best = {arm: min(of_arm.values()) for arm, of_arm in losses.items()}
+    shown = f"{REPLICAS} replicas, {steps} rounds of {REPLICAS} x 8 x 64 tokens"
     results = [
         Result(
             name=f"sync_quality.over_FullSync ({arm.name})",
             unit="x",
-            target=None if quick else arm.target,
-            measured=best[arm.name][0] / full,
+            target=arm.target if has_target else None,
+            measured=best[arm] / best[first],
             repeats=1,
             shown=True,
-            note=f"validation loss over FullSync's; {shown}: {best[arm.name][1]:g}, FullSync {full_rate:g}",
+            note=f"validation loss over FullSync's; {shown}, {_rates(losses[arm])}, FullSync {_rates(losses[first])}",
         )
-        for arm in ARMS[1:]
+        for arm in others
     ]
-    losses = [
-        Result(f"sync_quality.loss ({name})", "nats", None, loss, 1, note=f"validation, lr {rate:g}")
-        for name, (loss, rate) in best.items()
+    return [
+        *results,
+        *(
+            Result(f"sync_quality.loss ({arm.name})", "nats", None, best[arm], 1, note=f"validation, {_rates(of_arm)}")
+            for arm, of_arm in losses.items()
+        ),
     ]
-    return [*results, *losses]
+
+
+def _rates(losses: dict[float, float]) -> str:
+    """Return the rate of the least loss, and among which it was."""
+    best = min(losses, key=lambda rate: losses[rate])
+    tried = f"of {', '.join(f'{rate:g}' for rate in sorted(losses))}" if len(losses) > 1 else "the only one tried"
+    return f"lr {best:g} ({tried})"
 
 
 def train(arm: Arm, rate: float, steps: int) -> tuple[float, float]:

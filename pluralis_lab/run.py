@@ -233,7 +233,9 @@ class Run:
         """Go through a run of `launch(spec, recorded=True)` once more, in this process: the same workers, given the same events.
 
         Without network, clock and processes, as often as one likes, also when the run failed: the same happens at the same place.
-        It takes as long as the arithmetic does. Like a simulation, this one process holds all stages.
+        Of a run that was stopped and resumed all starts are gone through, one after the other.
+        It takes as long as the arithmetic does, on the CPU where this machine lacks a device of the run. Like a simulation, this
+        one process holds all stages.
 
         Raises RunError when the run was not recorded, went on from a checkpoint that was not, or had workers from other machines.
 

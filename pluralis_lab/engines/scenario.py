@@ -62,10 +62,14 @@ def identity(item: Message | Task) -> list[Any]:
 
 
 class ScenarioLog:
-    """Writes the events of one incarnation of a worker; a line is on its way to the disk before `note` returns."""
+    """Writes the events of one incarnation of a worker; a line is on its way to the disk before `note` returns.
+
+    Raises FileExistsError where that incarnation was recorded already: what an earlier start wrote is never overwritten; and
+    StoreError where the disk takes no more.
+    """
 
     def __init__(self, folder: Path, incarnation: int, **facts: Any) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._file = os.open(_path(folder, incarnation), flags, 0o600)
         self._write({"event": "born", "incarnation": incarnation, **facts})
 
@@ -88,17 +92,31 @@ class ScenarioLog:
         os.close(self._file)
 
     def _write(self, line: Line) -> None:
-        os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        """Raise StoreError where the disk does not take the whole line."""
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            raise StoreError(
+                f"what happens to this worker could not be recorded ({error.strerror}); make room and run.resume(), "
+                "or launch it without recorded=True"
+            ) from None
+
+
+def first_unrecorded(folder: Path) -> int:
+    """Return the incarnation after all that are recorded in a worker's folder, with which a later start of the run begins."""
+    return max(_recorded(folder), default=-1) + 1
 
 
 def read_scenario(folder: Path) -> Iterator[list[Line]]:
     """Yield the lines of each incarnation that was recorded in a worker's folder, the first one first.
 
-    Raises StoreError for a line that is none of ours; one that was cut by a power cut ends its incarnation.
+    One that died before it began its record is left out. Raises StoreError for a line that is none of ours; one that was cut by
+    a power cut ends its incarnation.
     """
-    incarnation = 0
-    while (path := _path(folder, incarnation)).exists():
-        lines = []
+    for incarnation in _recorded(folder):
+        path, lines = _path(folder, incarnation), []
         for number, raw in enumerate(path.read_bytes().split(b"\n")):
             try:
                 line = json.loads(raw)
@@ -108,7 +126,6 @@ def read_scenario(folder: Path) -> Iterator[list[Line]]:
                 raise StoreError(f"line {number + 1} of {path.name} is no event of a worker; record the run anew")
             lines.append(line)
         yield lines
-        incarnation += 1
 
 
 def other_event(line: Line) -> Event:
@@ -133,6 +150,11 @@ def sender_of(event: Received, known: Peer | None) -> int | None:
     if isinstance(event.message, Hello):
         return event.message.incarnation
     return None if known is None else known.incarnation
+
+
+def _recorded(folder: Path) -> list[int]:
+    """Return the incarnations that are recorded in a worker's folder, ascending."""
+    return sorted(int(path.stem.partition("-")[2]) for path in folder.glob("events-*.jsonl"))
 
 
 def _path(folder: Path, incarnation: int) -> Path:

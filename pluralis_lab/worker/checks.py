@@ -83,6 +83,7 @@ class Checks:
             wire.EvalDone: self._eval_done,
             wire.ProbeActivation: self._probe_activation,
             wire.ProbeDone: self._probe_done,
+            wire.ProbeMislaid: self._probe_mislaid,
             wire.InferActivation: self._infer_activation,
             wire.Token: self._token,
             wire.Mislaid: lambda source, message: self._of_a_text(source, message.request, message.attempt),
@@ -358,6 +359,12 @@ class Checks:
         self._request(message.request)
         if message.tokens != desk.spec.tokens_per_micro_batch:
             raise WireError(f"a loss over {message.tokens} tokens, expected {desk.spec.tokens_per_micro_batch}")
+
+    def _probe_mislaid(self, source: str, message: wire.ProbeMislaid) -> None:
+        self._seat(source)
+        self._request(message.request)
+        if not self.desk.is_head or message.index < 0:
+            raise WireError(f"held-out micro-batch {message.index} given back to who asks for no loss")
 
     def _infer_activation(self, source: str, message: wire.InferActivation) -> None:
         self._stage_of(source, -1)

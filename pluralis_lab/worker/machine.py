@@ -112,6 +112,7 @@ class Worker:
             wire.Ended: lambda _, message: self.inference.on_ended(message),
             wire.ProbeActivation: self.probing.on_activation,
             wire.ProbeDone: lambda _, message: self.probing.on_done(message),
+            wire.ProbeMislaid: lambda _, message: self.probing.on_mislaid(message),
             wire.Hello: self._on_hello,
             wire.Lost: lambda _, message: self._on_lost(message),
             wire.Ping: self.watch.on_ping,

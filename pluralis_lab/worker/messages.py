@@ -315,6 +315,15 @@ class ProbeDone:
 
 
 @dataclass(frozen=True)
+class ProbeMislaid:
+    """I have nobody to pass that held-out micro-batch on to: ask again."""
+
+    request: str
+    index: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class InferActivation:
     """A stage's output for the positions after the first `start` of the text `request`, begun for the `attempt`-th time.
 
@@ -387,6 +396,7 @@ Message = (
     | EvalDone
     | ProbeActivation
     | ProbeDone
+    | ProbeMislaid
     | InferActivation
     | Token
     | Mislaid

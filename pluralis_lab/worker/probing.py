@@ -7,16 +7,18 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.events import Probed
-from pluralis_lab.worker.messages import ProbeActivation, ProbeDone
+from pluralis_lab.worker.inference import MAX_ATTEMPTS
+from pluralis_lab.worker.messages import ProbeActivation, ProbeDone, ProbeMislaid
 from pluralis_lab.worker.roster import Peer
 
 
 @dataclass
 class _Question:
-    """What a head has of the answer so far, by index of the micro-batch."""
+    """What a head has of the answer so far, by index of the micro-batch; `failures` of the next one."""
 
     batches: int
     done: dict[int, ProbeDone] = field(default_factory=dict)
+    failures: int = 0
 
 
 class Probing:
@@ -73,6 +75,12 @@ class Probing:
         peer = desk.roster.serve(stage=stage, round_=desk.round, index=task.index, among=desk.roster.ready(stage, desk.round))
         if peer is not None:
             desk.send(peer.name, ProbeActivation(task.request, task.index, origin, done.output))
+            return
+        mislaid = ProbeMislaid(task.request, task.index, f"stage {stage} has no live worker at the moment")
+        if origin == desk.me.name:
+            self.on_mislaid(mislaid)
+        else:
+            desk.send(origin, mislaid)
 
     def on_done(self, message: ProbeDone) -> None:
         """As the head, add a micro-batch's loss, and answer when it was the last one."""
@@ -80,6 +88,7 @@ class Probing:
         if question is None or message.index != len(question.done):
             return
         question.done[message.index] = message
+        question.failures = 0
         if len(question.done) < question.batches:
             self._ask(message.request)
             return
@@ -90,6 +99,18 @@ class Probing:
             self.desk.answer(message.request, loss=loss, tokens=tokens, is_last=True)
         else:
             self.desk.answer(message.request, error=f"the loss is {loss}", is_last=True)
+
+    def on_mislaid(self, message: ProbeMislaid) -> None:
+        """As the head, ask for a micro-batch again, unless that has failed too often."""
+        question = self._questions.get(message.request)
+        if question is None or message.index != len(question.done):
+            return
+        question.failures += 1
+        if question.failures < MAX_ATTEMPTS:
+            self._ask(message.request)
+            return
+        del self._questions[message.request]
+        self.desk.answer(message.request, error=message.reason, is_last=True)
 
     def on_refused(self, task: tasks.Probe, reason: str) -> None:
         """Give up who sent an activation that cannot be evaluated; the head hears of it and asks again."""

@@ -2,13 +2,18 @@
 
 import importlib
 import inspect
+import json
+import math
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import benchmarks.__main__ as program
+from benchmarks import quality, sync_cost, sync_quality
 from benchmarks.__main__ import NAMES, as_object
-from benchmarks.readme_table import BEGIN, END, README, keep, kept, markdown, write_table
+from benchmarks.readme_table import BEGIN, END, README, as_json, keep, kept, markdown, write_table
 from benchmarks.result import Result
 
 FAST = Result("start.first_step", "s", 6.0, 4.0, 5, peer=20.0, peer_name="theirs", note="cold | warm")
@@ -94,3 +99,53 @@ def test_what_one_benchmark_lacks_does_not_cost_the_others(
     assert program.main() == 1
     assert "single.tokens" in readme.read_text()
     assert "not measured: slow_link (RuntimeError: needs root)" in capsys.readouterr().err
+
+
+def test_a_note_of_sync_quality_says_which_rates_were_tried() -> None:
+    full, slices, _, local = sync_quality.ARMS
+    losses = {full: {4e-3: 1.5}, slices: {8e-3: 1.575}, local: {4e-3: 1.8, 2e-3: 1.9, 8e-3: 2.0}}
+    over, local_over, *_ = sync_quality.compared(losses, 600, has_target=True)
+    assert (over.measured, over.target, local_over.measured) == (pytest.approx(1.05), 1.05, pytest.approx(1.2))
+    assert over.note.endswith(" tokens, lr 0.008 (the only one tried), FullSync lr 0.004 (the only one tried)")
+    assert local_over.note.endswith(" tokens, lr 0.004 (of 0.002, 0.004, 0.008), FullSync lr 0.004 (the only one tried)")
+    words = r"lr [\d.]+ \((of [\d., ]+|the only one tried)\)"
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `sync_quality.")]
+    assert rows
+    assert all(re.search(f" tokens, {words}, FullSync {words}; 1 x ", row) for row in rows), "these are not the command's words"
+
+
+def test_times_of_quality_are_said_to_be_virtual(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = SimpleNamespace(round_s=0.5, bytes_per_round={"forward": 1, "backward": 1})
+    monkeypatch.setattr(quality, "plan", lambda arm, stages, rate: planned)
+    trained = {(arm, 4): quality.Trained(rate=4e-3, steps=100.0, loss=2.4, first_loss=5.5, delay=4.0) for arm in quality.ARMS}
+    results = [*quality.comparisons(4, trained, quick=False), *quality.four_columns(quality.OURS, 4, trained[quality.OURS, 4])]
+    assert all("virtual" in one.note for one in results if one.unit in ("s", "x"))
+    rows = [line for line in README.read_text().splitlines() if line.startswith("| `quality.total")]
+    assert rows
+    assert all("virtual" in row for row in rows)
+
+
+def test_without_a_sound_peer_a_figure_has_no_target_misses_it_and_says_why(tmp_path: Path) -> None:
+    ours = dict.fromkeys(sync_cost.RULES, (0.06, 1000.0))
+    theirs: dict[str, float | None] = dict.fromkeys(sync_cost.SETTINGS)
+    results = sync_cost.compared("stall", 0.04, ours, theirs, 100, 20, has_target=True)
+    assert len(results) == len(sync_cost.RULES)
+    assert {(one.target, one.peer, one.ratio, one.ok) for one in results} == {(None, None, None, False)}
+    assert all("with none of its settings did hivemind's peers all make 20 rounds in time" in one.note for one in results)
+    told = json.loads(as_json(as_object("sync_cost", results)), parse_constant=pytest.fail)
+    assert (told["target"], told["peer"], told["ok"]) == (None, None, False)
+    assert " | none, missed |  | " in markdown(results)
+    keep("sync_cost", results, tmp_path)
+    assert kept(["sync_cost"], tmp_path) == results
+    beside = sync_cost.compared("stall at 100mbit/s", 0.04, ours, theirs, 100, 20, has_target=False)
+    assert all(one.ok for one in beside)
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_is_no_json_and_what_was_kept_stays(tmp_path: Path, figure: float) -> None:
+    keep("single", [SHOWN], tmp_path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        keep("single", [Result("single.tokens", "tokens/s", None, figure, 1)], tmp_path)
+    assert kept(["single"], tmp_path) == [SHOWN]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        as_json(as_object("single", [Result("single.tokens", "tokens/s", None, figure, 1)]))

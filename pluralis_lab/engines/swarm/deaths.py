@@ -27,9 +27,10 @@ def why_no_accident(seat: Seat, status: int) -> str | None:
     if is_beyond_help(seat):
         guess = "; is memory short?" if status < 0 else ""
         return f"{seat.name} died {seat.deaths_in_a_row} times in a row ({reason}){words or guess}"
-    if status > 0 and status not in (EXIT_EXPELLED, EXIT_AWAY):
+    # Whoever has said why it fails may be killed before it ends: the others miss it, and the supervisor ends whom they miss.
+    if (words or status > 0) and status not in (EXIT_EXPELLED, EXIT_AWAY):
         return f"{seat.name} failed ({reason}){words}"
-    if not seat.is_told_to_go and seat.founding and seat.incarnation == 0:
+    if not seat.is_told_to_go and seat.founding and seat.incarnation == seat.first_incarnation:
         return f"{seat.name} died while the run was starting ({reason})"
     return None
 

@@ -172,10 +172,15 @@ _WORDS: TypeAdapter[Any] = TypeAdapter(
 )
 
 
-def check_word(message: dict[str, Any], *, worker: str, run_id: str, spec: RunSpec) -> None:
-    """Raise WireError, naming the field, when `message` is nothing that `worker` can say to the supervisor of this run."""
+def check_word(message: dict[str, Any], *, worker: str, run_id: str, spec: RunSpec, vocab: int) -> None:
+    """Raise WireError, naming the field, when `message` is nothing that `worker` can say to the supervisor of this run.
+
+    vocab : token ids are below this
+    """
     try:
         _WORDS.validate_python(message)
+        if message["op"] == "answer" and (message["token"] or 0) >= vocab:
+            raise WireError(f"token {message['token']} of an answer; the vocabulary has 0 to {vocab - 1}")
         if message["op"] != "report":
             return
         kind, body = message["kind"], message["body"]

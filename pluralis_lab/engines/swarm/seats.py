@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,8 @@ class Seat:
     line_token: str = ""
     place: dict[str, str] = field(default_factory=dict)
     incarnation: int = 0
+    first_incarnation: int = 0
+    """Of the first process that this supervisor started here."""
     founding: bool = True
     pid: int | None = None
     writer: asyncio.StreamWriter | None = None
@@ -119,13 +121,22 @@ class Seats:
     workers : as `run.json` lists them; who has left has no seat
     hosts : other people's machines
     before : the seats of the start before, where the same supervisor starts all workers anew; what sits here then is later
+    first : the incarnations to begin with, by worker name, where a record of earlier ones is kept; 0 for others
     """
 
-    def __init__(self, workers: list[dict[str, Any]], hosts: Hosts, before: "Seats | None" = None) -> None:
+    def __init__(
+        self,
+        workers: list[dict[str, Any]],
+        hosts: Hosts,
+        before: "Seats | None" = None,
+        first: Mapping[str, int] | None = None,
+    ) -> None:
         self._hosts = hosts
         self._seats = {worker["name"]: self._seat(worker) for worker in workers if not worker.get("left")}
         for seat in self:
+            seat.incarnation = seat.first_incarnation = (first or {}).get(seat.name, 0)
             if before is not None:
+                seat.first_incarnation = before[seat.name].first_incarnation
                 seat.incarnation = before[seat.name].incarnation + 1
                 seat.deaths_in_a_row = before[seat.name].deaths_in_a_row
         self.have_begun = False

@@ -17,6 +17,7 @@ from typing import Any
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
+from pluralis_lab.engines.scenario import first_unrecorded
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
@@ -63,7 +64,9 @@ class Supervisor:
             on_spawned=self._on_spawned,
             start=self._spawn_attached,
         )
-        self._prepare(version, Seats(self.info["workers"], self.guests.hosts))
+        names = [worker["name"] for worker in self.info["workers"]] if self.info.get("recorded") else []
+        recorded = {name: first_unrecorded(run.worker_folder(name)) for name in names}
+        self._prepare(version, Seats(self.info["workers"], self.guests.hosts, first=recorded))
         self.door = Door(self._serve_worker, self._obey, lambda *asked: self.questions.serve(*asked), self.guests.gate.invite)
         self._server = server
         self._ending = asyncio.Event()
@@ -239,7 +242,8 @@ class Supervisor:
             if self._is_record_broken:
                 continue  # what follows a gap must not be kept: `resuming` takes the last report for the end of a whole record
             if seat.is_remote:
-                check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec)
+                vocab = self.info["corpus"]["vocab"]
+                check_word(message, worker=seat.name, run_id=self.run.id, spec=self.spec, vocab=vocab)
             self._recording(partial(self._hear, seat, message))
 
     def _recording(self, act: Callable[[], None]) -> None:

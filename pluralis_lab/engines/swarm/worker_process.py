@@ -360,8 +360,8 @@ class WorkerProcess:
         if self._holds(partial(self._dispatch, event)):
             return
         now = asyncio.get_running_loop().time()
-        self._note(event, now)
         try:
+            self._note(event, now)
             for effect in self.machine.handle(event, now):
                 self._perform(effect)
         except Exception as error:  # hivemind, whose handlers end here too, would log it and go on

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus import open_corpus
+from pluralis_lab.engines.own_corpus import open_own
 from pluralis_lab.engines.scenario import Line, identity, other_event, read_scenario, started_peers
 from pluralis_lab.errors import RunError, WireError
 from pluralis_lab.learning import tasks
@@ -38,12 +41,13 @@ class _Life:
 
 
 class ReplayedSwarm:
-    """Goes through the scenario of `run`.
+    """Goes through the scenario of `run`. What computed on a device that this machine lacks computes on the CPU.
 
+    instead_of : those devices
     on_report : called as (worker, incarnation, kind, body) for each report of a worker
     on_progress : called with the number of events that are done
 
-    Raises RunError when the run was not recorded, or not all of it.
+    Raises RunError when the run was not recorded, or not all of it; CorpusError where a text that a head brought is gone.
     """
 
     def __init__(
@@ -65,10 +69,11 @@ class ReplayedSwarm:
                 f"run {run.id[:8]} cannot be replayed: {', '.join(away)} came by invitation, and what happened to those is "
                 "recorded nowhere; workers of run.attach() can be replayed"
             )
-        home = run.path.parent.parent
+        self._home = run.path.parent.parent
         self._corpus = open_corpus(
-            self.spec.data, context=self.spec.context, home=home, expected_hash=self.info["corpus"]["hash"]
+            self.spec.data, context=self.spec.context, home=self._home, expected_hash=self.info["corpus"]["hash"]
         )
+        self.instead_of: set[str] = set()
         self._lives: dict[str, _Life] = {}
         self.num_events = sum(len(lines) for lives in self._scenarios.values() for lines in lives)
         self._num_done = 0
@@ -151,7 +156,8 @@ class ReplayedSwarm:
         self._num_done += 1
         row = next(row for row in self.info["workers"] if row["name"] == name)
         known = {other: row for other, row in ((row["name"], row) for row in self.info["workers"]) if other in born["seats"]}
-        key = HotKey.load(self.run.worker_folder(name) / "hot.key")
+        folder, vocab = self.run.worker_folder(name), self.info["corpus"]["vocab"]
+        key = HotKey.load(folder / "hot.key")
         founding, version = born["founding"], born["version"]
         me = Peer(name, row["stage"], row["replica"], key.address, born["incarnation"], version if founding else None)
         machine = Worker(
@@ -160,14 +166,23 @@ class ReplayedSwarm:
             me,
             key,
             keys={other: row["key"] for other, row in known.items()},
-            vocab=self.info["corpus"]["vocab"],
+            vocab=vocab,
             seats={other: (row["stage"], row["replica"]) for other, row in known.items()},
         )
         corpus = self._corpus if row["stage"] == 0 else None
-        facts = {"vocab": self.info["corpus"]["vocab"], "device": row.get("device", "cpu")}
-        compute = StageCompute(self.spec, row["stage"], corpus, **facts)
+        own = open_own(folder, self.spec, row.get("data"), vocab=vocab, home=self._home)
+        device = self._device(row.get("device", "cpu"))
+        compute = StageCompute(self.spec, row["stage"], corpus, vocab=vocab, device=device, own=own)
         self._lives[name] = _Life(name, born["incarnation"], lines, machine, compute, founding, version)
         return True
+
+    def _device(self, recorded: str) -> str:
+        """Return where to compute what was computed on the device `recorded`."""
+        device = torch.device(recorded)
+        if device.type == "cpu" or (device.type == "cuda" and (device.index or 0) < torch.cuda.device_count()):
+            return recorded
+        self.instead_of.add(recorded)
+        return "cpu"
 
     def _restore(self, life: _Life) -> tasks.SyncMark | None:
         """Load the checkpoint that the worker began with, which it has written here as well."""

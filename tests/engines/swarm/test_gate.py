@@ -222,7 +222,7 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
 def test_a_report_of_the_wrong_shape_is_refused(kind: str, body: dict[str, Any]) -> None:
     message = {"op": "report", "kind": kind, "time": 1.0, "body": body}
     with pytest.raises(WireError):
-        check_word(message, worker="worker-4", run_id="ab" * 32, spec=small_spec())
+        check_word(message, worker="worker-4", run_id="ab" * 32, spec=small_spec(), vocab=256)
 
 
 @pytest.mark.parametrize(
@@ -234,13 +234,21 @@ def test_a_report_of_the_wrong_shape_is_refused(kind: str, body: dict[str, Any])
         {"op": "address", "addresses": "x"},
         {"op": "up", "device": "cpu", "parameters": "many"},
         {"op": "suspect", "worker": 4, "incarnation": 0},
+        {"op": "answer", "request": "a1", "token": 256, "loss": None, "tokens": 0, "error": "", "is_last": False},
         {"op": "report", "kind": "secret", "time": 1.0, "body": {}},
         {"op": "report", "kind": "state", "time": 1.0, "body": []},
     ],
 )
 def test_a_word_that_no_worker_says_is_refused(message: dict[str, Any]) -> None:
     with pytest.raises(WireError):
-        check_word(message, worker="worker-4", run_id="ab" * 32, spec=small_spec())
+        check_word(message, worker="worker-4", run_id="ab" * 32, spec=small_spec(), vocab=256)
+
+
+def test_the_last_token_of_the_vocabulary_passes_and_the_one_after_it_is_named() -> None:
+    answer = {"op": "answer", "request": "a1", "token": 255, "loss": None, "tokens": 0, "error": "", "is_last": False}
+    check_word(answer, worker="worker-4", run_id="ab" * 32, spec=small_spec(), vocab=256)
+    with pytest.raises(WireError, match="token 256 of an answer; the vocabulary has 0 to 255"):
+        check_word({**answer, "token": 256}, worker="worker-4", run_id="ab" * 32, spec=small_spec(), vocab=256)
 
 
 @pytest.mark.parametrize("sync", [pl.FullSync(), pl.SliceSync(0.5, 2)])
@@ -257,6 +265,6 @@ def test_what_workers_say_passes(text: Corpus, sync: Any, schedule: str) -> None
                 continue  # what its supervisor says of it
             body = {**body, "incarnation": 0, "parameters": 1, "device": "cpu"}
         word = json.loads(json.dumps({"op": "report", "kind": kind, "time": at, "body": body}))
-        check_word(word, worker=worker, run_id=RUN_ID, spec=spec)
+        check_word(word, worker=worker, run_id=RUN_ID, spec=spec, vocab=text.info().vocab)
     assert {"state", "round", "work", "links", "statements", "validation", "reroute"} <= kinds
     assert ("exchange" in kinds) == isinstance(sync, pl.SliceSync)

@@ -29,6 +29,7 @@ from pluralis_lab.worker.messages import (
     Pong,
     ProbeActivation,
     ProbeDone,
+    ProbeMislaid,
     Reduced,
     Token,
 )
@@ -96,5 +97,6 @@ def unsaid(said: dict[type, list[Any]]) -> dict[type, list[Message]]:
         Pong: [Pong(number, 10 * number, 2) for number in range(4)],
         ProbeActivation: [ProbeActivation(PROBE, of.index, of.origin, of.payload) for of in said[EvalActivation]],
         ProbeDone: [ProbeDone(PROBE, of.index, of.loss, of.tokens) for of in said[EvalDone]],
+        ProbeMislaid: [ProbeMislaid(PROBE, of.index, "nobody is there") for of in said[EvalDone]],
         Mislaid: [Mislaid(of.request, of.attempt, "its cache was forgotten") for of in said[Token]],
     }

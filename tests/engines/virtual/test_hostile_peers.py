@@ -42,6 +42,7 @@ from pluralis_lab.worker.messages import (
     Pong,
     ProbeActivation,
     ProbeDone,
+    ProbeMislaid,
     StateChunk,
     StateOffer,
     Token,
@@ -75,6 +76,7 @@ ONLY_ASK: list[type] = [
     Ended,
     ProbeActivation,
     ProbeDone,
+    ProbeMislaid,
     Ping,
     Pong,
 ]

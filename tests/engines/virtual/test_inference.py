@@ -16,8 +16,9 @@ from pluralis_lab.learning.limits import MAX_QUESTIONS
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.parts import MLP, Boundary, Dense, Int8, Subspace
 from pluralis_lab.spec import RunSpec
-from pluralis_lab.worker import Probed, Prompted, Withdrawn
-from pluralis_lab.worker.inference import window_start
+from pluralis_lab.worker import Answer, Probed, Prompted, Received, Withdrawn
+from pluralis_lab.worker.inference import MAX_ATTEMPTS, window_start
+from pluralis_lab.worker.messages import ProbeDone, ProbeMislaid
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 LATE = 1e6
@@ -201,6 +202,36 @@ def test_a_loss_comes_also_when_workers_die_while_it_is_measured(text: Corpus) -
         at = drawn[(seed + number * 7) % len(drawn)]
         seen = run_virtual(spec, text, asks=asks, kills=(Kill(f"worker-{2 + (seed + number) % 4}", at, restart_s=None),))
         assert seen.answers[REQUEST] == undisturbed.answers[REQUEST]
+
+
+@pytest.mark.parametrize("victim", ["worker-1", "worker-2"])
+def test_a_loss_through_a_stage_without_a_worker_is_an_answer_too(text: Corpus, victim: str) -> None:
+    """Whether the head itself finds nobody there, or a worker on the way."""
+    spec = tiny_spec(text)
+    done = run_virtual(spec, text).swarm
+    assert done is not None
+    kill = Kill(victim, done.num_events - 1, restart_s=None)
+    seen = run_virtual(spec, text, asks=((LATE, "worker-0", Probed(REQUEST, 2)),), kills=(kill,))
+    (answer,) = seen.answers[REQUEST]
+    assert answer.is_last
+    assert f"stage {victim[-1]} has no live worker" in answer.error
+
+
+def test_a_head_asks_again_for_a_loss_that_found_nobody_and_not_for_ever(text: Corpus) -> None:
+    seen = run_virtual(tiny_spec(text), text)
+    assert seen.swarm is not None
+    head = seen.swarm.seats["worker-0"].machine
+    (asked,) = head.handle(Probed(REQUEST, 2))
+    back = Received("worker-1", ProbeMislaid(REQUEST, 0, "stage 2 has no live worker at the moment"))
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert head.handle(back) == [asked]
+    (following,) = head.handle(Received("worker-2", ProbeDone(REQUEST, 0, 3.0, seen.swarm.spec.tokens_per_micro_batch)))
+    assert head.handle(back) == [], "it has that one meanwhile"
+    back = Received("worker-1", ProbeMislaid(REQUEST, 1, "stage 2 has no live worker at the moment"))
+    for _ in range(MAX_ATTEMPTS - 1):
+        assert head.handle(back) == [following]
+    assert head.handle(back) == [Answer(REQUEST, error="stage 2 has no live worker at the moment", is_last=True)]
+    assert head.handle(back) == []
 
 
 def test_a_model_of_vectors_evaluates_and_writes_nothing(tmp_path: Path) -> None:

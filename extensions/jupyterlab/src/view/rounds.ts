@@ -13,6 +13,16 @@ export interface Link {
   sync: number;
 }
 
+/** Rounds over which bytes are averaged, as many as `round_s` is the mean of: replicas that exchange seldom send nothing in most. */
+const LINK_ROUNDS = 20;
+
+/** What a worker sent to each of the others in a round, as its event says. */
+interface Sent {
+  seq: number;
+  round: number;
+  links: Record<string, unknown>;
+}
+
 class Lane {
   readonly at: Int32Array;
   readonly values: Record<Measure, Float32Array>;
@@ -55,7 +65,7 @@ function nan(size: number): Float32Array {
 export class RoundWindow {
   private readonly lanes = new Map<string, Lane>();
   private readonly before = new Map<string, { round: number; work: number }>();
-  private readonly sent = new Map<string, Record<string, Record<string, unknown>>>();
+  private readonly sent = new Map<string, Sent[]>();
   private newest = -1;
 
   constructor(readonly size: number = 240) {}
@@ -104,7 +114,7 @@ export class RoundWindow {
         this.lane(event.worker).told[place] = 1;
       }
       if (isRecord(event.body.links)) {
-        this.sent.set(event.worker, event.body.links as Record<string, Record<string, unknown>>);
+        this.takeSent(event.worker, { seq: event.seq, round: event.round, links: event.body.links });
       }
     }
   }
@@ -138,7 +148,7 @@ export class RoundWindow {
     return rounds;
   }
 
-  /** What each live worker sends to whom, in bytes a second, from its last round; `round_s` turns bytes a round into a rate. */
+  /** What each live worker sends to whom, in bytes a second, over its last rounds; `round_s` turns bytes a round into a rate. */
   links(picture: RunPicture): Link[] {
     const seconds = picture.round_s;
     if (!seconds) {
@@ -146,15 +156,26 @@ export class RoundWindow {
     }
     const live = new Set(picture.workers.filter(worker => isTraining(worker.state)).map(worker => worker.name));
     const links: Link[] = [];
-    for (const [from, peers] of this.sent) {
-      for (const [to, kinds] of Object.entries(peers)) {
-        if (!live.has(from) || !live.has(to) || !isRecord(kinds)) {
-          continue;
+    for (const [from, rounds] of this.sent) {
+      if (!live.has(from)) {
+        continue;
+      }
+      const sums = new Map<string, Link>();
+      for (const { links: peers } of rounds) {
+        for (const [to, kinds] of Object.entries(peers)) {
+          if (!live.has(to) || !isRecord(kinds)) {
+            continue;
+          }
+          const sum = sums.get(to) ?? { from, to, boundary: 0, sync: 0 };
+          sum.boundary += (number(kinds.forward_bytes) ?? 0) + (number(kinds.backward_bytes) ?? 0);
+          sum.sync += number(kinds.sync_bytes) ?? 0;
+          sums.set(to, sum);
         }
-        const boundary = (number(kinds.forward_bytes) ?? 0) + (number(kinds.backward_bytes) ?? 0);
-        const sync = number(kinds.sync_bytes) ?? 0;
+      }
+      const during = seconds * rounds.length;
+      for (const { to, boundary, sync } of sums.values()) {
         if (boundary + sync > 0) {
-          links.push({ from, to, boundary: boundary / seconds, sync: sync / seconds });
+          links.push({ from, to, boundary: boundary / during, sync: sync / during });
         }
       }
     }
@@ -166,6 +187,15 @@ export class RoundWindow {
     this.before.clear();
     this.sent.clear();
     this.newest = -1;
+  }
+
+  private takeSent(worker: string, sent: Sent): void {
+    const before = this.sent.get(worker) ?? [];
+    if (before.length && sent.seq <= before[before.length - 1].seq) {
+      return;
+    }
+    // Rounds from its own on were trained before a resumed run went back.
+    this.sent.set(worker, [...before.filter(({ round }) => round < sent.round && round > sent.round - LINK_ROUNDS), sent]);
   }
 
   private takeCurve(worker: string, measure: Measure, curve: Curve): void {

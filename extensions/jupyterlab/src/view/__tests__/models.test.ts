@@ -123,7 +123,6 @@ describe('the window of rounds', () => {
   it('measures links between live workers only, and survives an odd event', () => {
     const picture = recorded();
     const window = new RoundWindow();
-    window.takeEvents(events);
     window.takeEvents([
       { seq: 9999, time: 0, kind: 'worker.round', worker: 'worker-0', round: 34, body: { links: { 'worker-2': { forward_bytes: 1000, sync_bytes: 'x' }, 'worker-1': null } } }
     ]);
@@ -131,7 +130,35 @@ describe('the window of rounds', () => {
     const links = window.links(picture);
     expect(links).toContainEqual({ from: 'worker-0', to: 'worker-2', boundary: 2000, sync: 0 });
     picture.workers[2].state = 'dead';
+    window.takeEvents(events.map(event => ({ ...event, seq: 10_000 + event.seq })));
+    expect(window.links(picture).length).toBeGreaterThan(0);
     expect(window.links(picture).some(link => link.to === 'worker-2' || link.from === 'worker-2')).toBe(false);
+  });
+
+  it('shows what replicas that exchange every 20 rounds send as one rate, and not as a burst', () => {
+    const picture = recorded();
+    picture.round_s = 0.5;
+    const window = new RoundWindow();
+    const event = (seq: number, round: number): RunEvent => ({
+      seq,
+      time: 0,
+      kind: 'worker.round',
+      worker: 'worker-0',
+      round,
+      body: { links: { 'worker-2': { forward_bytes: 1000 }, ...(round % 20 === 19 ? { 'worker-1': { sync_bytes: 20_000 } } : {}) } }
+    });
+    window.takeEvents(Array.from({ length: 20 }, (_, round) => event(round, round)));
+    for (let round = 20; round < 80; round += 1) {
+      window.takeEvents([event(round, round)]);
+      expect(window.links(picture)).toEqual([
+        { from: 'worker-0', to: 'worker-2', boundary: 2000, sync: 0 },
+        { from: 'worker-0', to: 'worker-1', boundary: 0, sync: 2000 }
+      ]);
+    }
+    window.takeEvents([event(3, 3)]); // read once more
+    expect(window.links(picture)).toHaveLength(2);
+    window.takeEvents([event(100, 70)]); // which a resumed run trains again: of those before, ten are kept, without an exchange
+    expect(window.links(picture)).toEqual([{ from: 'worker-0', to: 'worker-2', boundary: 2000, sync: 0 }]);
   });
 
   it('asks for no more events than it may, and for none again while the run is big', async () => {
