@@ -135,6 +135,10 @@ def test_texts_beyond_what_a_stage_keeps_are_begun_anew_and_none_is_lost(text: C
     kills = tuple(Kill(name, done.num_events - 1, restart_s=None) for name in ("worker-4", "worker-5"))
     seen = run_virtual(spec, text, asks=asks, kills=kills)
     assert len({tuple(seen.text(name)) for name in requests}) == 1
+    assert seen.swarm is not None
+    for seat in seen.swarm.seats.values():
+        assert seat.compute.inference is not None
+        assert seat.compute.inference._stash.num_copies <= 1
 
 
 def test_a_stage_without_a_worker_is_an_answer_too(text: Corpus) -> None:
@@ -167,6 +171,24 @@ def test_a_withdrawn_text_ends_and_leaves_no_cache(text: Corpus) -> None:
         assert not seat.compute.inference._texts
         assert not seat.machine.inference._ways
         assert not seat.machine.inference._texts
+
+
+def test_a_text_that_has_to_go_another_way_leaves_no_cache_on_the_old_one(text: Corpus) -> None:
+    """It begins while one of the last stage's workers is away, and is begun anew when it is back, as the one before them dies."""
+    spec = tiny_spec(text, replicas=2)
+    done = run_virtual(spec, text).swarm
+    assert done is not None
+    kills = (
+        Kill("worker-5", done.num_events - 1, restart_s=LATE + 0.005),
+        Kill("worker-2", done.num_events + 100, restart_s=None),
+    )
+    seen = run_virtual(spec, text, asks=((LATE, "worker-0", prompted(30)),), kills=kills)
+    assert len(seen.text(REQUEST)) == 30
+    assert seen.swarm is not None
+    for name, seat in seen.swarm.seats.items():
+        assert seat.compute.inference is not None
+        assert not seat.compute.inference._texts, name
+        assert not seat.machine.inference._ways, name
 
 
 def test_caches_go_when_a_text_is_complete(text: Corpus) -> None:
