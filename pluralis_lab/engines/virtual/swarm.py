@@ -376,7 +376,7 @@ class VirtualSwarm:
         self._schedule(self.now + seconds, finish)
 
     def _duration(self, seat: _Seat, task: tasks.Task) -> float:
-        """Model a task's virtual seconds: FLOPs for a micro-batch, memory traffic for the rest."""
+        """Model a task's virtual seconds: FLOPs for a micro-batch or a text's positions, memory traffic for the rest."""
         forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / self.device_flops
         if isinstance(task, tasks.Forward):
             return forward * (3 if seat.machine.desk.is_tail else 1)
@@ -385,7 +385,7 @@ class VirtualSwarm:
         if isinstance(task, tasks.Evaluate | tasks.Probe):
             return forward
         if isinstance(task, tasks.Infer):
-            return seat.machine.flops_per_token / self.device_flops
+            return task.num_positions * seat.machine.flops_per_token / self.device_flops
         return seat.compute.num_parameters * 10 / self.device_flops
 
     def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:

@@ -13,6 +13,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.inference import MAX_TEXTS, choose
 from pluralis_lab.learning.limits import MAX_QUESTIONS
+from pluralis_lab.links import Links
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.parts import MLP, Boundary, Dense, Int8, Subspace
 from pluralis_lab.spec import RunSpec
@@ -102,6 +103,22 @@ def test_a_text_that_is_written_while_training_goes_on_is_of_the_weights_at_its_
         pairs = zip(begun[stage].parameters(), ended[stage].parameters(), strict=True)
         assert not all(torch.equal(first, last) for first, last in pairs), "no step was made meanwhile"
     assert seen.text(REQUEST) == one_process([begun[0], begun[1]], PROMPT, 5, 16, (2.0, 0))
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_prompt_takes_the_time_of_its_tokens(text: Corpus, stages: int) -> None:
+    spec = tiny_spec(text, stages=stages, replicas=1, boundary=Dense("same"), steps=2)
+    slow = {f"worker-{number}": 1e-4 for number in range(stages)}
+    took = {}
+    for tokens in (1, 15):
+        asked = Prompted(REQUEST, PROMPT[:1] * tokens, 1, 0.0, 0)
+        seen = run_virtual(spec, text, asks=((LATE, "worker-0", asked),), speeds=slow, links=Links("100gbit", 0))
+        assert len(seen.text(REQUEST)) == 1
+        assert seen.swarm is not None
+        took[tokens] = seen.swarm.now - LATE
+    # What both have in common is the end of a text, which takes as long whatever it had.
+    cost = sum(seat.machine.flops_per_token for seat in seen.swarm.seats.values()) / (1e-4 * seen.swarm.device_flops)
+    assert took[15] - took[1] == pytest.approx(14 * cost, rel=1e-3)
 
 
 def test_questions_do_not_change_what_is_trained(text: Corpus) -> None:
