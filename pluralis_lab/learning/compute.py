@@ -28,6 +28,7 @@ from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
 from pluralis_lab.learning.usable import check_own, unusable
+from pluralis_lab.models.arithmetic import missing_compiler
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
@@ -127,6 +128,8 @@ class StageCompute:
         self._checked: set[str] = set()
         """Contributions to the round, by digest, that carry along what belongs there."""
         if spec.compile:
+            if missing := missing_compiler(self.device.type):
+                raise RunError(f"compile=True on {device}: {missing}")
             self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
             tasks.Forward: self._forward,
