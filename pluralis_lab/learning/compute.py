@@ -242,7 +242,7 @@ class StageCompute:
             raise RunError(
                 f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(total.indices)} were counted"
             )
-        gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
+        gradient = self.ends.transfers.to_host(torch.cat([array.flatten() for array in total.gradients]))
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
             check_own(gradient, f"gradient of round {task.round}")
@@ -259,7 +259,7 @@ class StageCompute:
             return tasks.CollectDone(joined(hashes, extras), delay, pieces=pieces)
         written = self.format.write(gradient)
         payload = joined(written, extras)
-        gradient = self.format.read(written, len(gradient))
+        gradient = self.format.as_read(gradient, written)
         check_own(gradient, f"gradient of round {task.round}")
         self._gradients.keep(task.round, payload.digest, gradient)
         return tasks.CollectDone(payload, delay)
@@ -324,7 +324,7 @@ class StageCompute:
 
     def _step(self, round_: int, gradient: Tensor) -> None:
         """Make the optimizer step of `round_` along the flat `gradient`."""
-        gradient, offset = gradient.to(self.device), 0
+        gradient, offset = self.ends.transfers.to_device(gradient), 0
         for parameter in self.parameters:
             parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
             offset += parameter.numel()
