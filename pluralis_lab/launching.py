@@ -152,7 +152,7 @@ def simulate(
 
     Parameters
     ----------
-    links : what joins the workers
+    links : what joins the workers: a wire for each pair, and with `Links.uplink` what a worker sends has one in common
     speeds : of some workers, relative to the others (1): ``{"worker-3": 0.5}`` takes twice as long for the same arithmetic
     churn : who dies, or stands still, and comes back when; a simulation that is resumed goes on without
     compute : "modelled" trains nothing and returns what `plan`, which it is, says of the speed of such a run on this kind of

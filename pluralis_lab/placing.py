@@ -51,7 +51,8 @@ def place(spec: RunSpec, devices: str | Sequence[str] | None) -> dict[str, str]:
 
     devices : one for all, or several that are dealt out in turn, worker-0 first; None: the CPU
 
-    Raises RunError for what is no device of this machine, and where replicas that must agree to the bit could not.
+    Raises RunError for what is no device of this machine, where replicas that must agree to the bit could not, and where blocks
+    are to be compiled for a device that this machine cannot compile for.
     """
     if isinstance(devices, Sequence) and not devices:
         raise RunError("devices=[] leaves the workers nowhere to run; name one, e.g. devices=['cuda:0'], or leave it out")
@@ -64,6 +65,12 @@ def place(spec: RunSpec, devices: str | Sequence[str] | None) -> dict[str, str]:
         names = [name for number, name in enumerate(placed) if spec.stage_of(number) == stage]
         for name in names[1:]:
             check_kinds(spec, stage, [placed[names[0]]], placed[name])
+    if spec.compile:
+        from pluralis_lab.models.arithmetic import missing_compiler
+
+        for device in checked:
+            if missing := missing_compiler(kind_of(device)):
+                raise RunError(f"compile=True on {device}: {missing}")
     return placed
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pluralis_lab.churn import Churn
@@ -26,7 +26,8 @@ class Plan:
     tokens_per_s : tokens trained on a second; round_s : seconds a round takes
     busy : by stage, the share of the time that its workers compute, on average
     bytes_per_round : that all workers send in one round, by what it is for ("forward", "backward", "sync", "control")
-    busiest : (from, to, share of the time that this link is busy) of the link that is busiest
+    busiest : (from, to, share of the time that this link is busy) of the link that is busiest; to "*" is the uplink of `from`
+    links : what joined the workers
     """
 
     num_workers: int
@@ -35,6 +36,7 @@ class Plan:
     busy: tuple[float, ...]
     bytes_per_round: dict[str, float]
     busiest: tuple[str, str, float]
+    links: Links = field(default_factory=Links)
 
     def _rows(self) -> list[tuple[str, str]]:
         a, b, share = self.busiest
@@ -45,7 +47,8 @@ class Plan:
             ("a round takes", f"{self.round_s:,.4g} s (virtual)"),
             ("workers compute", f"{self._busy_stages()} of the time"),
             ("sent a round", sent),
-            ("busiest link", f"{a} to {b}, {share:.0%} of the time"),
+            ("links", self.links.described()),
+            ("busiest link", f"{f'the uplink of {a}' if b == '*' else f'{a} to {b}'}, {share:.0%} of the time"),
         ]
 
     def _busy_stages(self) -> str:
@@ -77,7 +80,8 @@ def plan(
 
     The workers' own protocol runs, some rounds of it, in virtual time; arithmetic takes its FLOPs, messages have their sizes,
     and nothing is computed. `simulate`, which computes, takes the same virtual time; only a joiner's state and an exchange of
-    more than 2 MB are modelled more coarsely. It takes this machine as long as there are messages: a thousand workers with 16
+    more than 2 MB are modelled more coarsely. Each pair of workers has a wire of its own: for machines whose link to everybody is
+    one, as a home's is, give `Links` an `uplink`. It takes this machine as long as there are messages: a thousand workers with 16
     micro-batches a head less than a minute.
 
     Parameters
@@ -157,6 +161,7 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
     busy = [0.0] * spec.stages
     sent: dict[str, float] = defaultdict(float)
     on_link: dict[tuple[str, str], int] = defaultdict(int)
+    on_uplink: dict[str, int] = defaultdict(int)
     for worker, body in counted:
         busy[spec.stage_of(int(worker.removeprefix("worker-")))] += body["compute_s"] / seconds / spec.replicas
         for peer, sizes in body["links"].items():
@@ -164,7 +169,9 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
                 if kind.endswith("_bytes"):
                     sent[kind.removesuffix("_bytes")] += size / (rounds - skipped)
                     on_link[worker, peer] += size
-    shares = {pair: links.between(*pair).seconds(size) / seconds for pair, size in on_link.items()}
+                    on_uplink[worker] += size
+    shares = {(worker, "*"): links.uplink_seconds(size) / seconds for worker, size in on_uplink.items() if links.uplink}
+    shares |= {pair: links.between(*pair).seconds(size) / seconds for pair, size in on_link.items()}
     pair = max(shares, key=lambda pair: shares[pair], default=("-", "-"))
     tokens = spec.num_micro_batches * spec.tokens_per_micro_batch * (rounds - skipped)
     return Plan(
@@ -174,4 +181,5 @@ def _measured(spec: RunSpec, names: list[str], links: Links, circumstances: dict
         busy=tuple(min(share, 1.0) for share in busy),
         bytes_per_round={kind: sent[kind] for kind in ("forward", "backward", "sync", "control") if kind in sent},
         busiest=(*pair, shares.get(pair, 0.0)),
+        links=links,
     )

@@ -13,6 +13,11 @@ from pluralis_lab.cli.printing import find_directory, show_end
 if TYPE_CHECKING:
     from pluralis_lab.spec import RunSpec
 
+UplinkOption = Annotated[
+    str | None,
+    typer.Option(metavar="RATE", help="Of what each worker sends to all others together, e.g. 80mbit; unlimited by default."),
+]
+
 
 @takes_spec
 def launch(
@@ -51,13 +56,14 @@ def launch(
 @takes_spec
 def simulate(
     spec: "RunSpec",
-    rate: Annotated[str, typer.Option(help="Of the virtual links: 500kbit, 80mbit, 1gbit.")] = "1gbit",
-    latency_ms: Annotated[float, typer.Option(help="Of the virtual links, one way, in milliseconds.")] = 1.0,
+    rate: Annotated[str, typer.Option(help="Of each pair's virtual wire: 500kbit, 80mbit, 1gbit.")] = "1gbit",
+    latency_ms: Annotated[float, typer.Option(help="Of the virtual wires, one way, in milliseconds.")] = 1.0,
+    uplink: UplinkOption = None,
 ) -> None:
     """Run the same workers in one process over virtual links, until the last step."""
     import pluralis_lab as pl
 
-    run = pl.simulate(spec, links=pl.Links(rate, latency_ms))
+    run = pl.simulate(spec, links=pl.Links(rate, latency_ms, uplink=uplink))
     typer.echo(f"run {run.id}")
     run.wait()
     show_end(find_directory(run.id))
@@ -66,8 +72,9 @@ def simulate(
 @takes_spec
 def plan(
     spec: "RunSpec",
-    rate: Annotated[str, typer.Option(help="Of the links: 500kbit, 80mbit, 1gbit.")] = "1gbit",
-    latency_ms: Annotated[float, typer.Option(help="Of the links, one way, in milliseconds.")] = 1.0,
+    rate: Annotated[str, typer.Option(help="Of each pair's wire: 500kbit, 80mbit, 1gbit.")] = "1gbit",
+    latency_ms: Annotated[float, typer.Option(help="Of the wires, one way, in milliseconds.")] = 1.0,
+    uplink: UplinkOption = None,
     device_flops: Annotated[float, typer.Option(help="That a worker really reaches: a core 20e9, a large GPU 100e12.")] = 20e9,
     vocab: Annotated[int, typer.Option(help="Token ids of the data.")] = 256,
     as_json: JsonOption = False,
@@ -77,7 +84,7 @@ def plan(
 
     import pluralis_lab as pl
 
-    planned = pl.plan(spec, links=pl.Links(rate, latency_ms), device_flops=device_flops, vocab=vocab)
+    planned = pl.plan(spec, links=pl.Links(rate, latency_ms, uplink=uplink), device_flops=device_flops, vocab=vocab)
     typer.echo(json.dumps(dataclasses.asdict(planned)) if as_json else str(planned))
 
 

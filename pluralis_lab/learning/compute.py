@@ -28,6 +28,7 @@ from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
 from pluralis_lab.learning.usable import check_own, unusable
+from pluralis_lab.models.arithmetic import missing_compiler
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
@@ -127,6 +128,8 @@ class StageCompute:
         self._checked: set[str] = set()
         """Contributions to the round, by digest, that carry along what belongs there."""
         if spec.compile:
+            if missing := missing_compiler(self.device.type):
+                raise RunError(f"compile=True on {device}: {missing}")
             self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
             tasks.Forward: self._forward,
@@ -239,7 +242,7 @@ class StageCompute:
             raise RunError(
                 f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(total.indices)} were counted"
             )
-        gradient = torch.cat([array.flatten() for array in total.gradients]).cpu()
+        gradient = self.ends.transfers.to_host(torch.cat([array.flatten() for array in total.gradients]))
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
             check_own(gradient, f"gradient of round {task.round}")
@@ -256,7 +259,7 @@ class StageCompute:
             return tasks.CollectDone(joined(hashes, extras), delay, pieces=pieces)
         written = self.format.write(gradient)
         payload = joined(written, extras)
-        gradient = self.format.read(written, len(gradient))
+        gradient = self.format.as_read(gradient, written)
         check_own(gradient, f"gradient of round {task.round}")
         self._gradients.keep(task.round, payload.digest, gradient)
         return tasks.CollectDone(payload, delay)
@@ -321,7 +324,7 @@ class StageCompute:
 
     def _step(self, round_: int, gradient: Tensor) -> None:
         """Make the optimizer step of `round_` along the flat `gradient`."""
-        gradient, offset = gradient.to(self.device), 0
+        gradient, offset = self.ends.transfers.to_device(gradient), 0
         for parameter in self.parameters:
             parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
             offset += parameter.numel()

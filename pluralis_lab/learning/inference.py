@@ -18,6 +18,17 @@ from pluralis_lab.models.stage import Stage
 
 MAX_TEXTS = 8
 """Texts under way that a stage keeps; beyond, the one that waited longest is forgotten, and its asker begins it anew."""
+MAX_VERSIONS = 2
+"""Versions of a stage's weights that the texts under way have at once, each of them a copy."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Version:
+    """Weights that texts are written with, and how what they make is encoded: the codec, and what goes along to name it."""
+
+    stashed: StashedStage
+    writes: Codec
+    mark: list[tuple[str, Tensor]]
 
 
 @dataclass
@@ -26,17 +37,17 @@ class _Text:
 
     attempt: int
     seen: list[Seen]
-    stashed: StashedStage
+    version: _Version
     reads: Codec
-    writes: Codec
-    mark: list[tuple[str, Tensor]]
 
 
 class StageInference:
     """Caches and arithmetic of the texts under way.
 
-    A text is written with the weights it was begun with: a copy, so that training goes on meanwhile. Stages can be a round
-    apart when they make theirs.
+    A text is written with the weights it was begun with: a copy, so that training goes on meanwhile. Each stage makes its own,
+    and they can be a round apart. While texts have `MAX_VERSIONS` older versions in use, one that begins gets the newest of
+    these, and its stages can be as many rounds apart as a text takes: the oldest gets no more texts, and is free when those that
+    it has are at the context's end, where all begin anew.
 
     module : the stage that the optimizer changes in place
     """
@@ -50,7 +61,9 @@ class StageInference:
             vocab,
             device,
         )
-        self._stash = WeightStash(module)
+        self._stash = WeightStash(module, max_idle=1)
+        self._versions: list[_Version] = []
+        """Those that texts have in use, the oldest first."""
         self._texts: OrderedDict[str, _Text] = OrderedDict()
 
     def forget_newest(self) -> None:
@@ -66,22 +79,21 @@ class StageInference:
             reads = self.codecs.of(arrays) if arrays else self.codecs.current
             if reads is None:
                 return tasks.InferDone()  # the stages before are in another subspace by now, or still: it is begun anew
-            stashed = self._stash.take()
-            seen, writes, mark = stashed.module.unseen(), self.codecs.current, self.codecs.mark()
-            self._texts[task.request] = _Text(task.attempt, seen, stashed, reads, writes, mark)
+            version = self._take()
+            self._texts[task.request] = _Text(task.attempt, version.stashed.module.unseen(), version, reads)
             if len(self._texts) > MAX_TEXTS:
                 self._forget(next(iter(self._texts)))
         text = self._texts.get(task.request)
         if text is None or text.attempt != task.attempt or text.seen[0].num_positions != task.start:
             return tasks.InferDone()
         self._texts.move_to_end(task.request)
-        stage = text.stashed.module
+        version, stage = text.version, text.version.stashed.module
         entered = text.reads.decode(arrays["z"].to(self.device), ids, self.width) if arrays else ids
         with torch.no_grad():
             out = stage.extend(entered, text.seen)
             if not stage.is_last:
                 return tasks.InferDone(
-                    output=pack([("z", text.writes.encode(out, ids)), ("ids", ids.to(torch.int32)), *text.mark])
+                    output=pack([("z", version.writes.encode(out, ids)), ("ids", ids.to(torch.int32)), *version.mark])
                 )
             return tasks.InferDone(token=choose(stage.logits(out[:, -1:])[0, 0], task.draw))
 
@@ -90,10 +102,29 @@ class StageInference:
         if request in self._texts and self._texts[request].attempt == attempt:
             self._forget(request)
 
+    def _take(self) -> _Version:
+        """Return what a text that begins is written with: the newest weights, if not too many other versions are in use."""
+        latest = self._versions[-1] if self._versions else None
+        if latest is not None and len(self._versions) == MAX_VERSIONS and not self._stash.is_newest(latest.stashed):
+            if latest.writes is self.codecs.current:
+                self._stash.take_again(latest.stashed)
+                return latest
+            # The subspace has turned since: other stages could not read this any more. Whoever waits for these begins anew.
+            for request in [request for request, text in self._texts.items() if text.version is self._versions[0]]:
+                self._forget(request)
+        stashed = self._stash.take()
+        if latest is None or latest.stashed is not stashed:
+            latest = _Version(stashed, self.codecs.current, self.codecs.mark())
+            self._versions.append(latest)
+        return latest
+
     def _forget(self, request: str) -> None:
         text = self._texts.pop(request, None)
-        if text is not None:
-            self._stash.give_back(text.stashed)
+        if text is None:
+            return
+        self._stash.give_back(text.version.stashed)
+        if text.version.stashed.num_users == 0:
+            self._versions.remove(text.version)
 
     def _check(self, ids: Tensor, start: int) -> None:
         count = ids.shape[1]

@@ -1,5 +1,6 @@
 """The arithmetic a worker can ask for, as plain data: what `StageCompute.run` executes, in a thread or in virtual time."""
 
+import math
 from dataclasses import dataclass, field
 
 from pluralis_lab.learning.payload import Payload
@@ -278,6 +279,13 @@ class Infer:
     ids: tuple[int, ...]
     inputs: Payload | None
     draw: Draw
+
+    @property
+    def num_positions(self) -> int:
+        """How many positions are taken through, as far as is said; what came in is not checked yet, so at least 1."""
+        if self.inputs is None:
+            return len(self.ids)
+        return max((math.prod(shape) for name, _, shape in self.inputs.layout if name == "ids"), default=0) or 1
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a stage's arithmetic is done: in which number format its matrices are multiplied, and whether its blocks are compiled."""
 
 import functools
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -59,9 +60,14 @@ def compiled_call() -> Callable[[nn.Module, Tensor], Tensor]:
     return torch.compile(call_block, dynamic=False)
 
 
-def missing_compiler() -> str | None:
-    """Say what this machine lacks to compile blocks, and the remedy; None when nothing."""
+def missing_compiler(kind: str = "cpu") -> str | None:
+    """Say what this machine lacks to compile blocks for a "cpu" or "cuda" device, and the remedy; None when nothing."""
     wanted = os.environ.get("CXX") or "g++"
     if shutil.which(wanted) is None:
         return f"torch.compile needs a C++ compiler and found no {wanted!r}; install g++, or leave compile=False"
+    if kind == "cuda" and importlib.util.find_spec("triton") is None:
+        return (
+            "torch.compile needs Triton for a GPU, and there is no package 'triton' here; pip install triton (torch's builds for "
+            "CUDA on Linux bring it), or leave compile=False"
+        )
     return None

@@ -184,8 +184,11 @@ class Inference:
             self.desk.expel_live(way.source, reason)
 
     def on_peer_lost(self, lost: Peer) -> None:
-        """As a head, begin anew whatever may have been with the dead worker; forget what was for it as the head."""
-        for key in [key for key, way in self._ways.items() if way.origin == lost.name]:
+        """As a head, begin anew whatever may have been with the dead worker; forget what was for it, or came by it.
+
+        What came by it comes no more, and the end of it would not either: the head begins it anew, maybe another way.
+        """
+        for key in [key for key, way in self._ways.items() if lost.name in (way.origin, way.source)]:
             self._end(*key)
         if lost.stage > 0:
             for text in list(self._texts.values()):

@@ -189,12 +189,13 @@ def test_a_plan_of_what_nobody_here_has_is_shown_or_json(lab_home: Path) -> None
     spec = pl.RunSpec(
         model=pl.GPT(n_layer=8, n_head=8, d_model=1024, context=512), stages=4, replicas=2, boundary=pl.Subspace(64)
     )
-    said = ["--rate", "80mbit", "--latency-ms", "50", "--device-flops", "50e12", "--vocab", "50257"]
+    said = ["--rate", "80mbit", "--latency-ms", "50", "--uplink", "40mbit", "--device-flops", "50e12", "--vocab", "50257"]
     shown = cli("plan", "-", *said, stdin=spec.to_json().decode())
     assert shown.returncode == 0, shown.stderr
     assert "tokens a second" in shown.stdout
+    assert "an uplink of 40 Mbit/s for each worker" in shown.stdout
     told = json.loads(cli("plan", "-", *said, "--json", stdin=spec.to_json().decode()).stdout)
-    planned = pl.plan(spec, links=pl.Links("80mbit", latency_ms=50), device_flops=50e12, vocab=50_257)
+    planned = pl.plan(spec, links=pl.Links("80mbit", latency_ms=50, uplink="40mbit"), device_flops=50e12, vocab=50_257)
     assert told == json.loads(json.dumps(asdict(planned)))
     assert not (lab_home / "runs").exists()
 

@@ -4,7 +4,7 @@ import pytest
 
 from pluralis_lab.errors import RunError
 from pluralis_lab.learning.compute import StageCompute
-from pluralis_lab.models.arithmetic import compiled_call
+from pluralis_lab.models.arithmetic import compiled_call, missing_compiler
 from pluralis_lab.parts import MLP, Subspace
 from pluralis_lab.spec import RunSpec
 
@@ -19,6 +19,15 @@ def test_without_a_compiler_the_refusal_names_what_is_missing(monkeypatch):
     compiled_call.cache_clear()
     with pytest.raises(RunError, match=r"compile=True.*'no-such-compiler'; install g\+\+"):
         StageCompute(RunSpec(**DIGITS, compile=True), 0, load_digits())
+
+
+def test_without_triton_a_gpu_is_refused_and_the_processor_is_not(monkeypatch):
+    monkeypatch.setenv("CXX", "sh")  # stands for a compiler
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert missing_compiler("cpu") is None
+    assert "pip install triton" in missing_compiler("cuda")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert missing_compiler("cuda") is None
 
 
 @needs_a_compiler

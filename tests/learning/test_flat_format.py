@@ -38,6 +38,29 @@ def test_what_is_read_is_what_was_written_within_the_bound(payload: str, dtype: 
             assert float(error[block].max()) <= float(flat[block].abs().max()) * (0.5 / 127) * (1 + 1e-5)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_its_author_goes_on_with_the_bits_that_the_others_read(payload: str, dtype: torch.dtype) -> None:
+    """Also where it does not read them: subnormal numbers, zeros of both signs, and what is no number are the same bits."""
+    tiny, whole = torch.finfo(dtype), {torch.float32: torch.int32, torch.float64: torch.int64}[dtype]
+    flat = torch.randn(5000, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    flat[:6] = torch.tensor([0.0, -0.0, tiny.tiny / 3, -tiny.tiny / 5, tiny.max, tiny.eps], dtype=dtype)
+    if payload == "same":
+        flat[6:9] = torch.tensor([float("inf"), -float("inf"), float("nan")], dtype=dtype)
+    form = FlatFormat(payload, dtype)
+    written = form.write(flat)
+    kept = form.as_read(flat, written)
+    assert torch.equal(kept.view(whole), form.read(written, len(flat)).view(whole))
+    assert (kept is flat) == (payload == "same")
+
+
+def test_an_array_of_another_format_is_not_taken_for_what_was_written() -> None:
+    form = FlatFormat("same", torch.float32)
+    flat = torch.ones(10, dtype=torch.float64)
+    with pytest.raises(WireError, match="laid out as"):
+        form.as_read(flat, form.write(flat))
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_another_layout_is_refused(payload: str) -> None:
     form = FlatFormat(payload, torch.float32)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pluralis_lab.learning import tasks
+from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.payload import pack
 from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.transfers import MAX_BEGUN, Transfers
@@ -34,6 +35,23 @@ def test_what_a_task_brings_is_announced_and_nothing_else(make_spec, pipeline, m
         middle.run(tasks.Snapshot(0), upcoming)
     assert begun == [forward.inputs, backward.gradient, forward.inputs]
     assert isinstance(middle.ends, StageEnds)
+
+
+def test_weight_gradients_travel_as_what_crosses_a_boundary_does(make_spec, pipeline, monkeypatch):
+    """Over pinned memory, and read from no bytes where these are all of their bits."""
+    here, plain, travelled = pipeline(make_spec()), pipeline(make_spec()), set()
+
+    def spy(way):
+        monkeypatch.setattr(Transfers, way, lambda self, tensor: travelled.add((way, tuple(tensor.shape))) or tensor)
+
+    plain.step(0)
+    spy("to_host")
+    spy("to_device")
+    monkeypatch.setattr(FlatFormat, "read", lambda self, payload, size: pytest.fail("its own gradient was read back"))
+    here.step(0)
+    for stage in here.stages:
+        assert {("to_host", (stage.num_parameters,)), ("to_device", (stage.num_parameters,))} <= travelled
+    assert here.digests() == plain.digests()
 
 
 @pytest.mark.gpu

@@ -75,6 +75,20 @@ def test_a_run_whose_blocks_cannot_be_compiled_leaves_nothing_behind(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+def test_blocks_for_a_gpu_are_not_compiled_without_triton(
+    two_gpus: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "sh")  # stands for a compiler
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"compile=True on cuda:1: .*pip install triton.*compile=False"):
+        pl.launch(SPEC.replace(compile=True, sync=pl.DiLoCo(5)), devices=["cpu", "cuda:1"], home=tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert set(place(SPEC.replace(compile=True), "cpu").values()) == {"cpu"}
+    assert set(place(SPEC, "cuda:0").values()) == {"cuda:0"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert set(place(SPEC.replace(compile=True), "cuda:0").values()) == {"cuda:0"}
+
+
 def test_the_devices_of_this_machine_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = {"device": "cuda:0", "name": "A100", "memory_bytes": 80 * 2**30}
     monkeypatch.setattr(Gpus, "devices", lambda self: [gpu])

@@ -18,7 +18,7 @@ from pluralis_lab.engines.virtual.frame import Frame
 from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
 from pluralis_lab.engines.virtual.shared_gradients import SharedGradients
-from pluralis_lab.engines.virtual.wire import Wire
+from pluralis_lab.engines.virtual.wire import Uplink, Wire
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -93,7 +93,7 @@ class VirtualSwarm:
     vocab : token ids or classes, where there is no corpus that knows
     device_flops : floating-point operations a second of a worker of speed 1
     run_id : 64 hexadecimal characters
-    links : the link between every two workers
+    links : what joins the workers: a wire for each pair, and an uplink for each worker if it names one
     keys : a hot key for each worker name
     on_report : called as (worker, virtual seconds, kind, body) for each `Report`, in order
     kills, freezes, attachments, departures : workers to kill, to stop for a while, to attach, and to ask to leave, by events
@@ -147,6 +147,7 @@ class VirtualSwarm:
         self._num_due = 0
         self._second_chances = SecondChances()
         self._wires: dict[tuple[str, str], Wire] = {}
+        self._uplinks: dict[str, Uplink] = {}
         self._lost_wires: set[tuple[str, int]] = set()
         self._last_frame: Frame | None = None
         version, states = start or (0, {})
@@ -333,7 +334,8 @@ class VirtualSwarm:
 
     def _wire(self, name: str, target: str) -> Wire:
         if (wire := self._wires.get((name, target))) is None:
-            wire = self._wires[name, target] = Wire(self.links.between(name, target))
+            uplink = self._uplinks.setdefault(name, Uplink(self.links))
+            wire = self._wires[name, target] = Wire(self.links.between(name, target), uplink)
         return wire
 
     def _send_pieces(
@@ -377,7 +379,7 @@ class VirtualSwarm:
         self._schedule(self.now + seconds, finish)
 
     def _duration(self, seat: _Seat, task: tasks.Task) -> float:
-        """Model a task's virtual seconds: FLOPs for a micro-batch, memory traffic for the rest."""
+        """Model a task's virtual seconds: FLOPs for a micro-batch or a text's positions, memory traffic for the rest."""
         forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / self.device_flops
         if isinstance(task, tasks.Forward):
             return forward * (3 if seat.machine.desk.is_tail else 1)
@@ -386,7 +388,7 @@ class VirtualSwarm:
         if isinstance(task, tasks.Evaluate | tasks.Probe):
             return forward
         if isinstance(task, tasks.Infer):
-            return seat.machine.flops_per_token / self.device_flops
+            return task.num_positions * seat.machine.flops_per_token / self.device_flops
         return seat.compute.num_parameters * 10 / self.device_flops
 
     def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:

@@ -78,16 +78,28 @@ def test_a_slow_pair_slows_what_crosses_it_alone(text: Corpus) -> None:
     assert beside == pytest.approx(plain, abs=0.31), "nothing but a Hello crosses it"
 
 
+def test_an_uplink_changes_when_things_happen_and_not_what_is_computed(text: Corpus) -> None:
+    spec = tiny_spec(text, replicas=3)
+    plain, shared = (run_virtual(spec, text, links=Links("1mbit", 5, uplink=uplink)) for uplink in (None, "1mbit"))
+    assert shared.losses == plain.losses
+    assert shared.digests() == plain.digests()
+    assert shared.swarm.now > 1.3 * plain.swarm.now
+    assert not [body for _, body in shared.of_kind("state") if body["state"] in ("aside", "dead")]
+
+
 CHURN = Churn(
     [Absence("worker-3", 0.02, 0.01), Absence("worker-1", 0.03, 0.02), Absence("worker-4", 0.05), Absence("worker-3", 0.08, 0.01)]
 )
 
 
 @pytest.mark.drawn(keep=1)
+@pytest.mark.parametrize("uplink", [None, "50mbit"], ids=["wires", "uplink"])
 @pytest.mark.parametrize("changes", [{}, {"schedule": "async"}], ids=["sync", "async"])
-def test_the_same_seed_gives_the_same_run_to_the_bit_with_churn(text: Corpus, changes: dict[str, Any]) -> None:
+def test_the_same_seed_gives_the_same_run_to_the_bit_with_churn(
+    text: Corpus, changes: dict[str, Any], uplink: str | None
+) -> None:
     spec = tiny_spec(text, replicas=2, steps=30, **changes)
-    links = Links("100mbit", 2, pairs=[("worker-2", "*", "10mbit", 5)])
+    links = Links("100mbit", 2, pairs=[("worker-2", "*", "10mbit", 5)], uplink=uplink)
 
     def once() -> Observed:
         return run_virtual(spec, text, links=links, speeds={"worker-5": 0.3}, churn=CHURN)
@@ -122,7 +134,7 @@ def simulated(home: Path, **circumstances: Any) -> pl.Run:
 
 def test_a_simulation_is_told_all_of_it_and_repeats(tmp_path: Path) -> None:
     circumstances = {
-        "links": pl.Links("100mbit", 2, pairs=[("worker-0", "worker-3", "10mbit", 5)]),
+        "links": pl.Links("100mbit", 2, pairs=[("worker-0", "worker-3", "10mbit", 5)], uplink="50mbit"),
         "speeds": {"worker-1": 0.5},
         "churn": pl.Churn([pl.Absence("worker-2", 0.03, 0.02)]),
     }

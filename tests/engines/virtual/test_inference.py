@@ -13,6 +13,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.inference import MAX_TEXTS, choose
 from pluralis_lab.learning.limits import MAX_QUESTIONS
+from pluralis_lab.links import Links
 from pluralis_lab.models.stage import Stage
 from pluralis_lab.parts import MLP, Boundary, Dense, Int8, Subspace
 from pluralis_lab.spec import RunSpec
@@ -105,6 +106,22 @@ def test_a_text_that_is_written_while_training_goes_on_is_of_the_weights_at_its_
     assert seen.text(REQUEST) == one_process([begun[0], begun[1]], PROMPT, 5, 16, (2.0, 0))
 
 
+@pytest.mark.parametrize("stages", [1, 3])
+def test_a_prompt_takes_the_time_of_its_tokens(text: Corpus, stages: int) -> None:
+    spec = tiny_spec(text, stages=stages, replicas=1, boundary=Dense("same"), steps=2)
+    slow = {f"worker-{number}": 1e-4 for number in range(stages)}
+    took = {}
+    for tokens in (1, 15):
+        asked = Prompted(REQUEST, PROMPT[:1] * tokens, 1, 0.0, 0)
+        seen = run_virtual(spec, text, asks=((LATE, "worker-0", asked),), speeds=slow, links=Links("100gbit", 0))
+        assert len(seen.text(REQUEST)) == 1
+        assert seen.swarm is not None
+        took[tokens] = seen.swarm.now - LATE
+    # What both have in common is the end of a text, which takes as long whatever it had.
+    cost = sum(seat.machine.flops_per_token for seat in seen.swarm.seats.values()) / (1e-4 * seen.swarm.device_flops)
+    assert took[15] - took[1] == pytest.approx(14 * cost, rel=1e-3)
+
+
 def test_questions_do_not_change_what_is_trained(text: Corpus) -> None:
     spec = tiny_spec(text, steps=8, replicas=2)
     asks = ((0.001, "worker-0", prompted(9)), (0.002, "worker-1", Probed("00000000000000b2", 3)))
@@ -136,6 +153,10 @@ def test_texts_beyond_what_a_stage_keeps_are_begun_anew_and_none_is_lost(text: C
     kills = tuple(Kill(name, done.num_events - 1, restart_s=None) for name in ("worker-4", "worker-5"))
     seen = run_virtual(spec, text, asks=asks, kills=kills)
     assert len({tuple(seen.text(name)) for name in requests}) == 1
+    assert seen.swarm is not None
+    for seat in seen.swarm.seats.values():
+        assert seat.compute.inference is not None
+        assert seat.compute.inference._stash.num_copies <= 1
 
 
 def test_a_stage_without_a_worker_is_an_answer_too(text: Corpus) -> None:
@@ -168,6 +189,24 @@ def test_a_withdrawn_text_ends_and_leaves_no_cache(text: Corpus) -> None:
         assert not seat.compute.inference._texts
         assert not seat.machine.inference._ways
         assert not seat.machine.inference._texts
+
+
+def test_a_text_that_has_to_go_another_way_leaves_no_cache_on_the_old_one(text: Corpus) -> None:
+    """It begins while one of the last stage's workers is away, and is begun anew when it is back, as the one before them dies."""
+    spec = tiny_spec(text, replicas=2)
+    done = run_virtual(spec, text).swarm
+    assert done is not None
+    kills = (
+        Kill("worker-5", done.num_events - 1, restart_s=LATE + 0.005),
+        Kill("worker-2", done.num_events + 100, restart_s=None),
+    )
+    seen = run_virtual(spec, text, asks=((LATE, "worker-0", prompted(30)),), kills=kills)
+    assert len(seen.text(REQUEST)) == 30
+    assert seen.swarm is not None
+    for name, seat in seen.swarm.seats.items():
+        assert seat.compute.inference is not None
+        assert not seat.compute.inference._texts, name
+        assert not seat.machine.inference._ways, name
 
 
 def test_caches_go_when_a_text_is_complete(text: Corpus) -> None:

@@ -1,5 +1,6 @@
 """Plans: what is modelled takes exactly the virtual time of what is computed, and sizes that nobody here has are no obstacle."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ CASES: dict[str, dict[str, Any]] = {
     "slices": {"boundary": pl.Dense(), "sync": pl.SliceSync(fraction=0.3, every=2, payload="bfloat16")},
     "async, diloco": {"schedule": "async", "boundary": pl.Dense(), "sync": pl.DiLoCo(inner_steps=5)},
     "butterfly": {"sync": pl.FullSync(transport="butterfly")},
+    "uplink": {"replicas": 3},
+    "uplink, async, slices": {"schedule": "async", "sync": pl.SliceSync(fraction=0.3, every=2)},
     "one stage": {"stages": 1, "boundary": pl.Dense()},
 }
 
@@ -45,6 +48,8 @@ def test_a_plan_takes_the_virtual_time_of_the_run(text: Corpus, case: str) -> No
     circumstances: dict[str, Any] = {"links": LINKS, "speeds": {"worker-2": 0.01, "worker-0": 0.02}}
     if spec.stages == 1:
         circumstances = {"links": pl.Links("2mbit", 7), "speeds": {"worker-1": 0.01}}
+    if "uplink" in case:
+        circumstances["links"] = dataclasses.replace(LINKS, uplink="1.5mbit")
     planned = pl.plan(spec, vocab=text.info().vocab, **circumstances)
     rounds = num_rounds(spec)
     steps = rounds + rounds_after(spec)
@@ -109,6 +114,23 @@ def test_six_billion_weights_are_planned_in_seconds_and_the_link_decides() -> No
     assert fast.busy[0] > slow.busy[0]
     assert "virtual" in str(fast)
     assert "tokens a second" in fast._repr_html_()
+
+
+def test_what_a_worker_sends_to_all_takes_its_time_on_the_uplink() -> None:
+    """Seven gradients of 0.5 MB need 2.95 s at 10 Mbit/s, however fast the wires of the pairs are."""
+    model = pl.GPT(n_layer=2, n_head=2, d_model=64, context=64)
+    spec = pl.RunSpec(model=model, stages=1, replicas=8, boundary=pl.Dense(), sync=pl.FullSync())
+    alone = pl.plan(spec, links=pl.Links("10mbit"))
+    assert alone.round_s < 0.5
+    assert "a wire of 10 Mbit/s and 1 ms for each pair, none shared" in str(alone)
+    for rate in ("10mbit", "1gbit"):
+        shared = pl.plan(spec, links=pl.Links(rate, uplink="10mbit"))
+        assert 2.9 <= shared.round_s < 3.2
+        assert shared.bytes_per_round["sync"] == alone.bytes_per_round["sync"]
+        assert (shared.busiest[1], shared.links.uplink) == ("*", "10mbit")
+        assert 0.9 < shared.busiest[2] <= 1
+        assert "an uplink of 10 Mbit/s for each worker" in str(shared)
+        assert f"the uplink of {shared.busiest[0]}" in str(shared)
 
 
 def test_churn_costs_speed_and_an_empty_stage_is_named() -> None:
