@@ -76,7 +76,7 @@ class Enrolment:
 
     def _num_named(self, stage: int) -> int:
         """Return how many workers of `stage` have a name and have not left: those that are away may come back."""
-        left = sum(row["stage"] == stage and bool(row.get("left")) for row in self._recorder.info["workers"])
+        left = sum(1 for row in self._recorder.info["workers"] if row["stage"] == stage and row.get("left"))
         return sum(of == stage for of, _ in self._all()) - left
 
     def _num_expected(self, stage: int) -> int:
