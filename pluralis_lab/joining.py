@@ -49,7 +49,7 @@ def join_here(
     device : "cpu", or "cuda:0" for the first GPU
     stage : where it works; None: where the run has fewest workers
     account : the participant who owns what it does, an account of this home, made on first use
-    accept : `Blocks.accept_hash` of the model, where it is none of ours, that may run here; else `confirm` is asked
+    accept : `Blocks.accept_hash` of the founder's own model, if the run is of one: it may run here; else `confirm` is asked
     host : this machine's address for the other workers; None: the one that leads to the run
     data : a text that it brings along as a worker of stage 0: every stage can read what is drawn of it, as token ids
     tied : whether to go when standard input ends
@@ -181,7 +181,7 @@ class _Visitor:
         return gateway, visit
 
     def _agree(self, welcome: Welcome) -> RunSpec:
-        """Return the spec if its model may run here. Raises RunError when it is none of ours and nobody has accepted it.
+        """Return the spec if its model may run here. Raises RunError when it is the founder's own and nobody has accepted it.
 
         Nothing of the model has been imported or run by then.
         """

@@ -49,7 +49,8 @@ def whole(run: pl.Run) -> list[Stage]:
     for worker in run.info["workers"]:
         state, _ = CheckpointFolder(run._directory.worker_folder(worker["name"])).load(run.spec.steps)
         stage = stages[worker["stage"]]
-        snapshots.load(state, stage, build_optimizer(stage, run.spec.optimizer), run.spec.optimizer)
+        tensors = snapshots.read(state, stage, run.spec.optimizer, version=run.spec.steps)
+        snapshots.load(tensors, stage, build_optimizer(stage, run.spec.optimizer))
     return stages
 
 
