@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from pluralis_lab.engines.swarm.deaths import why_fatal
+from pluralis_lab.engines.swarm.deaths import why_no_accident
 from pluralis_lab.engines.swarm.hosts import Hosts
 from pluralis_lab.engines.swarm.seats import Seat, Seats
 
@@ -54,14 +54,14 @@ def test_a_founder_that_dies_at_once_fails_a_resumed_run_as_it_fails_a_new_one()
     workers = [{"name": f"worker-{n}", "stage": n, "replica": 0} for n in range(2)]
     seats = Seats(workers, nobody, first={"worker-1": 3})  # whose incarnations 0 to 2 are recorded
     assert [seat.incarnation for seat in seats] == [0, 3]
-    assert "died while the run was starting" in (why_fatal(seats["worker-1"], -9) or "")
+    assert "died while the run was starting" in (why_no_accident(seats["worker-1"], -9) or "")
     again = Seats(workers, nobody, before=seats)
     assert [seat.incarnation for seat in again] == [1, 4]
-    assert why_fatal(again["worker-1"], -9) is None, "who went back to a checkpoint may try again"
+    assert why_no_accident(again["worker-1"], -9) is None, "who went back to a checkpoint may try again"
 
 
 def test_who_has_said_why_it_fails_has_failed_also_when_it_was_killed_before_it_ended() -> None:
     seat = Seat("worker-0", 0, 0, is_told_to_go=True)
-    assert why_fatal(seat, -9) is None
+    assert why_no_accident(seat, -9) is None
     seat.last_words = "RunError: the loss is nan"
-    assert why_fatal(seat, -9) == "worker-0 failed (killed by SIGKILL): RunError: the loss is nan"
+    assert why_no_accident(seat, -9) == "worker-0 failed (killed by SIGKILL): RunError: the loss is nan"
