@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from pluralis_lab.engines.scenario_files import recorded_incarnations, scenario_path
 from pluralis_lab.errors import StoreError
 from pluralis_lab.learning.tasks import Task
 from pluralis_lab.worker import (
@@ -70,7 +71,7 @@ class ScenarioLog:
 
     def __init__(self, folder: Path, incarnation: int, **facts: Any) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._file = os.open(_path(folder, incarnation), flags, 0o600)
+        self._file = os.open(scenario_path(folder, incarnation), flags, 0o600)
         self._write({"event": "born", "incarnation": incarnation, **facts})
 
     def note(self, event: Event, *, at: float, sender: int = 0) -> None:
@@ -104,19 +105,14 @@ class ScenarioLog:
             ) from None
 
 
-def first_unrecorded(folder: Path) -> int:
-    """Return the incarnation after all that are recorded in a worker's folder, with which a later start of the run begins."""
-    return max(_recorded(folder), default=-1) + 1
-
-
 def read_scenario(folder: Path) -> Iterator[list[Line]]:
     """Yield the lines of each incarnation that was recorded in a worker's folder, the first one first.
 
     One that died before it began its record is left out. Raises StoreError for a line that is none of ours; one that was cut by
     a power cut ends its incarnation.
     """
-    for incarnation in _recorded(folder):
-        path, lines = _path(folder, incarnation), []
+    for incarnation in recorded_incarnations(folder):
+        path, lines = scenario_path(folder, incarnation), []
         for number, raw in enumerate(path.read_bytes().split(b"\n")):
             try:
                 line = json.loads(raw)
@@ -150,12 +146,3 @@ def sender_of(event: Received, known: Peer | None) -> int | None:
     if isinstance(event.message, Hello):
         return event.message.incarnation
     return None if known is None else known.incarnation
-
-
-def _recorded(folder: Path) -> list[int]:
-    """Return the incarnations that are recorded in a worker's folder, ascending."""
-    return sorted(int(path.stem.partition("-")[2]) for path in folder.glob("events-*.jsonl"))
-
-
-def _path(folder: Path, incarnation: int) -> Path:
-    return folder / f"events-{incarnation}.jsonl"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pluralis_lab.engines.scenario import ScenarioLog, first_unrecorded, read_scenario
+from pluralis_lab.engines.scenario import ScenarioLog, read_scenario
+from pluralis_lab.engines.scenario_files import first_unrecorded
 from pluralis_lab.worker import Leave
 
 

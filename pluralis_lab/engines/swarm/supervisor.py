@@ -17,7 +17,7 @@ from typing import Any
 from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
-from pluralis_lab.engines.scenario import first_unrecorded
+from pluralis_lab.engines.scenario_files import first_unrecorded
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
