@@ -53,17 +53,19 @@ class CheckpointFolder:
         _remove(file for later in self.versions() if later > version for file in self._files(later))
 
     def hand_over(self, to: "CheckpointFolder") -> None:
-        """Give another replica of the stage the versions that it lacks. Raises OSError when the disk is full."""
+        """Give another replica of the stage the versions that it lacks, as they are: `load` notices a damaged one.
+
+        Raises OSError when the disk is full.
+        """
         lacking = set(self.versions()) - set(to.versions())
-        for version in sorted(lacking):
-            if self.is_intact(version):
-                file = self._files(version)[-1]
-                try:
-                    os.link(file, to.path / file.name)
-                except FileExistsError:
-                    continue
-                except OSError:  # a file system without links
-                    shutil.copy2(file, to.path / file.name)
+        for version in lacking:
+            file = self._files(version)[-1]
+            try:
+                os.link(file, to.path / file.name)
+            except FileExistsError:  # the other has just written it
+                continue
+            except OSError:  # a file system without links
+                shutil.copy2(file, to.path / file.name)
 
     def versions(self) -> list[int]:
         """Return the versions that are here, ascending."""

@@ -42,6 +42,8 @@ class Seat:
     is_leaving: bool = False
     has_said_bye: bool = False
     is_aside: bool = False
+    is_given_up: bool = False
+    """Whether no further process is started here: too many have failed in a row."""
     waits_s: float = 0.0
     """How long it stays away, once it has answered."""
     since: int | None = None
@@ -78,10 +80,11 @@ class Seat:
     def is_expected(self) -> bool:
         """Whether a worker is here or on its way: its process runs, or is about to be started.
 
-        Not one that leaves, that the others go on without, or whose machine is away: nobody knows when it comes.
+        Not one that leaves, that has failed too often, that the others go on without, or whose machine is away: nobody knows
+        when it comes.
         """
         is_away = self.hosts is not None and self.name not in self.hosts
-        return not (self.is_leaving or self.is_aside or is_away)
+        return not (self.is_leaving or self.is_aside or self.is_given_up or is_away)
 
     def clear(self, *, version: int) -> None:
         """Forget the process before, for a new one in a run that stands at `version`."""

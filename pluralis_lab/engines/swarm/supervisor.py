@@ -362,7 +362,7 @@ class Supervisor:
             self.guests.hosts.dismiss(name, why)
             self.guests.hosts.drop(name)
         if is_beyond_help(seat) and not seat.is_remote:
-            seat.founding = False
+            seat.is_given_up, seat.founding = True, False
             self._let_go()
             return
         self._start_anew(seat)
