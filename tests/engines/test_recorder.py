@@ -1,7 +1,8 @@
 """What the record makes of reports that contradict each other."""
 
+import shutil
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,15 +12,24 @@ from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
 from tests.engines.swarm.conftest import small_spec
+from tests.homes import shared_home
+
+
+@pytest.fixture(scope="module")
+def trained() -> Iterator[RunDirectory]:
+    """A simulated run of 2 stages x 3 replicas that has trained its one epoch."""
+    with shared_home():
+        spec = small_spec(steps=4, replicas=3, micro_batches=6, batch_size=6, epoch_rounds=4, eval_every=0, checkpoint_every=4)
+        yield pl.simulate(spec).wait(timeout_s=60).stop()._directory
 
 
 @pytest.fixture
-def ended(lab_home: Path) -> RunDirectory:
-    """A simulated run of 2 stages x 3 replicas whose one epoch is trained, and not closed yet."""
-    spec = small_spec(steps=4, replicas=3, micro_batches=6, batch_size=6, epoch_rounds=4, eval_every=0, checkpoint_every=4)
-    run = pl.simulate(spec).wait(timeout_s=60).stop()
-    (run.path / "evidence" / "closes.jsonl").unlink()
-    return run._directory
+def ended(trained: RunDirectory, request: pytest.FixtureRequest) -> RunDirectory:
+    """A copy of it, whose epoch is not closed yet."""
+    copy = trained.path.parent / f"copy-{abs(hash(request.node.name))}"
+    shutil.copytree(trained.path, copy)
+    (copy / "evidence" / "closes.jsonl").unlink()
+    return RunDirectory(copy)
 
 
 def close_with(run: RunDirectory, said: dict[str, str]) -> tuple[Recorder, dict]:

@@ -1,6 +1,7 @@
 """A real run over hivemind from the browser's side: launch, watch, kill, invite, let go, stop, resume, pay, claim, delete."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import tempfile
@@ -87,8 +88,9 @@ async def is_invited_to(api: Api, run: str, heard: pytest.LogCaptureFixture) -> 
     kept = [file for file in path.parents[1].rglob("*") if file.is_file()]
     assert {"events.db", "supervisor.log", "invitations.json"} <= {file.name for file in kept}
     for file in kept:
-        content = file.read_bytes()
-        assert not [secret for secret in secrets if secret.encode() in content], file
+        with contextlib.suppress(FileNotFoundError):  # a checkpoint that a later one has replaced meanwhile
+            content = file.read_bytes()
+            assert not [secret for secret in secrets if secret.encode() in content], file
     assert not [secret for secret in secrets if secret in heard.text]
     (row,) = (await api.get("runs"))[1]["runs"]
     assert (row["host"], row["own_data"]) == ("127.0.0.1", 0.5)

@@ -114,8 +114,13 @@ def test_what_a_text_moves_is_told_though_no_round_is_left(trained: pl.Run) -> N
     assert len(trained.generate(PROMPT, 200).text) > len(PROMPT)
     assert isinstance(trained.spec.boundary, pl.Subspace)
     wait_for(lambda: told() >= before + 200 * trained.spec.boundary.rank * 8)
-    sent = trained.workers().set_index("worker")["bytes_out"]
-    assert trained.links().groupby("source")["bytes"].sum().to_dict() == sent.to_dict()
+
+    def is_the_sum_of_its_links() -> bool:  # the two are read one after the other, and reports still come
+        sent = trained.workers().set_index("worker")["bytes_out"].to_dict()
+        by_worker: dict[str, int] = trained.links().groupby("source")["bytes"].sum().to_dict()
+        return by_worker == sent
+
+    wait_for(is_the_sum_of_its_links)
 
 
 def test_more_texts_than_heads_write_at_once_wait_their_turn(trained: pl.Run) -> None:

@@ -106,6 +106,7 @@ def test_where_code_and_record_disagree_is_named(home: Path) -> None:
         run.replay()
 
 
+@pytest.mark.drawn("long replays", keep=1)
 def test_a_run_of_which_a_head_drew_from_its_own_text(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("the quick brown fox jumps over the lazy dog. " * 4000)
@@ -125,6 +126,7 @@ def test_a_run_of_which_a_head_drew_from_its_own_text(home: Path, tmp_path: Path
         run.replay()
 
 
+@pytest.mark.drawn("long replays", keep=1)
 def test_a_run_that_was_stopped_and_resumed_is_recorded_and_replayed_from_its_first_round(home: Path) -> None:
     run = pl.launch(small_spec(steps=50), account="lab-a", recorded=True)
     run.wait(round=8, timeout_s=60)

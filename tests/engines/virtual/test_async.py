@@ -248,6 +248,7 @@ def test_an_old_round_is_not_computed_again_for_a_stage_that_is_done_with_it(tex
     assert len(machine.desk.rounds) == before
 
 
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("every", [1, 2, 4, 25])
 def test_whenever_an_async_run_stops_all_stages_have_a_version_in_common(every: int, text: Corpus, tmp_path: Path) -> None:
     spec = async_spec(

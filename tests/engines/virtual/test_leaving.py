@@ -69,7 +69,7 @@ def test_it_leaves_under_every_rule(text: Corpus, rule: str) -> None:
     assert again.losses == seen.losses
 
 
-@pytest.mark.drawn(keep=2)
+@pytest.mark.drawn(keep=1)
 @pytest.mark.parametrize("rule", RULES)
 def test_who_is_asked_late_leaves_as_well(text: Corpus, rule: str) -> None:
     spec = tiny_spec(text, **{"replicas": 2, "steps": 12, "eval_every": 0, **RULES[rule]})
