@@ -257,6 +257,7 @@ def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home:
     assert run.state == "failed"
 
 
+@pytest.mark.timeout(300)
 def test_a_worker_that_fails_again_and_again_is_given_up_while_another_has_its_stage(home: Path) -> None:
     run = pl.launch(small_spec(steps=100_000), account="lab-a", participants=PEOPLE)
     run.wait(round=12, timeout_s=60)
