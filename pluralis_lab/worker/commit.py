@@ -272,12 +272,18 @@ class Commit:
         return None
 
     def _fetched(self, state: RoundState, parts: Parts, holder: str) -> bool:
-        """Whether the contributions `parts` are here, or their sums; what is not is asked for, once of each holder."""
-        for part in parts:
-            if part not in state.contributions and (holder, part) not in state.fetching:
+        """Whether the contributions `parts` are here, or their sums; what is not is asked for, once of each holder.
+
+        As long as its author lives, of one other holder: it is on its way, most likely, and every answer is as large as it is.
+        """
+        missing = [part for part in parts if part not in state.contributions]
+        for part in missing:
+            author = part[0]
+            is_asked = any(wanted == part and of != author for of, wanted in state.fetching)
+            if (holder, part) not in state.fetching and not (is_asked and self.desk.roster.is_live(author)):
                 state.fetching.add((holder, part))
-                self.desk.send(holder, Fetch(state.round, part[0]))
-        if not all(part in state.contributions for part in parts):
+                self.desk.send(holder, Fetch(state.round, author))
+        if missing:
             return False
         return self.butterfly is None or self.butterfly.is_whole(state, parts, holder)
 
@@ -298,7 +304,7 @@ class Commit:
         self._refuse_double(state, counted)
         counted[desk.me.name] = state.counted
         covered = set().union(*counted.values())
-        is_under_way = (state.senders.keys() if desk.is_tail else state.accepted) - state.counted
+        is_under_way = (state.senders.keys() if desk.is_tail else state.accepted) - state.counted - state.passed_on
         if len(covered) < desk.spec.num_micro_batches or sum(map(len, counted.values())) != len(covered) or is_under_way:
             return None
         if state.counted and state.collecting != state.counted:

@@ -224,7 +224,9 @@ class Exchanges:
             self._stepping = None
             self._on_step(state, digest)
         elif x.decided is None or not x.is_told:
-            x.waited = True
+            if not x.waited:
+                x.waited = True
+                self._advance(x)
         elif not x.is_merging:
             x.is_merging = True
             desk.compute(tasks.Merge(x.round, self._shares(x, x.decided), wants_digest=digest is not None))
@@ -332,14 +334,17 @@ class Exchanges:
     def _fetched(self, x: _Exchange, parts: Parts, holder: str) -> bool:
         """Whether the displacements `parts` are here; those that are not are asked for, once of each holder.
 
-        Not what is on its way from its author: it is large, and would come twice.
+        What is on its way from its author is large, and would come twice: it is asked for when training waits for it, of one.
         """
-        for part in parts:
-            comes = part[0] in (x.participants or set()) and part[0] not in x.first
-            if part not in x.held and not comes and (holder, part) not in x.fetching:
+        missing = [part for part in parts if part not in x.held]
+        for part in missing:
+            author = part[0]
+            comes = author in (x.participants or set()) and author not in x.first
+            is_asked = any(wanted == part and of != author for of, wanted in x.fetching)
+            if (holder, part) not in x.fetching and not (comes and (is_asked or not x.waited)):
                 x.fetching.add((holder, part))
-                self.desk.send(holder, FetchDisplacement(x.round, part[0]))
-        return all(part in x.held for part in parts)
+                self.desk.send(holder, FetchDisplacement(x.round, author))
+        return not missing
 
     @staticmethod
     def _drop(x: _Exchange, part: Part) -> None:

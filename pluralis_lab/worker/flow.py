@@ -75,9 +75,35 @@ class Flow:
         self.own_data.note(state, message)
         if is_past:  # under `async` this stage has stepped, and the sender's has not: it still needs the gradient
             state.passed_on.add(index)
+        elif self._is_taken_over(source, message) and self._is_counted_elsewhere(state, index):
+            # Who died had sent it to another replica, which the sender could not know: this one came, and has its lane, since.
+            state.passed_on.add(index)
+            state.yielded[index] = (source, message)
         else:
             state.used_forward.setdefault(source, []).append(message.item)
-        desk.compute(tasks.Forward(message.round, index, message.payload, counts=not is_past))
+        desk.compute(tasks.Forward(message.round, index, message.payload, counts=index not in state.passed_on))
+
+    def _is_taken_over(self, source: str, message: Activation) -> bool:
+        """Whether `source` does what another worker of its stage was dealt, and draws it as that one did."""
+        stage, slot = self.desk.seats[source]
+        owner, *_ = self.desk.roster.lanes(stage).turns(message.round, message.index)
+        return owner != slot and not self.desk.spec.own_data
+
+    def _is_counted_elsewhere(self, state: RoundState, index: int) -> bool:
+        """Whether a live replica says that it holds the index's weight gradient."""
+        return any(index in counted and self.desk.roster.is_live(name) for name, counted in state.peers_counted.items())
+
+    def _take_up(self, state: RoundState) -> None:
+        """Count what was left to a replica that is gone; an index that is still on its way comes here again when it is back."""
+        for index, (source, message) in list(state.yielded.items()):
+            if index in state.returned and not self.desk.is_past(state.round) and not self._is_counted_elsewhere(state, index):
+                senders = state.senders[index]
+                self._take_back(state, index)
+                for held in (state.sent, state.sent_to, state.returned, state.loss):
+                    held.pop(index, None)
+                state.accepted.discard(index)
+                self.on_activation(source, message)
+                state.senders[index] = senders
 
     def on_forward_done(self, task: tasks.Forward, done: tasks.ForwardDone) -> None:
         desk, state = self.desk, self._state_of(task)
@@ -157,6 +183,8 @@ class Flow:
         state.begun.discard(index)
         state.own.discard(index)
         state.drawn.pop(index, None)
+        if state.yielded.pop(index, None) is not None:
+            state.passed_on.discard(index)
 
     def on_backward_refused(self, task: tasks.Backward, reason: str) -> None:
         """Undo a gradient that cannot be used, and give up who sent it: another worker of its stage computes it anew."""
@@ -175,6 +203,9 @@ class Flow:
             self.deal_again(lost, is_dead=True)
         if lost.stage == desk.me.stage == 0 and desk.state == "active":
             self.claim()
+        elif lost.stage == desk.me.stage:
+            for state in list(desk.rounds.values()):
+                self._take_up(state)
 
     def deal_again(self, holder: Peer, *, is_dead: bool = False) -> None:
         """Send what `holder` was dealt, who does not do it, to its replacements."""
@@ -210,6 +241,8 @@ class Flow:
                 desk.send(sender, state.returned[index])
         if index not in state.passed_on:
             self._on_counted(state)
+        elif index in state.yielded:
+            self._take_up(state)
         if desk.is_head and not desk.spec.claims_at_once and desk.state == "active":
             self.claim()
 

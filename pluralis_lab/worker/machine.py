@@ -271,6 +271,7 @@ class Worker:
             if not desk.is_finished:
                 self.flow.claim()
         early, self._future = self._future, []
+        early.sort(key=lambda entry: not isinstance(entry[1], wire.Counted))  # so that nothing is counted that others have
         for source, message in early:
             self._take(source, message, is_early=self._is_early(message))
         if not desk.is_finished:

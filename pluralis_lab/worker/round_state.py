@@ -23,7 +23,8 @@ class RoundState:
     Flow (one entry a micro-batch index): `begun` here; `senders` of its activation, the one whose bytes were used first, and
     until these turn out to be sound, `spares`, what the others sent; `sent` and `sent_to`, the own output and who got it;
     `returned`, the own gradient for the previous stage; `loss` on the tail; `accepted`, whose gradient has come back;
-    `passed_on`, computed only for the stage before, after this one's step.
+    `passed_on`, computed only for the stage before: after this one's step, or, as long as that one lives, because another
+    replica has counted it (`yielded`, with the sender and what it sent).
     Own data: `own`, indices that the first sender's head drew from its own corpus; `drawn`, the ids that each is made of;
     `redrawn`, indices that somebody said to have been drawn otherwise, and who.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
@@ -47,6 +48,7 @@ class RoundState:
     accepted: set[int] = field(default_factory=set)
     claimed: set[int] = field(default_factory=set)
     passed_on: set[int] = field(default_factory=set)
+    yielded: dict[int, tuple[str, Activation]] = field(default_factory=dict)
     own: set[int] = field(default_factory=set)
     drawn: dict[int, Payload] = field(default_factory=dict)
     redrawn: set[tuple[int, str]] = field(default_factory=set)

@@ -1,12 +1,14 @@
 """Several workers killed at once, or one after the other at the worst moments, with three replicas: nothing stalls."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
+from pluralis_lab.links import Links
 from pluralis_lab.parts import Dense, Subspace
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.worker import worker_name
@@ -137,6 +139,49 @@ def test_the_donor_is_killed_while_a_joiner_waits(text: Corpus, state: str) -> N
 
     for moment in spread(moments(spec, text, joins, (first,)), 4):
         assert_survives(spec, text, whole, (first, Kill("worker-3", moment, 0.02)))
+
+
+@pytest.mark.drawn(keep=1)
+@pytest.mark.parametrize("stages", [2, 3])
+def test_a_joiner_leaves_to_another_replica_what_that_one_was_sent_by_a_dead_head(text: Corpus, stages: int) -> None:
+    """worker-0 deals to worker-5 what is worker-4's, who is dead; its replacement deals it to worker-4, who is there again."""
+    spec = tiny_spec(text, stages=stages, replicas=3, steps=4)
+    whole = run_virtual(spec, text)
+
+    def has_done_its_part(swarm: VirtualSwarm) -> bool:
+        return any(worker == "worker-4" for worker, _ in swarm.seats["worker-5"].machine.desk.of(0).contributions)
+
+    def has_sent(swarm: VirtualSwarm) -> bool:
+        desk = swarm.seats["worker-0"].machine.desk
+        return desk.round == 1 and "worker-5" in desk.current().sent_to.values()
+
+    def leaves_it(swarm: VirtualSwarm) -> bool:
+        seat = swarm.seats.get("worker-4")
+        return seat is not None and any(state.yielded for state in seat.machine.desk.rounds.values())
+
+    first = Kill("worker-4", moments(spec, text, has_done_its_part)[0], 0.001)
+    for moment in spread(moments(spec, text, has_sent, (first,))[:8], 2):
+        kills = (first, Kill("worker-0", moment, 0.001, loses_wire=False))
+        assert_survives(spec, text, whole, kills)
+        for last in spread(moments(spec, text, leaves_it, kills), 4):  # and who has counted it dies
+            assert_survives(spec, text, whole, (*kills, Kill("worker-5", last, 0.02)))
+
+
+def test_contributions_on_their_way_are_asked_for_of_one_replica(text: Corpus) -> None:
+    """Every answer is as large as what comes from the author anyway."""
+    slow = [(worker_name(number), "*", f"{4 + 2 * number}mbit", 10 + 9 * number) for number in range(8)]
+    spec = tiny_spec(text, stages=1, replicas=8, boundary=Dense(), steps=4, batch_size=8, micro_batches=1)
+    most = Counter[tuple[str, int, str]]()
+
+    def look(swarm: VirtualSwarm) -> None:
+        for name, seat in swarm.seats.items():
+            for round_, state in seat.machine.desk.rounds.items():
+                for (author, _), holders in Counter(part for _, part in state.fetching).items():
+                    most[name, round_, author] = max(most[name, round_, author], holders)
+
+    run_virtual(spec, text, links=Links("10mbit", 20, pairs=slow), on_event=look)
+    assert most, "nothing was asked for"
+    assert set(most.values()) == {1}
 
 
 def test_a_joiner_that_asks_during_the_last_step_is_let_in(text: Corpus) -> None:

@@ -20,7 +20,7 @@ from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker import Send
 from pluralis_lab.worker.messages import Displacement
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
-from tests.engines.virtual.poison import expelled
+from tests.engines.virtual.poison import Poisoner, expelled
 
 SLOW = Links("0.5mbit", 20)
 RULES: dict[str, Sync] = {
@@ -222,6 +222,18 @@ def test_a_replica_alone_goes_on_by_itself(text: Corpus) -> None:
         seen = run_virtual(local_spec(text, rule, replicas=1), text)
         assert sorted(seen.losses) == list(range(11))
         assert_same_weights(seen)
+
+
+@pytest.mark.parametrize("rule", ["full", *RULES])
+def test_what_is_kept_from_one_replica_it_gets_from_another(text: Corpus, rule: str) -> None:
+    spec = local_spec(text, RULES.get(rule, FullSync()), stages=2, replicas=3, micro_batches=6, batch_size=6, eval_every=0)
+    whole = run_virtual(spec, text)
+    liar = Poisoner("worker-3", 0.0, round_=0, told=frozenset({"worker-4"}), says_nothing=True)
+    seen = run_virtual(spec, text, on_event=liar)
+    assert liar.lied_at, "nothing was kept from it"
+    assert sorted(seen.losses) == sorted(whole.losses), "the run stalled"
+    assert all(len(digests) == 1 for digests in seen.digests().values()), "replicas diverged"
+    assert not expelled(seen)
 
 
 @pytest.mark.parametrize("what", ["nothing in its name", "less of its work", "another wish"])
