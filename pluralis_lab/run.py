@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pluralis_lab.engines import processes
 from pluralis_lab.errors import PluralisError, RunError
-from pluralis_lab.session import Lifetime, chosen_lifetime, is_interactive
+from pluralis_lab.session import Lifetime, chosen_lifetime, current_cell, is_interactive
 from pluralis_lab.spec import RunSpec
 from pluralis_lab.store import Event, RunDirectory
 
@@ -41,6 +41,8 @@ class Run:
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
+        self._recorded_in: int | None = None
+        """The cell in whose output the record of the run is already."""
 
     @property
     def id(self) -> str:
@@ -99,6 +101,8 @@ class Run:
             progress.update()
             if state == "failed":
                 self._raise_failure()
+        if round is None:
+            self._recorded_in = current_cell()
         return self
 
     def _raise_failure(self) -> None:
@@ -440,7 +444,12 @@ class Run:
             return f"<Run {self.id[:8]} {'damaged' if self.path.exists() else 'deleted'}>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        """Show the run's stored record, which JupyterLab shows live; where it cannot be drawn, what can be said of the run."""
+        """Show the run's stored record, which JupyterLab shows live; where it cannot be drawn, what can be said of the run.
+
+        Not below the one that `wait` has just left in the same output: a cell may end in ``run.wait()``.
+        """
+        if self._recorded_in is not None and self._recorded_in == current_cell():
+            return {"text/plain": repr(self)}
         from pluralis_lab.views.bundle import run_bundle
 
         return run_bundle(self._directory, repr(self))

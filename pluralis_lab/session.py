@@ -47,6 +47,12 @@ def chosen_lifetime(lifetime: str | None) -> Lifetime:
     return cast(Lifetime, lifetime or ("detached" if is_interactive() else "kernel"))
 
 
+def current_cell() -> int | None:
+    """Return the number of the cell that IPython executes now; None outside IPython."""
+    shell = _ipython()
+    return None if shell is None else int(shell.execution_count)
+
+
 def _ipython() -> Any:
     module = sys.modules.get("IPython")
     return None if module is None else module.get_ipython()

@@ -183,6 +183,7 @@ def _loss(axes: Axes, picture: RunPicture) -> None:
                 clip_on=False,
             )
             labels.append((y[-1], f"{name} {format_nats(y[-1])}", colour))
+    axes.set_xlim(right=max([axes.get_xlim()[1], *picture.validation.x[-1:]]))  # the last one is after the last round
     if picture.unigram_nats is not None:
         axes.axhline(picture.unigram_nats, color=palette.BASELINE, linewidth=1, linestyle=(0, (4, 3)))
         labels.append((picture.unigram_nats, f"unigram {format_nats(picture.unigram_nats)}", palette.BASELINE))
@@ -270,11 +271,15 @@ def _by_worker(axes: Axes, picture: RunPicture, field: str, title: str) -> None:
         axes.tick_params(labelbottom=False)
 
 
+def _epochs(picture: RunPicture) -> str:
+    return f"{len(picture.epochs)} epoch{'s' * (len(picture.epochs) != 1)}"
+
+
 def _ownership(axes: Axes, picture: RunPicture) -> None:
     fractions = picture.ownership()
     work = picture.work_shares()
     axes.set_title(
-        f"Ownership after {len(picture.epochs)} epochs" if fractions else "Share of the work so far (no epoch has been paid yet)"
+        f"Ownership after {_epochs(picture)}" if fractions else "Share of the work so far (no epoch has been paid yet)"
     )
     shares = fractions or {name: share for name, share in work.items() if share}
     if not shares:

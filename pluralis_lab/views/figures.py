@@ -168,7 +168,7 @@ def _ownership(picture: RunPicture) -> Figure:
     fig = blank(
         picture,
         "Ownership",
-        f"what the {len(picture.epochs)} closed epochs give each participant, cumulated",
+        "what closed epochs give each participant, cumulated",
         hovermode="x unified",
     )
     if not picture.epochs:

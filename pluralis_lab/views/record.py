@@ -65,7 +65,7 @@ def summary_rows(picture: RunPicture) -> list[tuple[str, str]]:
     ]
     if picture.unigram_nats is not None and picture.validation.last is not None:
         gain = picture.unigram_nats - picture.validation.last
-        rows.append(("validation below unigram by", format_nats(gain)))
+        rows.append((f"validation {'below' if gain >= 0 else 'above'} unigram by", format_nats(abs(gain))))
     rows += [
         ("speed", format_tokens_per_s(picture.tokens_per_s.mean(20))),
         ("tokens trained on", format_count(sum(picture.tokens.y))),

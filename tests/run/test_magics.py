@@ -123,6 +123,10 @@ def test_in_a_kernel(home: Path, kernel: Callable[..., Kernel]) -> None:
     shown = cells.run("%pluralis open")
     assert shown.displays[0]["application/vnd.pluralis.run+json"]["run"] == made.id
     assert "pluralis_lab run" in shown.displays[0]["text/plain"]
+    waited = cells.run(f"import pluralis_lab as pl\nrun = pl.open_run('{made.id}')\nrun.wait()")
+    assert "application/vnd.pluralis.run+json" in waited.displays[-2], "the record"
+    assert waited.displays[-1] == {"text/plain": f"<Run {made.id[:8]} stopped>"}, "not the same again below it"
+    assert "image/png" in cells.run("run").displays[0]
     completed = cells.client.complete(f"%pluralis watch {made.id[:4]}", reply=True, timeout=30)["content"]
     assert made.id[:8] in completed["matches"]
     failed = cells.collect(cells.submit("%pluralis watch 0123"))

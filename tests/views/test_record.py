@@ -7,10 +7,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from made_up_run import event_rows, make_run, write_rows
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.views.chart import png_record
+from pluralis_lab.views.chart import _loss, png_record
 from pluralis_lab.views.fold import RunPicture
 from pluralis_lab.views.payload import MIME_TYPE
 from pluralis_lab.views.record import html_record, record, sparkline, text_record
@@ -101,6 +102,23 @@ def test_the_png_shows_the_data_and_not_an_empty_frame(finished_run: RunDirector
     colours = {colour for _, colour in done.getcolors(1 << 24) or []}
     for wanted in ((0, 114, 178), (230, 159, 0), (0, 158, 115)):
         assert any(all(abs(a - b) < 12 for a, b in zip(wanted, colour, strict=True)) for colour in colours)
+
+
+def test_the_axis_of_the_loss_reaches_to_the_last_validation(half_run: RunDirectory) -> None:
+    """Which is made after the last round, and would else lie upon its label."""
+    picture = RunPicture.of(half_run)
+    picture.validation.put(120, 3.0)
+    axes = Figure().add_subplot()
+    _loss(axes, picture)
+    assert axes.get_xlim() == (0, 120)
+
+
+def test_a_validation_loss_says_on_which_side_of_the_unigram_entropy_it_is(half_run: RunDirectory) -> None:
+    picture = RunPicture.of(half_run)
+    for nats, told in ((1.0, "below unigram by 2.2"), (4.2, "above unigram by 1.0")):
+        picture.unigram_nats = 3.2
+        picture.validation.put(picture.validation.x[-1] + 1, nats)
+        assert told in " ".join(" ".join(_parsed(html_record(picture, b"")).text).split())
 
 
 def test_before_the_first_round_the_png_is_one_line(empty_run: RunDirectory) -> None:
