@@ -192,7 +192,7 @@ def test_a_joiner_that_asks_during_the_last_step_is_let_in(text: Corpus) -> None
 
 
 def test_a_long_run_keeps_no_old_rounds(text: Corpus) -> None:
-    spec = tiny_spec(text, replicas=2, stages=2, steps=200, eval_every=50, epoch_rounds=50, checkpoint_every=100)
+    spec = tiny_spec(text, replicas=2, stages=2, steps=100, eval_every=25, epoch_rounds=25, checkpoint_every=50)
     most = {"rounds": 0, "future": 0, "validation": 0}
 
     def look(swarm: VirtualSwarm) -> None:
@@ -203,7 +203,7 @@ def test_a_long_run_keeps_no_old_rounds(text: Corpus) -> None:
             most["validation"] = max(most["validation"], len(machine.evaluation._sent))
 
     seen = run_virtual(spec, text, on_event=look)
-    assert sorted(seen.losses) == list(range(200))
+    assert sorted(seen.losses) == list(range(100))
     assert most["rounds"] <= 3
     assert most["future"] <= 4 * spec.num_micro_batches
     assert most["validation"] <= spec.eval_batches

@@ -224,6 +224,7 @@ def test_a_replica_alone_goes_on_by_itself(text: Corpus) -> None:
         assert_same_weights(seen)
 
 
+@pytest.mark.drawn(keep=2)
 @pytest.mark.parametrize("rule", ["full", *RULES])
 def test_what_is_kept_from_one_replica_it_gets_from_another(text: Corpus, rule: str) -> None:
     spec = local_spec(text, RULES.get(rule, FullSync()), stages=2, replicas=3, micro_batches=6, batch_size=6, eval_every=0)
