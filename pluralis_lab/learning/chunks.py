@@ -16,7 +16,7 @@ from pluralis_lab.learning import tasks
 from pluralis_lab.learning.aggregation import added_up
 from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.payload import Layout, Payload, joined, pack
-from pluralis_lab.learning.usable import unusable
+from pluralis_lab.learning.usable import largest_sum, unusable
 from pluralis_lab.learning.wire_cost import BLOCK
 
 MAX_CHUNKS = 64
@@ -87,9 +87,11 @@ class ChunkedSums:
         return tasks.ReduceDone(joined(written, [(MEASURES, measures)]), agrees)
 
     def inspect(self, task: tasks.Inspect) -> tasks.InspectDone:
-        """Return norms and agreements, from what came with the sums; or which of the sums are not finite."""
+        """Return norms and agreements, from what came with the sums; or which of the sums are none of usable pieces."""
         gradient = self.put_together(task.sums, task.round)
-        false = tuple(chunk for chunk, (first, end) in enumerate(self.bounds) if not torch.isfinite(gradient[first:end]).all())
+        bound = largest_sum(gradient.dtype)
+        highest = [float(gradient[first:end].abs().max()) for first, end in self.bounds]
+        false = tuple(chunk for chunk, found in enumerate(highest) if not found <= bound)  # NaN fails every comparison
         if false:
             return tasks.InspectDone({}, {}, false_sums=false)
         workers = [part.worker for part in task.parts]

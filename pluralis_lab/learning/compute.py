@@ -27,7 +27,7 @@ from pluralis_lab.learning.round_gradients import RoundGradients
 from pluralis_lab.learning.stage_ends import StageEnds
 from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
-from pluralis_lab.learning.usable import check_own, unusable
+from pluralis_lab.learning.usable import check_own, largest_gradient, unusable
 from pluralis_lab.models.arithmetic import missing_compiler
 from pluralis_lab.models.stage import Stage, build_stage, num_parameters, torch_dtype
 from pluralis_lab.parts import GPT
@@ -245,7 +245,7 @@ class StageCompute:
         gradient = self.ends.transfers.to_host(torch.cat([array.flatten() for array in total.gradients]))
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
-            check_own(gradient, f"gradient of round {task.round}")
+            check_own(gradient, f"gradient of round {task.round}", largest=largest_gradient)
             digest = hashlib.sha256(gradient.view(torch.uint8).numpy().tobytes()).digest()
             commitment = pack([("h", torch.frombuffer(bytearray(digest), dtype=torch.uint8))])
             self._own[commitment.digest] = gradient
@@ -255,12 +255,13 @@ class StageCompute:
             check_own(array, f"array {name!r} beside the gradient of round {task.round}")
         if self.chunked is not None:
             hashes, pieces = self.chunked.cut(gradient)
-            check_own(self.chunked.put_together(pieces, task.round), f"gradient of round {task.round}")
+            sent = self.chunked.put_together(pieces, task.round)
+            check_own(sent, f"gradient of round {task.round}", largest=largest_gradient)
             return tasks.CollectDone(joined(hashes, extras), delay, pieces=pieces)
         written = self.format.write(gradient)
         payload = joined(written, extras)
         gradient = self.format.as_read(gradient, written)
-        check_own(gradient, f"gradient of round {task.round}")
+        check_own(gradient, f"gradient of round {task.round}", largest=largest_gradient)
         self._gradients.keep(task.round, payload.digest, gradient)
         return tasks.CollectDone(payload, delay)
 
@@ -336,7 +337,8 @@ class StageCompute:
         assert self.local_sync is not None
         self._displaced_at = -1 if task.again else self.version
         payload = self.local_sync.displace(task.round, again=task.again)
-        check_own(self.local_sync.read(task.round, payload), f"displacement after round {task.round}")
+        sent = self.local_sync.read(task.round, payload)
+        check_own(sent, f"displacement after round {task.round}", largest=largest_gradient)
         return tasks.DisplaceDone(payload)
 
     def _measure(self, task: tasks.Measure) -> tasks.Result:

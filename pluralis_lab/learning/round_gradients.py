@@ -9,7 +9,7 @@ from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.aggregation import weighted_mean
 from pluralis_lab.learning.flat_format import FlatFormat
-from pluralis_lab.learning.usable import check_usable, largest_usable
+from pluralis_lab.learning.usable import check_usable, largest_gradient
 
 
 class RoundGradients:
@@ -78,6 +78,6 @@ class RoundGradients:
         """Raise WireError for numbers that cannot be computed with. Dear beside a `norm`, which tells as much if it is small."""
         key = round_, part.gradient.digest
         gradient = self._read(round_, part)
-        if key not in self._usable and (norm is None or norm > largest_usable(gradient.dtype)):
-            check_usable(gradient, f"what {part.worker} sent in round {round_}")
+        if key not in self._usable and (norm is None or norm > largest_gradient(gradient.dtype)):
+            check_usable(gradient, f"what {part.worker} sent in round {round_}", largest=largest_gradient)
         self._usable.add(key)

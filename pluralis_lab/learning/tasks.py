@@ -126,8 +126,8 @@ class Inspect:
 class InspectDone:
     """Gradient norms and agreements (cosine with the mean of the other replicas') by worker.
 
-    `unusable`: by worker, what is wrong with what it sent; `false_sums`: chunks whose sums are not finite, which no sum of usable
-    pieces can be. Where there is any of these, nothing was measured.
+    `unusable`: by worker, what is wrong with what it sent; `false_sums`: chunks whose sums are NaN or larger than usable pieces
+    can add up to. Where there is any of these, nothing was measured.
     """
 
     norms: dict[str, float | None]

@@ -10,7 +10,7 @@ Who adds up which chunk need not be agreed on: whoever does gets the same number
 and sends what another one is to have by now when somebody has died.
 
 A piece that cannot be computed with (NaN, say) is its author's fault: who is to add it up expels the author and makes no sum, so
-that the set comes about nowhere. Then a sum that is not finite is its sender's, who has made it up: all numbers of usable pieces
+that the set comes about nowhere. Then a sum that is not usable is its sender's, who has made it up: all numbers of usable pieces
 are small enough to be added up (`usable`).
 
 A sum is taken on trust, so it is checked by chance: each replica draws one foreign chunk a round, has its pieces sent, and adds
@@ -366,11 +366,11 @@ class Butterfly:
         self._add_up(state, r, parts, [chunk])
 
     def on_false_sums(self, state: RoundState, parts: Parts, chunks: Sequence[int]) -> None:
-        """Expel who sent sums that are not finite, which no sum of usable pieces is; they are asked for elsewhere."""
+        """Expel who sent sums that no usable pieces add up to; they are asked for elsewhere."""
         sums = self._sums(self._of(state.round), parts)
         false = [sums.found[chunk] for chunk in chunks if chunk in sums.found]
         for source in sorted({found.source for found in false}):
-            self.desk.expel_live(source, f"sent a sum of round {state.round} that is not finite")
+            self.desk.expel_live(source, f"sent a sum of round {state.round} that its pieces cannot add up to")
         self._drop(state, sums, lambda found: any(found is entry for entry in false))
 
     def _convict_authors(self, task: tasks.Reduce, unusable: Mapping[str, str], known: _Found | None) -> None:

@@ -11,7 +11,7 @@ from pluralis_lab.contributions.receipts import sign_work
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.payload import Payload, joined, pack
-from pluralis_lab.learning.usable import largest_usable
+from pluralis_lab.learning.usable import largest_gradient
 from pluralis_lab.worker import Send
 from pluralis_lab.worker.messages import Contribution, Displacement, Message, Piece, Reduced
 from tests.engines.conftest import RUN_ID, Observed
@@ -138,5 +138,5 @@ def expelled(seen: Observed) -> dict[str, str]:
     return {worker: reason for worker, reason in rows if reason.startswith("expelled")}
 
 
-TOO_LARGE = 2 * largest_usable(torch.float32)
-"""A float32 that can be added to itself many times, and not often enough."""
+TOO_LARGE = 2 * largest_gradient(torch.float32)
+"""A float32 that can be squared, and kept, but not if there were as many of it as may be added up."""

@@ -12,6 +12,7 @@ import torch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.errors import RunError
+from pluralis_lab.learning.usable import largest_gradient, largest_sum
 from pluralis_lab.parts import AdamW, Dense, DiLoCo, FullSync, SliceSync, Subspace
 from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker import Expel
@@ -120,8 +121,8 @@ def test_who_lies_to_some_and_dies_keeps_nobody_waiting(text: Corpus, rule: str,
 
 
 @pytest.mark.parametrize("replicas", [2, 3, 4])
-def test_a_sum_that_is_not_finite_is_its_reducers_lie(text: Corpus, replicas: int) -> None:
-    for value, schedule in ((math.nan, "sync"), (math.inf, "async")):
+def test_a_sum_that_no_usable_pieces_have_is_its_reducers_lie(text: Corpus, replicas: int) -> None:
+    for value, schedule in ((math.nan, "sync"), (math.inf, "async"), (2 * largest_sum(torch.float32), "sync")):
         spec = spec_of(text, "butterfly", replicas=replicas, schedule=schedule)
         for told in (None, frozenset({"worker-0"})):
             lies = Poisoner("worker-1", value, round_=1, sums=True, told=told)
@@ -129,7 +130,30 @@ def test_a_sum_that_is_not_finite_is_its_reducers_lie(text: Corpus, replicas: in
             assert lies.lied_at
             assert_goes_on(seen, (value, told))
             assert list(expelled(seen)) == ["worker-1"]
-            assert "sent a sum of round 1 that is not finite" in expelled(seen)["worker-1"]
+            assert "sent a sum of round 1 that its pieces cannot add up to" in expelled(seen)["worker-1"]
+
+
+@pytest.mark.parametrize("rule", ["gather", "butterfly"])
+def test_after_the_largest_gradient_that_is_taken_a_joiner_takes_up_the_state(text: Corpus, rule: str) -> None:
+    """An optimizer keeps its square, and who joins looks at that: the donor is honest, and must not be taken for a liar."""
+    spec = spec_of(text, rule, replicas=3, steps=8)
+
+    def enlarge(swarm: VirtualSwarm) -> None:
+        sums = swarm.seats["worker-1"].compute._sums
+        if 1 in sums and sums[1].gradients:
+            sums[1].gradients[0].view(-1)[0] = 0.4 * largest_gradient(torch.float32)  # half is the bound for one's own
+
+    whole = run_virtual(spec, text, on_event=enlarge)
+    assert whole.swarm is not None
+    joins = Kill("worker-2", whole.swarm.num_events // 2, 0.001)
+    seen = run_virtual(spec, text, kills=(joins,), on_event=enlarge)
+    assert not expelled(seen)
+    assert_goes_on(seen, rule)
+    assert seen.swarm is not None
+    joiner = seen.swarm.seats["worker-2"]
+    assert joiner.incarnation == 1
+    squares = max(float(kept["exp_avg_sq"].max()) for kept in joiner.compute.optimizer.state.values())
+    assert squares > 1e20, "the gradient is not in the state"
 
 
 @pytest.mark.parametrize("seed", [16, 46, 64, 88])
