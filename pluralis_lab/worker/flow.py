@@ -90,8 +90,11 @@ class Flow:
         return owner != slot and not self.desk.spec.own_data
 
     def _is_counted_elsewhere(self, state: RoundState, index: int) -> bool:
-        """Whether a live replica says that it holds the index's weight gradient."""
-        return any(index in counted and self.desk.roster.is_live(name) for name, counted in state.peers_counted.items())
+        """Whether a replica that takes part in the round says that it holds the index's weight gradient.
+
+        Not one that joins again, whose earlier life had told of it.
+        """
+        return any(index in state.peers_counted.get(peer.name, ()) for peer in self.desk.mates(state.round))
 
     def _take_up(self, state: RoundState) -> None:
         """Count what was left to a replica that is gone; an index that is still on its way comes here again when it is back."""

@@ -216,6 +216,15 @@ def test_an_honest_worker_whose_own_numbers_are_none_ends_the_run_and_says_so(te
         run_virtual(spec, text, on_event=diverge)
 
 
+def test_nothing_is_left_to_the_earlier_life_of_a_replica_that_joins_again(text: Corpus) -> None:
+    """Drawn once: what worker-3 had told of a later round was heard when it was dead, and joining."""
+    spec = spec_of(text, "slices", replicas=3, schedule="async", checkpoint_every=1)
+    dies = {"dies_after": 72, "restart_s": None, "loses_wire": True}
+    lies = Poisoner("worker-5", math.inf, round_=1, told=frozenset({"worker-3"}), **dies)
+    kills = (Kill("worker-3", 625, 0.02, True), Kill("worker-1", 344, None, True))
+    assert_goes_on(run_virtual(spec, text, kills=kills, on_event=lies), kills)
+
+
 def draw_and_try(text: Corpus, rng: random.Random) -> tuple[Any, ...]:
     """Draw a spec, a lie and some kills that leave each stage an honest replica; return them, and whether the lie was told."""
     rule, schedule = rng.choice(list(RULES)), rng.choice(["sync", "async"])
