@@ -61,6 +61,7 @@ def anvil(require_system, tmp_path):
         process.wait(10)
 
 
+@pytest.mark.drawn("on anvil", keep=1)
 @pytest.mark.system("npm")
 def test_the_whole_loop_works_on_any_node(anvil, direct, signed_run, monkeypatch):
     monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse battery")
@@ -111,6 +112,7 @@ def test_the_key_of_a_hosted_node_is_in_no_error(direct):
         assert "word@" not in told
 
 
+@pytest.mark.drawn("on anvil", keep=1)
 @pytest.mark.system("npm")
 @pytest.mark.timeout(240)
 def test_a_launched_run_signs_its_epochs_with_accounts_behind_a_passphrase(anvil, lab_home, monkeypatch):

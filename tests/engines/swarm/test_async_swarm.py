@@ -9,7 +9,7 @@ import pluralis_lab as pl
 from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, small_spec
 
 
-@pytest.mark.drawn("how replicas agree", keep=2)
+@pytest.mark.drawn("how replicas agree", keep=1)
 def test_an_asynchronous_run_survives_a_kill_and_its_evidence_holds(home: Path) -> None:
     run = pl.launch(
         small_spec(schedule="async", optimizer=pl.NAdam(lr=4e-3), steps=60, eval_every=30), account="lab-a", participants=PEOPLE

@@ -38,7 +38,7 @@ def counted(run: pl.Run) -> dict[tuple[int, int], int]:
     return dict(found)
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_attached_workers_share_the_work_are_paid_and_come_back_when_killed(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,7 +86,7 @@ def test_attached_workers_share_the_work_are_paid_and_come_back_when_killed(
         run.stop()
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_an_attached_worker_stays_with_its_run_after_a_full_stop(home: Path) -> None:
     run = pl.launch(small_spec(steps=160, schedule="async", epoch_rounds=40), account="lab-a")
     run.wait(round=5, timeout_s=60)

@@ -8,7 +8,7 @@ import pluralis_lab as pl
 from tests.engines.swarm.conftest import PEOPLE, simulated_losses, small_spec
 
 
-@pytest.mark.drawn("how replicas agree", keep=2)
+@pytest.mark.drawn("how replicas agree", keep=1)
 def test_three_replicas_one_of_which_is_killed_train_as_the_simulation_does(home: Path, one_thread: None) -> None:
     sync = pl.FullSync(transport="butterfly")
     spec = small_spec(stages=1, replicas=3, boundary=pl.Dense(), sync=sync, steps=30, micro_batches=4, epoch_rounds=15)

@@ -72,7 +72,7 @@ def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
     run.stop()
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: Path) -> None:
     before = hivemind_sockets()
     run = pl.launch(small_spec(steps=80), account="lab-a", participants=PEOPLE)
@@ -109,7 +109,7 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     reopened.stop()
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_a_stages_checkpoints_are_the_same_files_at_two_workers_and_one_of_them_is_enough(home: Path) -> None:
     run = pl.launch(small_spec(steps=40, epoch_rounds=20), account="lab-a")
     run.wait(round=25, timeout_s=60)

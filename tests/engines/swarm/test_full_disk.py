@@ -77,7 +77,7 @@ def assert_it_goes_on(run: pl.Run, recorded: list[Event]) -> None:
     run.stop()
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 @pytest.mark.parametrize(
     ("room_bytes", "reason"),
     [
@@ -125,7 +125,7 @@ def check_on_a_tiny_disk(mount_point: str) -> None:
             pl.Chain.embedded(home=mount_point).stop()
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_on_a_full_disk_the_run_fails_and_goes_on_when_there_is_room(require_system: Callable[[str, bool, str], None]) -> None:
     # As root of a user namespace of its own anybody may mount; the mount ends with the namespace.
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]

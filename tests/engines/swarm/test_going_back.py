@@ -15,7 +15,7 @@ def states_of(run: pl.Run) -> list[str]:
     return [event.body["state"] for event in run.events("run.state")]
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_a_run_that_went_back_has_the_losses_and_the_shares_of_an_undisturbed_one(home: Path) -> None:
     before = hivemind_sockets()
     spec = small_spec(steps=40, replicas=1, epoch_rounds=20)

@@ -68,7 +68,7 @@ def joining(home: Path, *arguments: str) -> Iterator[Shell]:
         shell.process.wait()
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_a_joiner_is_paid_comes_back_and_leaves(home: Path, elsewhere: Path) -> None:
     run = pl.launch(small_spec(steps=3000, epoch_rounds=50), account="default")
     try:
@@ -144,7 +144,7 @@ def test_what_pl_join_has_brought_goes_with_its_process(home: Path) -> None:
         run.stop()
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_pl_join_brings_a_worker_that_leaves_when_it_is_told_to(home: Path, tmp_path: Path) -> None:
     run = pl.launch(small_spec(steps=3000))
     try:

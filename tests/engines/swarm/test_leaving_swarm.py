@@ -17,7 +17,7 @@ def has_left(run: pl.Run, worker: str) -> bool:
     return next(row for row in run.info["workers"] if row["name"] == worker).get("left", False)
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_a_worker_leaves_without_anything_being_computed_twice_and_does_not_come_back(home: Path) -> None:
     run = pl.launch(small_spec(steps=120, epoch_rounds=20), account="lab-a", participants=["lab-a", "lab-b"])
     run.wait(round=10, timeout_s=60)

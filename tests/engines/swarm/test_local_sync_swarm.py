@@ -9,7 +9,7 @@ import pluralis_lab as pl
 from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, small_spec
 
 
-@pytest.mark.drawn("how replicas agree", keep=2)
+@pytest.mark.drawn("how replicas agree", keep=1)
 def test_replicas_that_train_on_their_own_survive_a_kill_and_a_stop(home: Path) -> None:
     spec = small_spec(schedule="async", sync=pl.SliceSync(fraction=0.25, every=4), steps=60, eval_every=30, checkpoint_every=6)
     run = pl.launch(spec, account="lab-a", participants=PEOPLE)

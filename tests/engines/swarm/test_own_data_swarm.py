@@ -9,7 +9,7 @@ import pluralis_lab as pl
 from tests.engines.swarm.conftest import small_spec
 
 
-@pytest.mark.drawn("who comes and goes", keep=2)
+@pytest.mark.drawn("who comes and goes", keep=1)
 def test_own_texts_are_drawn_counted_and_stay_where_they_are(home: Path, tmp_path: Path) -> None:
     mine = tmp_path / "my notes.txt"
     mine.write_text("the quick brown fox jumps over the lazy dog. " * 4000)

@@ -8,7 +8,7 @@ from tests.engines.swarm.conftest import simulated_losses, small_spec
 from tests.models.own_blocks import mixed
 
 
-@pytest.mark.drawn("how replicas agree", keep=2)
+@pytest.mark.drawn("how replicas agree", keep=1)
 def test_the_swarm_trains_a_notebooks_model_as_the_simulation_does(home) -> None:
     model = pl.Blocks.from_source(mixed, context=32, options={"width": 24})
     spec = small_spec(model=model, boundary=pl.Dense(), steps=12, epoch_rounds=6, eval_every=6)

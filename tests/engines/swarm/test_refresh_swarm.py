@@ -10,7 +10,7 @@ from tests.engines.swarm.conftest import simulated_losses, small_spec
 TURNS = [8, 16, 24, 32]
 
 
-@pytest.mark.drawn("how replicas agree", keep=2)
+@pytest.mark.drawn("how replicas agree", keep=1)
 def test_a_launched_run_turns_as_the_simulated_one_does_also_when_it_is_stopped_and_resumed(home: Path) -> None:
     spec = small_spec(boundary=pl.Subspace(8, refresh_every=8), replicas=1)
     run = pl.launch(spec, account="lab-a").wait(round=17, timeout_s=60)

@@ -29,7 +29,7 @@ def wait_for_state(run: pl.Run, worker: str, state: str, *, after: float, within
     pytest.fail(f"{worker} is not {state} after {within_s} s; {run.state}")
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_a_stopped_worker_is_set_aside_and_comes_back(home: Path) -> None:
     run = pl.launch(small_spec(steps=100_000, epoch_rounds=1000, eval_every=0), account="lab-a", participants=PEOPLE)
     run.wait(round=15, timeout_s=60)

@@ -78,7 +78,7 @@ def test_a_founder_killed_while_it_starts_fails_the_run_and_leaves_nothing(home:
     assert not run.events("round")
 
 
-@pytest.mark.drawn("what dies", keep=2)
+@pytest.mark.drawn("what dies", keep=1)
 def test_a_restarted_worker_killed_while_it_starts_is_started_again(home: Path) -> None:
     run = pl.launch(small_spec(steps=60), account="lab-a", participants=PEOPLE)
     run.wait(round=3, timeout_s=TIMEOUT_S)

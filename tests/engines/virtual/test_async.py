@@ -193,7 +193,7 @@ def test_an_asynchronous_simulation_repeats_to_the_bit_with_deaths(text: Corpus)
     assert first.statements == second.statements
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_a_worker_killed_at_a_drawn_moment_stalls_nobody(text: Corpus) -> None:
     rng = random.Random(drawn_seed())
     for replicas, cases in ((2, 8), (3, 3)):

@@ -221,7 +221,7 @@ def drawn_cases(text: Corpus, cases: int) -> None:
         )
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_whoever_comes_and_whoever_dies_at_a_drawn_moment_costs_nothing(text: Corpus) -> None:
     drawn_cases(text, 24)
 

@@ -65,8 +65,8 @@ def test_also_where_stages_do_not_wait_where_the_subspace_turns_and_where_number
     gather, butterfly = both(text, replicas=2, schedule="async", steps=8)  # a round trip more is another delay
     assert sorted(butterfly.losses) == sorted(gather.losses)
     assert all(len(digests) == 1 for digests in butterfly.digests().values())
+    gather, butterfly = both(text, replicas=3, micro_batches=4, dtype="float32", boundary=Subspace(4), steps=8)
     for payload in ("bfloat16", "int8"):
-        gather, butterfly = both(text, replicas=3, micro_batches=4, dtype="float32", boundary=Subspace(4), steps=8)
         spec = gather.swarm.spec.replace(sync=FullSync(transport="butterfly", payload=payload))
         rounded = run_virtual(spec, text)
         assert rounded.losses != butterfly.losses
@@ -101,7 +101,6 @@ def test_more_replicas_send_no_more_each(text: Corpus) -> None:
     spec = tiny_spec(text, stages=1, boundary=Dense(), replicas=8, micro_batches=8, batch_size=8, steps=2, eval_every=0)
     gather, butterfly = sent_for_sync(spec, text), sent_for_sync(spec.replace(sync=BUTTERFLY), text)
     # R − 1 gradients each, against (R − 1) / R twice; more for the hashes, and for the pieces that are drawn to be checked.
-    assert gather == 8 * 7 * gather // (8 * 7)
     assert butterfly / gather < 1.5 * 2 / 8
 
 
@@ -133,12 +132,12 @@ def drawn_comings_and_deaths(text: Corpus, cases: int) -> None:
         assert_unharmed(run_virtual(spec, text, links=links, **what), whole, (spec.stages, spec.replicas, links, what))
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_workers_killed_together_cost_nothing(text: Corpus) -> None:
     drawn_kills(text, 12)
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_whoever_comes_and_whoever_dies_costs_nothing(text: Corpus) -> None:
     drawn_comings_and_deaths(text, 12)
 
@@ -150,7 +149,7 @@ def test_many_deaths_and_comings_cost_nothing(text: Corpus) -> None:
     drawn_comings_and_deaths(text, 400)
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_deaths_where_stages_do_not_wait(text: Corpus) -> None:
     rng = random.Random(drawn_seed())
     spec = tiny_spec(text, replicas=3, steps=6, eval_every=0, schedule="async", sync=BUTTERFLY, micro_batches=4)

@@ -50,7 +50,7 @@ def drawn_cases(text: Corpus, cases: int) -> None:
         assert_survives(spec, text, whole, draw(rng, spec, whole.swarm.num_events))
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_workers_killed_together_cost_nothing(text: Corpus) -> None:
     drawn_cases(text, 20)
 

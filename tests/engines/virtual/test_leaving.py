@@ -139,7 +139,7 @@ def check_drawn(text: Corpus, seed: int) -> None:
         raise
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_drawn_comings_goings_and_deaths_cost_nothing(text: Corpus) -> None:
     seed = drawn_seed()
     for n in range(2):

@@ -263,7 +263,7 @@ def draw_and_try(text: Corpus, rng: random.Random) -> tuple[Any, ...]:
     return rule, schedule, bool(lies.lied_at), worker_name(liar) in expelled(seen)
 
 
-@pytest.mark.drawn("deaths at drawn moments", keep=4)
+@pytest.mark.drawn("deaths at drawn moments", keep=3)
 def test_liars_and_deaths_at_drawn_moments_stall_nobody_and_leave_nobody_apart(text: Corpus) -> None:
     rng = random.Random(drawn_seed())
     for _ in range(12):
