@@ -84,6 +84,7 @@ class Daemon(socketserver.ThreadingUnixStreamServer):
                 with contextlib.suppress(BrokenPipeError):  # who started it has gone; others may need it
                     os.write(ready_fd, b"ready\n")
                 os.close(ready_fd)
+            self._last_request = time.monotonic()  # the idle time begins now: a first start has made a chain by then
             while not self._stopping.wait(self._next_look_s()):
                 if not self._place.database.exists() or self._is_idle():
                     break

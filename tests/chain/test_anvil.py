@@ -130,15 +130,18 @@ def test_a_launched_run_signs_its_epochs_with_accounts_behind_a_passphrase(anvil
     tokens = list(sessions_module._tokens.values())
 
     run.wait(round=31, timeout_s=90)
-    (first,) = _until_closed(run, 1)
+    first, *_ = _until_closed(run, 1)
     assert first.body["attested_by"] == ["alice", "bob"]
     chain.stop()  # the daemon starts again when it is needed, with every account behind a passphrase locked
     run.wait(timeout_s=90)
     assert run.state == "serving", "a signature that is not to be had does not stop the training"
-    assert [event.body["attested_by"] for event in run.events("epoch")] == [["alice", "bob"], [], []]
+    attested = [event.body["attested_by"] for event in run.events("epoch")]
+    signed = attested.count(["alice", "bob"])  # a quick machine closes a second one meanwhile
+    assert signed in (1, 2)
+    assert attested == [["alice", "bob"]] * signed + [[]] * (3 - signed)
     messages = [event.body["message"] for event in run.events("error")]
-    assert len(messages) == 4
-    assert messages[0].startswith("epoch 1 is closed without the signature of alice: account 'alice' is locked again")
+    assert len(messages) == 2 * (3 - signed)
+    assert messages[0].startswith(f"epoch {signed} is closed without the signature of alice: account 'alice' is locked again")
     assert "run.tokenize() asks for its passphrase" in messages[0]
     assert {finding.kind for finding in run.audit().findings} == {"no-quorum"}
 

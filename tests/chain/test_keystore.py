@@ -103,7 +103,7 @@ def test_a_runs_process_can_sign_its_epochs_and_nothing_else(direct, monkeypatch
 
 
 def test_a_process_with_tokens_keeps_the_daemon_from_ending_of_idleness(lab_home, monkeypatch):
-    monkeypatch.setenv("PLURALIS_LAB_CHAIN_IDLE_S", "1.5")
+    monkeypatch.setenv("PLURALIS_LAB_CHAIN_IDLE_S", "4")
     monkeypatch.setenv("PLURALIS_LAB_PASSPHRASE", "correct horse")
     monkeypatch.setattr(sessions_module, "_tokens", {})
     monkeypatch.setattr(sessions_module, "KEEP_AWAKE_S", 0.3)
@@ -111,7 +111,7 @@ def test_a_process_with_tokens_keeps_the_daemon_from_ending_of_idleness(lab_home
     owner.account("treasury")
     process = Chain("http://127.0.0.1:1").use(owner.delegate(["treasury"], "ab" * 32))
     owner.close()
-    time.sleep(3)
+    time.sleep(6)
     process.sign_typed_data("treasury", epoch_typed_data("ab" * 32, 0, 0, "11" * 32, "22" * 32, "33" * 32, 1, "0x" + "22" * 20))
     process.close()
 

@@ -14,9 +14,10 @@ from pluralis_lab.doctor import libraries, machine
 from pluralis_lab.errors import DoctorError
 
 
+@pytest.mark.timeout(600)
 def test_this_machine_passes_and_the_report_is_json(lab_home: Path) -> None:
     command = [sys.executable, "-m", "pluralis_lab.cli", "doctor", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     report = json.loads(done.stdout)
     checks = {check["name"]: check for check in report["checks"]}
     assert list(checks) == ["Python", "System", "Home", "Disk", "Ports", "torch", "hivemind", "averaging", "GPUs"]
@@ -113,8 +114,8 @@ def test_a_probe_that_hangs_is_ended_with_everything_it_started(tmp_path: Path, 
     python.write_text(f"#!/bin/sh\nsleep 600 &\necho $$ $! > {pids}\nwait\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(DoctorError, match="did not end within 1 s"):
-        libraries.probe("torch", timeout_s=1.0)
+    with pytest.raises(DoctorError, match="did not end within 4 s"):
+        libraries.probe("torch", timeout_s=4.0)
     for pid in map(int, pids.read_text().split()):
         assert _is_gone(pid)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
 from pluralis_lab.contributions.attestation import authorisation_typed_data, sign_typed_with_key
 from pluralis_lab.contributions.audit import audit
@@ -17,10 +16,6 @@ from pluralis_lab.contributions.receipts import sign_receipt, sign_work
 from pluralis_lab.contributions.report import AuditReport
 from pluralis_lab.contributions.shape import RunShape, WorkerSeat
 from pluralis_lab.contributions.tally import EpochTable, tally_epoch
-
-# The cores are shared with whatever else runs: a slow example says nothing about the code.
-settings.register_profile("contributions", deadline=None)
-settings.load_profile("contributions")
 
 Line = dict[str, Any]
 LEDGER = "0x5FbDB2315678afecb367f032d93F642f64180aa3"

@@ -16,8 +16,8 @@ CONFTEST = ROOT / "tests" / "conftest.py"
 @pytest.fixture
 def run_suite(tmp_path: Path) -> "SuiteRunner":
     conftest = CONFTEST.read_text()
-    assert "GRACE_S = 5.0" in conftest
-    (tmp_path / "conftest.py").write_text(conftest.replace("GRACE_S = 5.0", "GRACE_S = 0.3"))
+    assert "GRACE_S = 20.0" in conftest
+    (tmp_path / "conftest.py").write_text(conftest.replace("GRACE_S = 20.0", "GRACE_S = 0.3"))
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    system\n    gpu\n    deep\n    drawn\n")
     return SuiteRunner(tmp_path)
 

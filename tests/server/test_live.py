@@ -1,9 +1,10 @@
 """The live socket: since-resume, acknowledgements, standby, one tail for all, long runs, deletion."""
 
+import asyncio
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from tornado.httpclient import HTTPClientError
 
 from pluralis_lab.server.lab import Lab
 from pluralis_lab.server.live import follower
+from pluralis_lab.server.live.live_run import LiveRun
 from pluralis_lab.store import RunDirectory
 from tests.server.asking import RUN, Api, until
 from tests.views.made_up_run import event_rows, make_run, write_rows
 
 Watch = Callable[..., Any]
+Hide = Callable[[Any], Awaitable[None]]
 
 
 def add_round(run: RunDirectory, round_: int, loss: float = 1.5) -> int:
@@ -29,6 +32,20 @@ def add_round(run: RunDirectory, round_: int, loss: float = 1.5) -> int:
 
 def tails() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("pluralis-live-")]
+
+
+@pytest.fixture
+def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
+    """Puts a viewer on standby, and returns when the server has heard it: a round comes by another way."""
+
+    async def say(viewer: Any) -> None:
+        heard, hear = asyncio.Event(), LiveRun.set_visible
+        with monkeypatch.context() as patch:
+            patch.setattr(LiveRun, "set_visible", lambda *told: (hear(*told), heard.set()))
+            viewer.say(type="visible", visible=False)
+            await asyncio.wait_for(heard.wait(), 20)
+
+    return say
 
 
 async def test_a_viewer_gets_the_picture_and_then_what_is_new(watch: Watch, going: RunDirectory) -> None:
@@ -91,6 +108,7 @@ async def test_viewers_share_one_tail_and_one_text(watch: Watch, lab: Lab, going
     assert lab.hub.followed == []
 
 
+@pytest.mark.parametrize("lab_options", [{"grace_s": 60.0}])
 async def test_a_reload_within_the_grace_time_finds_the_picture(watch: Watch, lab: Lab, going: RunDirectory) -> None:
     viewer = await watch(RUN)
     await viewer.picture()
@@ -101,11 +119,11 @@ async def test_a_reload_within_the_grace_time_finds_the_picture(watch: Watch, la
     assert tails() == thread
 
 
-async def test_on_standby_only_the_end_is_sent(watch: Watch, going: RunDirectory) -> None:
+async def test_on_standby_only_the_end_is_sent(watch: Watch, going: RunDirectory, hide: Hide) -> None:
     viewer, other = await watch(RUN), await watch(RUN)
     await viewer.picture()
     await other.picture()
-    viewer.say(type="visible", visible=False)
+    await hide(viewer)
     for round_ in (20, 21):
         seq = add_round(going, round_)
         await other.picture()
@@ -117,11 +135,11 @@ async def test_on_standby_only_the_end_is_sent(watch: Watch, going: RunDirectory
     assert end == seq + 1
 
 
-async def test_coming_back_from_standby_shows_the_newest(watch: Watch, going: RunDirectory) -> None:
+async def test_coming_back_from_standby_shows_the_newest(watch: Watch, going: RunDirectory, hide: Hide) -> None:
     viewer, other = await watch(RUN), await watch(RUN)
     await viewer.picture()
     await other.picture()
-    viewer.say(type="visible", visible=False)
+    await hide(viewer)
     seq = add_round(going, 20)
     await other.picture()
     viewer.say(type="visible", visible=True)

@@ -96,6 +96,7 @@ async def is_invited_to(api: Api, run: str, heard: pytest.LogCaptureFixture) -> 
     assert (row["host"], row["own_data"]) == ("127.0.0.1", 0.5)
 
 
+@pytest.mark.timeout(900)
 async def test_a_run_from_its_launch_to_its_end(
     api: Api, watch: Callable[..., Any], jp_http_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

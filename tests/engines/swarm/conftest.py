@@ -1,7 +1,6 @@
 """One home with one chain daemon for all swarm tests of a module, and small specs that start in seconds."""
 
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -95,9 +94,14 @@ def wait_for(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
         time.sleep(POLL_S)
 
 
-def hivemind_sockets() -> set[str]:
-    """Return hivemind's socket files outside the runs' own folders, where none of ours may be."""
-    return {name for name in os.listdir("/tmp") if name.startswith("hivemind-p2p")}
+def folders_of_sockets(processes: list[psutil.Process]) -> set[Path]:
+    """Return the folders of all sockets between workers and their libp2p daemons: hivemind's own are in a public one."""
+    return {
+        Path(socket.laddr).parent
+        for process in processes
+        for socket in process.net_connections("unix")
+        if "p2p" in Path(socket.laddr).name
+    }
 
 
 def private_folder(run: pl.Run) -> Path:

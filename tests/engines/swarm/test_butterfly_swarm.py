@@ -5,19 +5,20 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
-from tests.engines.swarm.conftest import PEOPLE, simulated_losses, small_spec
+from tests.engines.swarm.conftest import PEOPLE, simulated_losses, small_spec, wait_for
 
 
 @pytest.mark.drawn("how replicas agree", keep=1)
 def test_three_replicas_one_of_which_is_killed_train_as_the_simulation_does(home: Path, one_thread: None) -> None:
     sync = pl.FullSync(transport="butterfly")
-    spec = small_spec(stages=1, replicas=3, boundary=pl.Dense(), sync=sync, steps=30, micro_batches=4, epoch_rounds=15)
+    spec = small_spec(stages=1, replicas=3, boundary=pl.Dense(), sync=sync, steps=60, micro_batches=4, epoch_rounds=15)
     run = pl.launch(spec, account="lab-a", participants=PEOPLE, recorded=True)
     run.wait(round=10, timeout_s=60)
     run.kill("worker-1")
     run.wait(timeout_s=120)
+    wait_for(lambda: run.workers().set_index("worker").loc["worker-1", "state"] == "serving")  # perhaps after the last round
     back = run.workers().set_index("worker").loc["worker-1"]
-    assert (back["state"], back["incarnation"], back["deaths"]) == ("serving", 1, 1)
+    assert (back["incarnation"], back["deaths"]) == (1, 1)
     assert not [event for event in run.events("error") if "expelled" in str(event.body)]
     losses = run.metrics()["loss"].dropna().tolist()
     report = run.audit()
@@ -26,4 +27,4 @@ def test_three_replicas_one_of_which_is_killed_train_as_the_simulation_does(home
     assert losses == pytest.approx(simulated_losses(run, sync=pl.FullSync()), rel=1e-3)
     replayed = run.replay()
     assert replayed.ok, replayed.differences[:5]
-    assert (replayed.num_rounds, replayed.largest_loss_difference) == (30, 0.0)
+    assert (replayed.num_rounds, replayed.largest_loss_difference) == (60, 0.0)

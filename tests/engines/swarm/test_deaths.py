@@ -22,7 +22,7 @@ from tests.engines.swarm.conftest import (
     PEOPLE,
     assert_all_gone,
     descendants_of,
-    hivemind_sockets,
+    folders_of_sockets,
     private_folder,
     simulated_losses,
     small_spec,
@@ -36,17 +36,18 @@ def state_of(run: pl.Run, worker: str) -> str:
 
 
 def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
-    run = pl.launch(small_spec(steps=60), account="lab-a", participants=PEOPLE)
+    run = pl.launch(small_spec(steps=100), account="lab-a", participants=PEOPLE)
     run.wait(round=15, timeout_s=60)
     run.kill("worker-3")
     run.wait(timeout_s=90)
+    wait_for(lambda: state_of(run, "worker-3") == "serving")  # which may come only after the last round
     events = run.events()
     death = next(e for e in events if e.kind == "worker.state" and e.body["state"] == "dead")
     assert death.worker == "worker-3"
     step = next(e for e in events if e.kind == "worker.round" and e.worker == "worker-2" and e.time > death.time)
-    assert step.time - death.time < 5
+    assert step.time - death.time < 15
     rounds = [e.round for e in events if e.kind == "round"]
-    assert rounds == list(range(60))
+    assert rounds == list(range(100))
     counted: dict[tuple[int, int], int] = {}
     for e in events:
         if e.kind == "worker.round":
@@ -55,7 +56,7 @@ def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
     tokens = run.spec.num_micro_batches * run.spec.tokens_per_micro_batch
     # A worker that is killed cannot report the round it died in; every other round counts each micro-batch exactly once.
     whole = [place for place, count in counted.items() if count == tokens]
-    assert len(whole) >= 2 * 60 - 1
+    assert len(whole) >= 2 * 100 - 1
     assert all(count <= tokens for count in counted.values())
     report = run.audit()
     assert report.ok, str(report)
@@ -74,16 +75,15 @@ def test_a_killed_worker_does_not_stall_its_stage(home: Path) -> None:
 
 @pytest.mark.drawn("what dies", keep=1)
 def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: Path) -> None:
-    before = hivemind_sockets()
     run = pl.launch(small_spec(steps=80), account="lab-a", participants=PEOPLE)
     run.wait(round=25, timeout_s=60)
     family, folder = descendants_of(run), private_folder(run)
     assert len(list(folder.glob("worker-*"))) == 2 * 4
+    assert folders_of_sockets(family) == {folder}
     os.kill(run.info["pid"], signal.SIGKILL)
     assert_all_gone(family, within_s=5)
     assert run.state == "failed"
     assert "resume" in run.info["reason"]
-    assert hivemind_sockets() <= before
     assert not folder.exists()
     with pytest.raises(RunError, match="resume"):
         run.wait(timeout_s=5)

@@ -7,7 +7,7 @@ import pytest
 
 import pluralis_lab as pl
 from pluralis_lab.errors import RunError
-from tests.engines.swarm.conftest import assert_all_gone, descendants_of, hivemind_sockets, private_folder, small_spec, wait_for
+from tests.engines.swarm.conftest import assert_all_gone, descendants_of, private_folder, small_spec, wait_for
 from tests.engines.swarm.test_start_deaths import kill_with_a_new_daemon
 
 
@@ -17,8 +17,7 @@ def states_of(run: pl.Run) -> list[str]:
 
 @pytest.mark.drawn("what dies", keep=1)
 def test_a_run_that_went_back_has_the_losses_and_the_shares_of_an_undisturbed_one(home: Path) -> None:
-    before = hivemind_sockets()
-    spec = small_spec(steps=40, replicas=1, epoch_rounds=20)
+    spec = small_spec(steps=80, replicas=1, epoch_rounds=20)
     simulated = pl.simulate(spec)
     simulated.wait(timeout_s=60)
     run = pl.launch(spec, account="lab-a")
@@ -29,7 +28,7 @@ def test_a_run_that_went_back_has_the_losses_and_the_shares_of_an_undisturbed_on
     reasons = [event.body["reason"] for event in run.events("run.state")]
     assert reasons[2] == "stage 1 had no live replica left; all go back to the last checkpoint"
     version = int(reasons[3].removeprefix("stage 1 had no live replica left; all go on from round "))
-    assert version in (10, 20, 30)
+    assert version in range(10, 80, 10)
     swarm, virtual = (one.metrics().set_index("round")["loss"].dropna() for one in (run, simulated))
     assert swarm.tolist() == pytest.approx(virtual.tolist(), rel=1e-4)
     workers = run.workers().set_index("worker")
@@ -42,7 +41,6 @@ def test_a_run_that_went_back_has_the_losses_and_the_shares_of_an_undisturbed_on
     assert sum(row["units"] for row in report.ownership.to_dict("records")) == sum(
         row["units"] for row in simulated.audit().ownership.to_dict("records")
     )
-    assert hivemind_sockets() <= before
 
 
 def test_whoever_dies_while_all_go_back_is_started_again(home: Path) -> None:

@@ -61,8 +61,6 @@ def test_a_worker_leaves_without_anything_being_computed_twice_and_does_not_come
 
 def test_one_that_dies_before_it_can_go_stays_away_and_a_run_ends_in_order_meanwhile(home: Path) -> None:
     run = pl.launch(small_spec(steps=100_000), account="lab-a")
-    with pytest.raises(RunError, match="worker-1 is not up yet"):
-        run.detach("worker-1")
     run.wait(round=3, timeout_s=60)
     run.detach("worker-1")
     with suppress(RunError):  # it may have gone by then

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import pluralis_lab as pl
-from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, hivemind_sockets, small_spec
+from tests.engines.swarm.conftest import PEOPLE, assert_all_gone, descendants_of, folders_of_sockets, small_spec
 
 RANK, CONTEXT = 8, 64
 BYTES_A_VALUE = {"bfloat16": 2, "same": 4}
@@ -22,7 +22,6 @@ written_at: dict[str, float] = {}
 def pair(home: Path, request: pytest.FixtureRequest) -> tuple[pl.Run, pl.Run]:
     """The same spec in the swarm and in virtual time, both finished and stopped."""
     spec = small_spec(stages=2, steps=20, boundary=pl.Subspace(RANK, request.param), batch_size=16)
-    before = hivemind_sockets()
     simulated = pl.simulate(spec)
     simulated.wait(timeout_s=60)
     run = pl.launch(spec, account="lab-a", participants=PEOPLE)
@@ -33,9 +32,9 @@ def pair(home: Path, request: pytest.FixtureRequest) -> tuple[pl.Run, pl.Run]:
     assert len([process for process in processes if process.name() == "p2pd"]) == 4
     folder = Path(json.loads((run.path / "control.json").read_text())["socket"]).parent
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert folders_of_sockets(processes) == {folder}
     run.stop()
     assert_all_gone(processes, within_s=1)
-    assert hivemind_sockets() <= before
     assert not folder.exists()
     return run, simulated
 
