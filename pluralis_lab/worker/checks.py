@@ -331,7 +331,7 @@ class Checks:
     def _eval_activation(self, source: str, message: wire.EvalActivation) -> None:
         self._stage_of(source, -1)
         self._indices((message.index,), self.desk.spec.eval_batches)
-        if not 0 <= message.version <= self.desk.spec.steps or self._seat(message.origin)[0] != 0:
+        if self._seat(message.origin)[0] != 0 or not 0 <= message.version <= self.desk.spec.steps:
             raise WireError(f"a validation of version {message.version} for {message.origin}")
 
     def _eval_done(self, source: str, message: wire.EvalDone) -> None:
@@ -349,7 +349,7 @@ class Checks:
     def _probe_activation(self, source: str, message: wire.ProbeActivation) -> None:
         self._stage_of(source, -1)
         self._request(message.request)
-        if message.index < 0 or self._seat(message.origin)[0] != 0:
+        if self._seat(message.origin)[0] != 0 or message.index < 0:
             raise WireError(f"held-out micro-batch {message.index} for {message.origin}")
 
     def _probe_done(self, source: str, message: wire.ProbeDone) -> None:

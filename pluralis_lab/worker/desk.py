@@ -16,6 +16,9 @@ from pluralis_lab.worker.roster import Peer, Roster
 from pluralis_lab.worker.round_state import RoundState
 from pluralis_lab.worker.signing import SIGNING, Signing
 
+LONGEST_REASON = 500
+"""In characters; longer than any that names the peer's values one by one."""
+
 State = Literal["starting", "joining", "syncing", "active", "serving"]
 
 
@@ -128,8 +131,8 @@ class Desk:
         self._outbox.append(Left())
 
     def expel(self, worker: str, incarnation: int, reason: str) -> None:
-        """Have the engine give up a peer that broke the protocol."""
-        self._outbox.append(Expel(worker, incarnation, reason))
+        """Have the engine give up a peer that broke the protocol. What quotes its message is cut: it goes into the record."""
+        self._outbox.append(Expel(worker, incarnation, reason[:LONGEST_REASON]))
 
     def expel_live(self, worker: str, reason: str) -> None:
         """Expel the incarnation of `worker` that is in the roster, if it is."""

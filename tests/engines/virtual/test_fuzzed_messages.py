@@ -32,6 +32,7 @@ from pluralis_lab.worker.messages import (
     Have,
     Message,
     Piece,
+    ProbeActivation,
     Reduced,
 )
 from tests.engines.conftest import RUN_ID, run_virtual, tiny_spec
@@ -145,6 +146,9 @@ def breaches(swarm: VirtualSwarm, said: dict[type, list[Message]]) -> dict[str, 
     mine = next(message for message in said[Contribution] if isinstance(message, Contribution) and message.worker == "worker-3")
     foreign = "cd" * 32
     loss = 2 * largest_usable(torch.float64)
+    nobody = "x" * 3000
+    evaluated = EvalActivation(HUGE, 0, nobody, true(EvalActivation).payload)
+    probed = ProbeActivation("0" * 16, -1, nobody, activation)
     two = tuple(sorted([("worker-2", "a"), ("worker-2", "b")]))
     found: dict[str, tuple[str, str, Message]] = {
         "work of a foreign run": (
@@ -172,6 +176,8 @@ def breaches(swarm: VirtualSwarm, said: dict[type, list[Message]]) -> dict[str, 
         "a thousand indices": ("worker-3", "worker-2", Counted(round_, tuple(range(1000)))),
         "two contributions of one worker": ("worker-3", "worker-2", Have(round_, two, ())),
         "a step with two contributions of one worker": ("worker-3", "worker-2", Committed(round_, two)),
+        "a version that never comes, for nobody": ("worker-1", "worker-3", evaluated),
+        "an index before the first, for nobody": ("worker-1", "worker-3", probed),
         "a loss that is none": ("worker-4", "worker-0", EvalDone(0, 0, math.nan, 32)),
         "a loss that adds up to infinity": ("worker-4", "worker-0", EvalDone(0, 0, loss, 32)),
         "a chunk that there is not": ("worker-3", "worker-2", Piece(round_, "d", 1, mine.payload)),
@@ -180,7 +186,7 @@ def breaches(swarm: VirtualSwarm, said: dict[type, list[Message]]) -> dict[str, 
     return found
 
 
-LIES = 13
+LIES = 15
 
 
 @pytest.mark.drawn(keep=5)
@@ -196,6 +202,7 @@ def test_a_sound_message_with_a_false_claim_is_its_senders_end(text: Corpus, num
     (effect,) = swarm.seats[target].machine.handle(Received(source, decode(encode(message))))
     assert isinstance(effect, Expel), name
     assert effect.worker == source, name
+    assert len(effect.reason) < 300, name
     assert remembered(swarm, target) == before, name
 
 
