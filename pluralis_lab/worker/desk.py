@@ -17,7 +17,7 @@ from pluralis_lab.worker.round_state import RoundState
 from pluralis_lab.worker.signing import SIGNING, Signing
 
 LONGEST_REASON = 500
-"""In characters; longer than any that names the peer's values one by one."""
+"""In characters; what is beyond, of a layout or of a peer's own words, is cut."""
 
 State = Literal["starting", "joining", "syncing", "active", "serving"]
 

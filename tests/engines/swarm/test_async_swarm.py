@@ -23,7 +23,6 @@ def test_an_asynchronous_run_survives_a_kill_and_its_evidence_holds(home: Path) 
     assert list(losses.index) == list(range(100))
     assert losses.iloc[-5:].mean() < losses.iloc[0] - 1.5
     assert workers["deaths"].sum() == workers["deaths"]["worker-2"] == 1
-    assert set(workers["state"]) == {"serving"}
     assert workers["delay"]["worker-0"] > 0
     assert workers["delay"].between(0, run.spec.window).all()
     report = run.audit()
