@@ -18,11 +18,8 @@ from pluralis_lab.engines import control
 from pluralis_lab.engines.recorder import Recorder
 from pluralis_lab.engines.resuming import MAX_TIMES_BACK, resume_version
 from pluralis_lab.engines.scenario_files import first_unrecorded
-from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.signers import signer_for
 from pluralis_lab.engines.swarm import commands
-from pluralis_lab.engines.swarm.accusations import Accusations
-from pluralis_lab.engines.swarm.deaths import describe_end, is_beyond_help, why_no_accident
 from pluralis_lab.engines.swarm.door import Door
 from pluralis_lab.engines.swarm.enrolment import Enrolment
 from pluralis_lab.engines.swarm.epoch_closer import EpochCloser
@@ -33,7 +30,8 @@ from pluralis_lab.engines.swarm.guests import Guests
 from pluralis_lab.engines.swarm.lifeline import stdin_ended
 from pluralis_lab.engines.swarm.questions import Questions
 from pluralis_lab.engines.swarm.seats import Seat, Seats
-from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EXIT_LEFT
+from pluralis_lab.engines.swarm.turnover import Turnover
+from pluralis_lab.engines.swarm.worker_exit import EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.store import RunDirectory
 from pluralis_lab.store.checkpoints import CheckpointFolder
@@ -64,6 +62,7 @@ class Supervisor:
             on_spawned=self._on_spawned,
             start=self._spawn_attached,
         )
+        self.turnover = Turnover(run, self.guests.hosts, self)
         names = [worker["name"] for worker in self.info["workers"]] if self.info.get("recorded") else []
         recorded = {name: first_unrecorded(run.worker_folder(name)) for name in names}
         self._prepare(version, Seats(self.info["workers"], self.guests.hosts, first=recorded))
@@ -74,18 +73,17 @@ class Supervisor:
         self._is_record_broken = False
         self._going_back: asyncio.Task[None] | None = None
         self._times_back: Counter[int] = Counter()
-        self._second_chances = SecondChances()
-        self._accusations = Accusations()
         self._listening: set[asyncio.Task[Any]] = set()
 
     def _prepare(self, version: int, seats: Seats) -> None:
         """Get ready to start all workers from `version` rounds on."""
         self.version, self.seats = version, seats
         self.recorder = Recorder(self.run, sign_epoch=self._signer.sign, clock=time.time)
-        self.closer = EpochCloser(self.recorder, self._note_serving, self._fail, self._expel)
+        self.closer = EpochCloser(self.recorder, self._note_serving, self.fail, self.turnover.expel)
         self.questions = Questions(seats, vocab=self.info["corpus"]["vocab"])
         self.enrolment = Enrolment(self.recorder, seats, self._spawn_attached)
         self.guests.attend(seats, self.enrolment, self.recorder)
+        self.turnover.attend(version, seats, self.enrolment, self.recorder, self.questions)
         self._are_founders_started = False
 
     async def main(self) -> int:
@@ -122,21 +120,30 @@ class Supervisor:
 
     def end(self, state: str, reason: str) -> None:
         """Begin to shut down; the first reason given is the one recorded."""
-        if not self._ending.is_set():
+        if not self.is_ending:
             self._end_state = (state, reason)
             self._ending.set()
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the run is shutting down."""
+        return self._ending.is_set()
+
+    @property
+    def is_going_back(self) -> bool:
+        """Whether all workers are being ended, to go back to a checkpoint."""
+        return self._going_back is not None
+
     def _obey(self, request: dict[str, Any]) -> dict[str, Any]:
         """Execute a command of the run's owner and return the answer."""
-        if request["op"] in ("reserve", "enrol") and (self._ending.is_set() or self._going_back is not None):
-            is_ending = self._ending.is_set()
-            why = "it is ending, and takes nobody in" if is_ending else "it is going back to a checkpoint; try again when it runs"
-            return {"ok": False, "error": why}
+        if request["op"] in ("reserve", "enrol") and (self.is_ending or self.is_going_back):
+            why = "is ending, and takes nobody in" if self.is_ending else "is going back to a checkpoint; try again when it runs"
+            return {"ok": False, "error": f"it {why}"}
         try:
             return commands.execute(request, self.seats, self.enrolment, self.end)
         except (PluralisError, OSError) as error:
             self._is_record_broken = True
-            self._fail(f"the record could not be kept: {error}")
+            self.fail(f"the record could not be kept: {error}")
             return {"ok": False, "error": str(error)}
 
     async def _start(self) -> None:
@@ -159,15 +166,15 @@ class Supervisor:
             folder.forget_after(self.version)
             seat.founding = not seat.is_remote and (self.version == 0 or folder.is_intact(self.version))
         for seat in self.seats:
-            self._spawn(seat)
+            self.spawn(seat)
         self._are_founders_started = True
 
     def _spawn_attached(self, seat: Seat) -> None:
         """Start a process in the seat of a worker that was attached; one that came before all others is a founder."""
-        if self._are_founders_started and not self._ending.is_set():
-            self._spawn(seat)
+        if self._are_founders_started and not self.is_ending:
+            self.spawn(seat)
 
-    def _spawn(self, seat: Seat) -> None:
+    def spawn(self, seat: Seat) -> None:
         """Start a process in `seat`; in one whose machine is away, as soon as that comes back."""
         if seat.is_remote and seat.name not in self.guests.hosts:
             return
@@ -234,7 +241,7 @@ class Supervisor:
         if not seat.is_remote and (listening := asyncio.current_task()) is not None:
             self._listening.add(listening)
             listening.add_done_callback(self._listening.discard)
-        if self._ending.is_set() or self._going_back is not None:
+        if self.is_ending or self.is_going_back:
             seat.say(op="stop")
         while (message := await read_json(reader, limit_bytes=GUEST_LIMIT_BYTES if seat.is_remote else 1 << 28)) is not None:
             if seats is not self.seats:
@@ -252,7 +259,11 @@ class Supervisor:
             act()
         except (PluralisError, OSError) as error:
             self._is_record_broken = True
-            self._fail(f"the record could not be kept: {error}")
+            self.fail(f"the record could not be kept: {error}")
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do what may write to the record, after so many seconds."""
+        asyncio.get_running_loop().call_later(seconds, self._recording, act)
 
     def _hear(self, seat: Seat, message: dict[str, Any]) -> None:
         op = message["op"]
@@ -264,7 +275,7 @@ class Supervisor:
         elif op == "up":
             seat.is_up = True
             self.seats.lead_into_dht()
-            self._let_go()
+            self.let_go()
         elif op == "report":
             self._record(seat, message)
         elif op == "answer":
@@ -272,9 +283,9 @@ class Supervisor:
         elif op == "enrolled":
             self.enrolment.on_told(seat, message["worker"])
         elif op == "suspect":
-            self._check_suspect(seat, message["worker"], message["incarnation"])
+            self.turnover.on_suspect(seat, message["worker"], message["incarnation"])
         elif op == "silent":
-            self._set_aside(seat, message)
+            self.turnover.on_silent(seat, message)
         elif op == "awake":
             seat.say(op="awake")
         elif op == "error":
@@ -284,7 +295,7 @@ class Supervisor:
         elif op == "left":
             seat.has_said_bye = True
             if seat.pid is None:
-                self._fill(seat, EXIT_LEFT)
+                self._on_end(seat, EXIT_LEFT)
 
     def _record(self, seat: Seat, message: dict[str, Any]) -> None:
         kind, body = message["kind"], message["body"]
@@ -296,14 +307,14 @@ class Supervisor:
         elif kind == "work":
             seat.deaths_in_a_row = 0
         elif kind == "stalled":
-            self._check_stage(body["stage"])
+            self.turnover.check_stage(body["stage"])
         self.recorder.report(seat.name, message["time"], kind, body)
         self.closer.close_due()
         self._note_serving()
 
     def _note_serving(self) -> None:
         """Note when the run has nothing left to train or to close."""
-        is_done = not self._ending.is_set() and self.recorder.is_complete and self.seats.are_trained and not self.closer.is_busy
+        is_done = not self.is_ending and self.recorder.is_complete and self.seats.are_trained and not self.closer.is_busy
         if is_done and self.run.info["state"] == "running":
             self.recorder.run_state("serving")
 
@@ -317,133 +328,26 @@ class Supervisor:
             seat.pid, seat.state = None, "dead"
             if status == EXIT_LEFT and not seat.has_said_bye:
                 return  # its last reports have still to be read
-            self._recording(lambda: self._fill(seat, status))
+            self._recording(lambda: self._on_end(seat, status))
 
-    def _fill(self, seat: Seat, status: int) -> None:
-        """Tell the others that a process has ended, and start its slot anew if that can help."""
-        name = seat.name
-        self.door.sweep(name, seat.incarnation)
-        self.questions.on_head_gone(name)
-        self.enrolment.on_gone(seat)
-        ending = self._ending.is_set() or self._going_back is not None
-        if seat.is_aside and status in (EXIT_ASIDE, EXIT_EXPELLED) and not ending and not seat.is_leaving:
-            seat.state = "aside"
-            asyncio.get_running_loop().call_later(seat.waits_s, self._take_back, seat)
-            return
-        has_left = status == EXIT_LEFT
-        self.recorder.worker_state(
-            name,
-            "stopped" if ending or has_left else "dead",
-            at=time.time(),
-            incarnation=seat.incarnation,
-            reason="left the run" if has_left else describe_end(status),
-        )
-        if seat.is_leaving and not self._ending.is_set():  # also when it died before it could go: it shall not come back
-            self.recorder.depart(name)
-            self._hand_over_checkpoints(seat)
-        if ending:
-            return
-        if seat.is_leaving:
-            self.seats.tell_lost(seat)
-            self.seats.vacate(seat)
-            self.guests.hosts.dismiss(name, "left the run")
-            self._check_stage(seat.stage)
-            return
-        seat.deaths_in_a_row += 1
-        why = why_no_accident(seat, status)
-        is_new_run = self.version == 0 and not self.seats.have_begun
-        if why is not None and not seat.is_remote and (is_new_run or not self.seats.can_do_without(seat)):
-            self._fail(why, worker=name)
-            return
-        self.seats.tell_lost(seat)
-        if why is not None:
-            self.recorder.error(why, worker=name, log_tail="" if seat.is_remote else self.run.log_tail(name))
-        if why is not None and seat.is_remote:  # the run is not its machine's, which may come back when that is mended
-            self.guests.hosts.dismiss(name, why)
-            self.guests.hosts.drop(name)
-        if is_beyond_help(seat) and not seat.is_remote:
-            seat.is_given_up, seat.founding = True, False
-            self._let_go()
-            return
-        self._start_anew(seat)
+    def _on_end(self, seat: Seat, status: int) -> None:
+        """A worker process has ended, and all that it had to say was heard."""
+        self.door.sweep(seat.name, seat.incarnation)
+        self.turnover.on_end(seat, status)
 
-    def _hand_over_checkpoints(self, left: Seat) -> None:
-        """Give who stays the checkpoints of a worker that has left: nobody will look for them in its folder.
-
-        Not where replicas train on their own: what one has counted is in its checkpoints, and is no work of another.
-        """
-        stays = [seat for seat in self.seats if seat.stage == left.stage and seat is not left and not seat.is_remote]
-        if stays and not left.is_remote and self.spec.sync_every is None:
-            folder = CheckpointFolder(self.run.worker_folder(left.name))
-            folder.hand_over(CheckpointFolder(self.run.worker_folder(stays[0].name)))
-
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Let those begin who may; with the founders the run is under way."""
         if self.seats.let_go() and self.run.info["state"] == "starting":
             self.recorder.run_state("running")
 
-    def _start_anew(self, seat: Seat) -> None:
-        """Start the next incarnation in `seat`, if somebody has its stage's state, or is about to begin with it."""
-        if (not self.seats.have_begun and self.seats.can_do_without(seat)) or self._check_stage(seat.stage):
-            seat.incarnation += 1
-            seat.founding = False
-            self._spawn(seat)
-
-    def _set_aside(self, by: Seat, said: dict[str, Any]) -> None:
-        """Have the others go on without a worker that `by`, a replica of its stage, finds silent.
-
-        The first of two who accuse each other is believed, and the other is heard no more. The process is left as it is: it
-        cannot answer now, and begins anew when it does.
-        """
-        seat = self.seats.accused(by, said["worker"], said["incarnation"])
-        if seat is None or self._ending.is_set() or self._going_back is not None:
-            return
-        silent_s, reason = said["silent_s"], f"{said['reason']} for {said['silent_s']:.3g} s"
-        log.warning("%s is set aside by %s: %s", seat.name, by.name, reason)
-        seat.set_aside(self._second_chances.wait_s(seat.name, silent_s, time.monotonic()))
-        self.questions.on_head_gone(seat.name)
-        self.enrolment.on_gone(seat)
-        facts = {"incarnation": seat.incarnation, "reason": reason, "by": by.name, "silent_s": silent_s}
-        self.recorder.worker_state(seat.name, "aside", at=time.time(), **facts)
-        self.seats.tell_lost(seat)
-
-    def _take_back(self, seat: Seat) -> None:
-        """Try a worker again that was set aside, has answered and has waited its time."""
-        if seat.is_aside and self.seats.get(seat.name) is seat and not self._ending.is_set() and self._going_back is None:
-            self._recording(lambda: self._start_anew(seat))
-
     def _on_forks_broken(self, reason: str) -> None:
         """The fork server is gone, and the kernel has killed all workers with it."""
-        self._fail(f"the fork server ended and took the workers along ({reason}); run.resume() goes on from the last checkpoint")
+        self.fail(f"the fork server ended and took the workers along ({reason}); run.resume() goes on from the last checkpoint")
 
-    def _check_suspect(self, by: Seat, name: str, incarnation: int) -> None:
-        """A worker cannot reach another: if that one is one of ours and lives, it must start anew, since the others went on."""
-        seat = self.seats.suspected(name, incarnation)
-        if seat is None or self._ending.is_set():
-            return
-        log.warning("%s is given up by %s; killing it", name, by.name)
-        seat.kill()
-        if by.is_remote and not seat.is_remote and self._accusations.are_too_many(by.name, time.monotonic()):
-            self._accusations.forget(by.name)
-            why = f"{by.name} cannot reach {name}, which the others reach; its machine needs a way to this machine's ports"
-            self.recorder.error(why, worker=by.name)
-            self.guests.hosts.dismiss(by.name, why)
-            self.guests.hosts.drop(by.name)
-
-    def _expel(self, name: str) -> None:
-        """End a process whose weights are not those of its stage: the next one there fetches them from the others."""
-        seat = self.seats.get(name)
-        if seat is not None and seat.is_alive:
-            log.warning("%s holds other weights than the others of stage %d; killing it", name, seat.stage)
-            seat.kill()
-
-    def _check_stage(self, stage: int) -> bool:
-        """Have all go back to a checkpoint when nobody is left who holds `stage`: its weights are only there now."""
-        if self.seats.hold(stage):
-            return True
-        if self._going_back is None and not self._ending.is_set():
+    def go_back(self, stage: int) -> None:
+        """Have all go back to the newest checkpoint, since nobody holds `stage`."""
+        if self._going_back is None and not self.is_ending:
             self._going_back = asyncio.create_task(self._go_back(stage))
-        return False
 
     async def _go_back(self, stage: int) -> None:
         """Start all workers anew, from the newest checkpoint that every stage has, as `run.resume()` would."""
@@ -453,7 +357,7 @@ class Supervisor:
             self.questions.end_all(f"{lost}, and all go back to the last checkpoint; ask again when the run is on")
             await self._stop_workers()
             await self.closer.finish()
-            if self._ending.is_set():
+            if self.is_ending:
                 return
             self.recorder.close()
             # From here to the next start nothing that an earlier process said is heard: nothing is awaited in between.
@@ -461,7 +365,7 @@ class Supervisor:
             self._times_back[version] += 1
             self._prepare(version, Seats(self.run.info["workers"], self.guests.hosts, before=self.seats))
             if self._times_back[version] > MAX_TIMES_BACK:
-                self._fail(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
+                self.fail(f"{lost}, {self._times_back[version]} times after round {version} without a checkpoint between them")
                 return
             self.run.update_info(started_from=version)
             self.recorder.forget_after(version)
@@ -469,12 +373,13 @@ class Supervisor:
             self._spawn_all()
         except (PluralisError, OSError) as error:
             self._is_record_broken = True
-            self._fail(f"{lost}, and going back to the last checkpoint failed: {error}")
+            self.fail(f"{lost}, and going back to the last checkpoint failed: {error}")
         finally:
             self._going_back = None
 
-    def _fail(self, message: str, *, worker: str | None = None) -> None:
-        if not self._ending.is_set():
+    def fail(self, message: str, *, worker: str | None = None) -> None:
+        """End the run as failed, and record why; `worker`: whose log says more."""
+        if not self.is_ending:
             self.end("failed", message)
             try:
                 self.recorder.error(message, worker=worker, log_tail=self.run.log_tail(worker) if worker else "")
