@@ -1,5 +1,7 @@
 """A page of JupyterLab in Debian's Chromium, and the few things that tests do in it again and again."""
 
+import itertools
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +117,24 @@ class LabPage:
         pane = view.locator(f'.plab-pane[data-pane="{title.lower()}"][data-seq]')
         pane.wait_for()
         return pane
+
+    def drag(self, what: Any, where: Any, *, shown: str) -> None:
+        """Drag `what` to the middle of `where`, which has to say that it would take it; `shown`: what goes along under the mouse.
+
+        The mouse goes on until then, as a hand does: what it rests on may still be laid out, and only moves are noticed.
+        """
+        what.hover()
+        self.page.mouse.down()
+        taken = where.and_(self.page.locator(".jp-mod-dropTarget"))
+        begun = time.monotonic()
+        for nudge in itertools.cycle((0, 2)):
+            box = where.bounding_box()
+            self.page.mouse.move(box["x"] + 80, box["y"] + box["height"] / 2 + nudge, steps=8)
+            self.page.locator(shown).wait_for()
+            if taken.count():
+                break
+            assert time.monotonic() < begun + WAIT_MS / 1000, f"{where} takes nothing"
+        self.page.mouse.up()
 
     def answer(self, accept: str) -> str:
         """Answer the open dialog with the button that says `accept`; returns what the dialog said."""

@@ -57,15 +57,9 @@ def test_everything_that_leads_to_a_run(lab: Callable[..., LabPage], two: tuple[
 
     # A run dragged into a notebook is a cell.
     page.done("notebook:create-new", kernelName="python3")
-    desk.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    desk.locator(".jp-Notebook .jp-Cell .cm-content").wait_for()
     page.panel()
-    page.line(over.id).hover()
-    desk.mouse.down()
-    cell = desk.locator(".jp-Notebook .jp-Cell").first.bounding_box()
-    desk.mouse.move(cell["x"] + 80, cell["y"] + 10, steps=8)
-    desk.locator(".plab-drag").wait_for()
-    desk.mouse.move(cell["x"] + 80, cell["y"] + cell["height"] / 2, steps=4)
-    desk.mouse.up()
+    page.drag(page.line(over.id), desk.locator(".jp-Notebook .jp-Cell"), shown=".plab-drag")
     desk.locator(".jp-Notebook .jp-Cell", has_text=f'pl.open_run("{over.id}")').wait_for()
     assert page.ours() == []
 
