@@ -62,7 +62,7 @@ def test_a_run_outlives_interrupt_restart_and_death_of_its_kernel(home: Path, ke
     first.process.kill()
     assert goes_on(run)
     second.run("run.stop()", **IN_FRONT)
-    assert_all_gone(processes, within_s=5)
+    assert_all_gone(processes)
     assert run.state == "stopped"
     assert [event for event in run.events("worker.state") if event.body["state"] == "dead"] == []
 
@@ -81,7 +81,7 @@ def test_a_run_of_lifetime_kernel_ends_with_a_killed_kernel_and_survives_an_inte
     assert goes_on(run)
     processes = descendants_of(run)
     starter.process.kill()
-    assert_all_gone(processes, within_s=10)
+    assert_all_gone(processes)
     assert (run.state, run.info["reason"]) == ("stopped", "its kernel ended")
 
     run.resume(lifetime="detached")

@@ -14,6 +14,7 @@ from pluralis_lab.views.reading_note import ReadingNote
 from pluralis_lab.views.widget import RunWidget
 
 CHUNK = 50
+WAIT_S = 60
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def hold_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[threading.
 
         def slow(reader: EventReader, *arguments: Any, **named: Any) -> Any:
             calls[0] += 1
-            assert calls[0] != chunk or go.wait(20), "nobody let it go on"
+            assert calls[0] != chunk or go.wait(WAIT_S), "nobody let it go on"
             return read(reader, *arguments, **named)
 
         monkeypatch.setattr(tail, "CHUNK", CHUNK)
@@ -49,7 +50,7 @@ def test_who_waits_is_told_how_far_it_is(
     widget.close()
     assert (2 * CHUNK, finished_run.last_seq()) in told
     assert widget.picture["seq"] == finished_run.last_seq()
-    assert widget.join(timeout_s=5)
+    assert widget.join(timeout_s=WAIT_S)
 
 
 def test_an_interrupt_ends_the_reading(
@@ -64,7 +65,7 @@ def test_an_interrupt_ends_the_reading(
         RunWidget(finished_run, on_reading=interrupt)
     (thread,) = [one for one in threading.enumerate() if one.name.startswith("pluralis-tail")]
     go.set()
-    thread.join(5)
+    thread.join(WAIT_S)
     assert not thread.is_alive()
     assert reads[0] <= 4, "it read on though nobody waited"
     assert finished_run.last_seq() > 6 * CHUNK
@@ -75,7 +76,7 @@ def test_a_usual_run_needs_no_note(finished_run: RunDirectory) -> None:
     widget = RunWidget(finished_run, on_reading=lambda *progress: told.append(progress))
     widget.close()
     assert told == []
-    assert widget.join(timeout_s=5)
+    assert widget.join(timeout_s=WAIT_S)
 
 
 def test_the_note_is_replaced_by_the_run() -> None:

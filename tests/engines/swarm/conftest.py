@@ -76,13 +76,22 @@ def descendants_of(run: pl.Run) -> list[psutil.Process]:
 
 def living(processes: list[psutil.Process], *, within_s: float) -> list[psutil.Process]:
     """Return which of `processes` have not ended after `within_s` seconds. A zombie has ended: its parent has not looked yet."""
-    _, alive = psutil.wait_procs(processes, timeout=within_s)
-    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    end = time.monotonic() + within_s
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < end:
+        time.sleep(POLL_S)
+    return alive
 
 
-def assert_all_gone(processes: list[psutil.Process], *, within_s: float) -> None:
-    """Check that `processes` end in time."""
-    alive = living(processes, within_s=within_s)
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_all_gone(processes: list[psutil.Process]) -> None:
+    """Check that `processes` end."""
+    alive = living(processes, within_s=60)
     assert not alive, [" ".join(process.cmdline()) for process in alive]
 
 

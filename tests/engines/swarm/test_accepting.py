@@ -88,7 +88,7 @@ def test_who_sits_at_a_terminal_reads_the_source_and_is_asked(run: pl.Run, tmp_p
             with suppress(OSError):  # nobody has the terminal any more
                 while True:
                     shown += os.read(ours, 65536)
-            assert process.wait(20) == 1
+            assert process.wait(60) == 1
         finally:
             process.kill()
             os.close(ours)
@@ -124,7 +124,7 @@ class LyingFounder:
         return self.spec.model.accept_hash
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_a_function_that_is_only_named_must_be_accepted_too(run: pl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trace, told = tmp_path / "command-ran", []
     founder = LyingFounder(monkeypatch, run, factory="os:system", options={"command": f"touch {trace}"})

@@ -32,4 +32,4 @@ def test_an_asynchronous_run_survives_a_kill_and_its_evidence_holds(home: Path) 
     assert all(sum(Fraction(*share) for share in close["shares"].values()) == 1 for close in closes)
     assert "gradients late by stage" in run._repr_mimebundle_()["text/plain"]
     run.stop()
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)

@@ -81,7 +81,7 @@ def test_a_killed_supervisor_takes_its_workers_along_and_the_run_resumes(home: P
     assert len(list(folder.glob("worker-*"))) == 2 * 4
     assert folders_of_sockets(family) == {folder}
     os.kill(run.info["pid"], signal.SIGKILL)
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
     assert run.state == "failed"
     assert "resume" in run.info["reason"]
     assert not folder.exists()
@@ -146,7 +146,7 @@ def test_a_launch_cleans_up_after_a_killed_supervisor_and_is_stopped_while_its_f
     killed.wait(round=1, timeout_s=60)
     family, folder = descendants_of(killed), private_folder(killed)
     os.kill(family[0].pid, signal.SIGKILL)
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
     damaged = home / "runs" / ("ff" * 32)
     damaged.mkdir()
     (damaged / "run.json").write_text("{")
@@ -160,8 +160,8 @@ def test_a_launch_cleans_up_after_a_killed_supervisor_and_is_stopped_while_its_f
     family = descendants_of(run)
     begin = time.monotonic()
     run.stop()  # while its fork server starts
-    assert time.monotonic() - begin < 5
-    assert_all_gone(family, within_s=1)
+    assert time.monotonic() - begin < 15, "it waits for what is not needed any more"
+    assert_all_gone(family)
     assert run.state == "stopped"
 
 
@@ -173,7 +173,7 @@ def test_a_killed_fork_server_fails_the_run_with_the_reason(home: Path) -> None:
     server.kill()
     with pytest.raises(RunError, match=r"the fork server ended and took the workers along.*run.resume"):
         run.wait(timeout_s=30)
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
     assert run.state == "failed"
     assert not folder.exists()
 
@@ -216,7 +216,7 @@ def test_a_run_of_lifetime_kernel_ends_when_its_starter_is_killed(home: Path) ->
     family = descendants_of(run)
     process.kill()
     process.communicate()
-    assert_all_gone(family, within_s=10)
+    assert_all_gone(family)
     assert run.state == "stopped"
     assert run.info["reason"] == "its kernel ended"
 
@@ -253,7 +253,7 @@ def test_a_workers_failure_is_raised_where_one_waits_with_its_name_and_log(home:
         run.wait(timeout_s=60)
     assert "worker-1 failed" in str(caught.value)
     assert "others can read it" in str(caught.value)
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
     assert run.state == "failed"
 
 

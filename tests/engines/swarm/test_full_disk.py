@@ -36,7 +36,7 @@ def check_a_full_disk(
     run.wait(round=15, timeout_s=TIMEOUT_S)
     family, folder, recorded = descendants_of(run), private_folder(run), run.events()
     fill(run)
-    assert_all_gone(family, within_s=60)
+    assert_all_gone(family)
     assert not folder.exists()
     assert_whole(run, recorded)
     if is_full_for_us:

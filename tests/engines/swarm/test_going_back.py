@@ -53,7 +53,7 @@ def test_whoever_dies_while_all_go_back_is_started_again(home: Path) -> None:
     assert states_of(run) == ["starting", "running", "paused", "starting", "paused", "starting", "running"]
     family = descendants_of(run)
     run.stop()
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
 
 
 def test_a_run_that_is_stopped_while_all_go_back_ends_in_order_and_resumes(home: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_run_that_is_stopped_while_all_go_back_ends_in_order_and_resumes(home:
     wait_for(lambda: "paused" in states_of(run))
     run.stop()
     assert run.state == "stopped"
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)
     run.resume().wait(round=5, timeout_s=60)
     run.stop()
 

@@ -24,7 +24,7 @@ def test_a_process_whose_starter_is_gone_before_there_is_a_run_ends_with_all_it_
         fork_server = child.children()
         process.let_go()
         assert process.child.wait(60) == 0
-        assert_all_gone(fork_server, within_s=5)
+        assert_all_gone(fork_server)
 
 
 def test_what_is_refused_after_the_early_start_leaves_no_process(tmp_path: Path) -> None:

@@ -89,12 +89,12 @@ def test_a_joiner_is_paid_comes_back_and_leaves(home: Path, elsewhere: Path) -> 
             everything = shell.everything()
             shell.process.send_signal(signal.SIGINT)
             assert "left the run" in shell.wait_for("it is over")
-            assert shell.process.wait(20) == 0
-            assert_all_gone(everything, within_s=5)
+            assert shell.process.wait(60) == 0
+            assert_all_gone(everything)
         assert next(row for row in run.info["workers"] if row["name"] == "worker-4")["left"]
         with joining(elsewhere, str(invitation)) as shell:
             shell.wait_for("worker-4 does not come back")
-            assert shell.process.wait(30) == 1
+            assert shell.process.wait(60) == 1
             assert "as many workers have come with the invitation" in shell.lines[-1]
     finally:
         run.stop()
@@ -120,7 +120,7 @@ def test_a_joiner_comes_back_after_the_run_or_its_own_machine_was_gone(home: Pat
             shell.wait_for("active", times=2)
             everything = shell.everything()
             shell.process.kill()  # the whole machine: its worker goes with it
-            assert_all_gone(everything, within_s=15)
+            assert_all_gone(everything)
             seen = len(run.metrics())
             run.wait(round=seen + 10, timeout_s=60)
         with joining(elsewhere, str(invitation)) as shell:  # its one seat is taken: only its own can it come back to
@@ -139,7 +139,7 @@ def test_what_pl_join_has_brought_goes_with_its_process(home: Path) -> None:
         children = [psutil.Process(joined._process.pid), *psutil.Process(joined._process.pid).children(recursive=True)]
         assert joined._process.stdin is not None
         joined._process.stdin.close()  # as when this process is killed
-        assert_all_gone(children, within_s=15)
+        assert_all_gone(children)
     finally:
         run.stop()
 

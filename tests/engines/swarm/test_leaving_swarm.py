@@ -72,4 +72,4 @@ def test_one_that_dies_before_it_can_go_stays_away_and_a_run_ends_in_order_meanw
     family = descendants_of(run)
     run.stop()
     assert run.state == "stopped"
-    assert_all_gone(family, within_s=5)
+    assert_all_gone(family)

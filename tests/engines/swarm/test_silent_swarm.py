@@ -36,15 +36,15 @@ def test_a_stopped_worker_is_set_aside_and_comes_back(home: Path) -> None:
     pid, stopped_at = pid_of(run, "worker-3"), time.time()
     os.kill(pid, signal.SIGSTOP)
     try:
-        aside = wait_for_state(run, "worker-3", "aside", after=stopped_at, within_s=30)
+        aside = wait_for_state(run, "worker-3", "aside", after=stopped_at, within_s=60)
         assert aside.body["by"] == "worker-2"
         assert aside.body["silent_s"] >= 4
         here = run.metrics()["loss"].dropna().size
-        run.wait(round=here + 20, timeout_s=30)
+        run.wait(round=here + 20, timeout_s=90)
         assert psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it was killed"
     finally:
         os.kill(pid, signal.SIGCONT)
-    back = wait_for_state(run, "worker-3", "active", after=aside.time, within_s=30)
+    back = wait_for_state(run, "worker-3", "active", after=aside.time, within_s=60)
     run.wait(round=back.round + 10, timeout_s=60)
     run.stop()
     events = run.events("worker.state", "worker.round", "round")
@@ -76,7 +76,7 @@ def test_when_a_whole_stage_is_stopped_nobody_is_set_aside(home: Path) -> None:
     time.sleep(8)
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
-    run.wait(round=run.metrics()["loss"].dropna().size + 20, timeout_s=30)
+    run.wait(round=run.metrics()["loss"].dropna().size + 20, timeout_s=90)
     run.stop()
     assert {event.body["incarnation"] for event in run.events("worker.state") if "incarnation" in event.body} == {0}
 
@@ -88,7 +88,7 @@ def test_a_run_with_a_stopped_worker_is_replayed_as_it_was(home: Path) -> None:
     pid, stopped_at = pid_of(run, "worker-2"), time.time()
     os.kill(pid, signal.SIGSTOP)
     try:
-        wait_for_state(run, "worker-2", "aside", after=stopped_at, within_s=30)
+        wait_for_state(run, "worker-2", "aside", after=stopped_at, within_s=60)
     finally:
         os.kill(pid, signal.SIGCONT)
     run.wait(timeout_s=90)

@@ -34,7 +34,7 @@ def pair(home: Path, request: pytest.FixtureRequest) -> tuple[pl.Run, pl.Run]:
     assert folder.stat().st_mode & 0o777 == 0o700
     assert folders_of_sockets(processes) == {folder}
     run.stop()
-    assert_all_gone(processes, within_s=1)
+    assert_all_gone(processes)
     assert not folder.exists()
     return run, simulated
 
