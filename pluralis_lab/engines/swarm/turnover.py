@@ -70,19 +70,23 @@ class Turnover:
         self._version, self._seats, self._enrolment = version, seats, enrolment
         self._recorder, self._questions = recorder, questions
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether nobody is started in these seats any more."""
+        return self._course.is_ending or self._course.is_going_back
+
     def on_end(self, seat: Seat, status: int) -> None:
         """Tell the others that the process in `seat` has ended, and fill the seat anew if that can help."""
         self._questions.on_head_gone(seat.name)
         self._enrolment.on_gone(seat)
-        is_over = self._course.is_ending or self._course.is_going_back
-        if seat.is_aside and status in (EXIT_ASIDE, EXIT_EXPELLED) and not is_over and not seat.is_leaving:
+        if seat.is_aside and status in (EXIT_ASIDE, EXIT_EXPELLED) and not self._is_over and not seat.is_leaving:
             seat.state = "aside"
             self._course.later(seat.waits_s, lambda: self._take_back(seat))
             return
         has_left = status == EXIT_LEFT
         self._recorder.worker_state(
             seat.name,
-            "stopped" if is_over or has_left else "dead",
+            "stopped" if self._is_over or has_left else "dead",
             at=time.time(),
             incarnation=seat.incarnation,
             reason="left the run" if has_left else describe_end(status),
@@ -90,7 +94,7 @@ class Turnover:
         if seat.is_leaving and not self._course.is_ending:  # also when it died before it could go: it shall not come back
             self._recorder.depart(seat.name)
             self._hand_over_checkpoints(seat)
-        if is_over:
+        if self._is_over:
             return
         if seat.is_leaving:
             self._vacate(seat)
@@ -154,7 +158,7 @@ class Turnover:
         cannot answer now, and begins anew when it does.
         """
         seat = self._seats.accused(by, said["worker"], said["incarnation"])
-        if seat is None or self._course.is_ending or self._course.is_going_back:
+        if seat is None or self._is_over:
             return
         silent_s, reason = said["silent_s"], f"{said['reason']} for {said['silent_s']:.3g} s"
         log.warning("%s is set aside by %s: %s", seat.name, by.name, reason)
@@ -167,8 +171,7 @@ class Turnover:
 
     def _take_back(self, seat: Seat) -> None:
         """Try a worker again that was set aside, has answered and has waited its time."""
-        is_over = self._course.is_ending or self._course.is_going_back
-        if seat.is_aside and self._seats.get(seat.name) is seat and not is_over:
+        if seat.is_aside and self._seats.get(seat.name) is seat and not self._is_over:
             self._start_anew(seat)
 
     def on_suspect(self, by: Seat, name: str, incarnation: int) -> None:
