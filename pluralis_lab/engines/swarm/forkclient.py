@@ -21,8 +21,9 @@ FORK_LOG = "forkserver.log"
 
 GLIBC_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
 """Arrays come and go by the megabyte, in a thread that is not the main one: by default glibc gives them back to the system, which
-clears their pages when they are wanted again. With the model of `benchmarks single` that is 850 page faults a round instead of 4,
-and a tenth more time; what is kept instead made workers 3 % larger. Some versions of glibc accept no more than 32 MiB here."""
+clears their pages when they are wanted again. A plain loop with the model of `benchmarks single`, in such a thread, had 850 page
+faults a round instead of 4, and took a tenth longer (medians of five in turns, which differ by as much). What is kept, up to
+256 MiB, made workers 3 % larger. Some versions of glibc accept no more than 32 MiB for arrays that are kept."""
 
 OnExit = Callable[[str, int, int], None]
 OnSpawned = Callable[[str, int], None]
