@@ -44,7 +44,7 @@ def run(*, quick: bool) -> list[Result]:
     turns, window_s = (1, 8.0) if quick else (5, 12.0)
     found = {}
     with shaped_network(8) as network:
-        for name, boundary in (("Subspace", pl.Subspace(16)), ("Dense", pl.Dense())):
+        for name, boundary in (("Subspace", pl.Subspace(rank=16)), ("Dense", pl.Dense())):
             found[name] = measured(spec_of(boundary), network, RATES[name], turns=turns, window_s=window_s)
         two = measured(spec_of(pl.Dense(), stages=2, replicas=1), network, (None, PLAN_RATE), turns=turns, window_s=window_s)
     results = []
@@ -98,7 +98,7 @@ def spec_of(boundary: pl.Subspace | pl.Dense, *, stages: int = 4, replicas: int 
         boundary=boundary,
         schedule="async",
         optimizer=pl.NAdam(),
-        sync=pl.SliceSync(0.05, 20) if replicas > 1 else pl.FullSync(),
+        sync=pl.SliceSync(fraction=0.05, every=20) if replicas > 1 else pl.FullSync(),
         steps=100_000,
         batch_size=8,
         micro_batches=8,

@@ -1,10 +1,12 @@
 """What exchanging with other replicas adds to a round: four replicas of a whole model, each rule, beside `hivemind.Optimizer`.
 
 The stall is a round's time less that of four bare loops which train as much at the same time on the same cores and talk to
-nobody. `hivemind.Optimizer` has the best of its settings. On loopback, and as root also over links of 100 Mbit/s each.
+nobody, just before and just after. `hivemind.Optimizer` has the best of its settings. Its rounds are epochs, in which its peers
+may make several steps, and all of those count as training. On loopback, and as root also over links of 100 Mbit/s each.
 
 The right answer comes first: every run must begin at the loss of an untrained model and end below it, all of our replicas must
-be there after the last round, and peers of hivemind that average gradients must end with the same weights.
+be there after the last round, and peers of hivemind must have trained together (one that finds nobody goes on alone, and is
+quick), and end with the same weights where they average gradients.
 """
 
 import json
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from benchmarks.shaped import ShapedNetwork, shaped_network, why_not
 
 REPLICAS, ROUNDS, SKIP = 4, 100, 15
 RATE = "100mbit"
-PEER_ROUNDS, PEER_LIMIT_S = 20, 150.0
+PEER_ROUNDS, PEER_LIMIT_S, PEER_TRIES = 20, 150.0, 2
 
 RULES: dict[str, pl.FullSync | pl.DiLoCo | pl.SliceSync] = {
     "FullSync": pl.FullSync(),
@@ -68,64 +71,103 @@ def spec_of(sync: pl.FullSync | pl.DiLoCo | pl.SliceSync, rounds: int, replicas:
     )
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a round costs beyond its arithmetic.
+
+    stall_s : seconds a round above those of the bare loops around it, of which one took `bare_s`
+    sent_bytes : what a worker sends in a round; of hivemind's peers it is not known
+    num_steps, num_met : how many steps a peer of hivemind made in a round, and how often it averaged with all the others
+    """
+
+    stall_s: float
+    bare_s: float
+    sent_bytes: float = 0.0
+    num_steps: float = 1.0
+    num_met: int = 0
+
+
+class BareLoops:
+    """Four bare loops at once, again after all that is measured: what the machine does meanwhile changes within a minute."""
+
+    def __init__(self, file: Path, rounds: int) -> None:
+        self._file, self._rounds = file, rounds
+        self._last = bare_s(file, rounds)
+
+    def cost(self, seconds: float, *, num_steps: float = 1.0, **facts: Any) -> Cost:
+        """Return what a round of so many seconds and steps, measured just now, costs beyond the loops before and after it."""
+        before, self._last = self._last, bare_s(self._file, self._rounds)
+        bare = (before + self._last) / 2
+        return Cost(seconds - num_steps * bare, bare, num_steps=num_steps, **facts)
+
+
 def run(*, quick: bool) -> list[Result]:
     """Measure the bare loops, our rules and hivemind's settings, one after the other."""
     rounds, peer_rounds = (30, 6) if quick else (ROUNDS, PEER_ROUNDS)
     with temporary_home() as home:
         file = home / "spec.json"
         file.write_bytes(spec_of(pl.FullSync(), rounds, replicas=1).to_json())
-        bare = bare_s(file, rounds)
-        theirs = {name: hivemind_s(file, peer_rounds, settings, name, None) for name, settings in SETTINGS.items()}
-        ours = {name: round_s(spec_of(rule, rounds), None) for name, rule in RULES.items()}
-        bare = (bare + bare_s(file, rounds)) / 2
-        results = compared("stall", bare, ours, theirs, rounds, peer_rounds, has_target=not quick)
+        bare = BareLoops(file, rounds)
+        results = compared("stall", *measured(bare, file, rounds, peer_rounds, None), rounds, peer_rounds, has_target=not quick)
         if (why := why_not()) is not None:
             print(f"  no links of {RATE}: {why}", file=sys.stderr)
             return results
         with shaped_network(REPLICAS) as network:
             network.shape(RATE)
-            theirs = {name: hivemind_s(file, peer_rounds, settings, name, network) for name, settings in SETTINGS.items()}
-            ours = {name: round_s(spec_of(rule, rounds), network) for name, rule in RULES.items()}
-        return results + compared(f"stall at {RATE}/s", bare, ours, theirs, rounds, peer_rounds, has_target=False)
+            costs = measured(bare, file, rounds, peer_rounds, network)
+        return results + compared(f"stall at {RATE}/s", *costs, rounds, peer_rounds, has_target=False)
+
+
+def measured(
+    bare: BareLoops, file: Path, rounds: int, peer_rounds: int, network: ShapedNetwork | None
+) -> tuple[dict[str, Cost], dict[str, Cost | None]]:
+    """Return what our rules and hivemind's settings cost; None for a setting whose peers did not train together."""
+    theirs: dict[str, Cost | None] = {}
+    for name, settings in SETTINGS.items():
+        trained = next(filter(None, (hivemind_s(file, peer_rounds, settings, name, network) for _ in range(PEER_TRIES))), None)
+        theirs[name] = None if trained is None else bare.cost(**trained)
+    ours = {}
+    for name, rule in RULES.items():
+        seconds, sent_bytes = round_s(spec_of(rule, rounds), network)
+        ours[name] = bare.cost(seconds, sent_bytes=sent_bytes)
+    return ours, theirs
 
 
 def compared(
-    what: str,
-    bare: float,
-    ours: dict[str, tuple[float, float]],
-    theirs: dict[str, float | None],
-    rounds: int,
-    peer_rounds: int,
-    *,
-    has_target: bool,
+    what: str, ours: dict[str, Cost], theirs: dict[str, Cost | None], rounds: int, peer_rounds: int, *, has_target: bool
 ) -> list[Result]:
-    """Return what our rules and hivemind's settings add to the `bare` loops' seconds a round."""
-    sound = {name: seconds for name, seconds in theirs.items() if seconds is not None}
-    best = min(sound, key=lambda name: sound[name], default="")
-    peer = 1000 * (sound[best] - bare) if best else None
-    alone = "" if best else f"; no target: with none of its settings did hivemind's peers all make {peer_rounds} rounds in time"
+    """Return what our rules and hivemind's settings add to a round."""
+    sound = {name: cost for name, cost in theirs.items() if cost is not None}
+    best = min(sound, key=lambda name: sound[name].stall_s, default="")
+    peer = 1000 * sound[best].stall_s if best else None
+    beside = f", {_met(sound[best], peer_rounds)}" if best else ""
+    alone = "" if best else f"; no target: with none of its settings did hivemind's peers all make {peer_rounds} rounds together"
     results = [
         Result(
             name=f"sync_cost.{what} ({name})",
             unit="ms",
             target=peer / LEAST[name] if has_target and peer is not None else None,
-            measured=1000 * (seconds - bare),
+            measured=1000 * cost.stall_s,
             peer=peer,
-            peer_name=f"hivemind.Optimizer, {best}" if best else "",
+            peer_name=f"hivemind.Optimizer, {best}{beside}" if best else "",
             repeats=1,
             is_missed=has_target and peer is None,
-            note=f"a round's time over that of four bare loops ({1000 * bare:.0f} ms); {rounds} rounds, nobody lost, "
-            f"{sent / 1e3:.0f} kB sent a worker and round{alone}",
+            note=f"a round's time over that of four bare loops ({1000 * cost.bare_s:.0f} ms); {rounds} rounds, nobody lost, "
+            f"{cost.sent_bytes / 1e3:.0f} kB sent a worker and round{alone}",
         )
-        for name, (seconds, sent) in ours.items()
+        for name, cost in ours.items()
     ]
     for name, of_setting in theirs.items():
         if of_setting is None:
-            print(f"  hivemind, {name}: not all peers made {peer_rounds} rounds in {PEER_LIMIT_S:.0f} s", file=sys.stderr)
+            print(f"  hivemind, {name}: its peers did not make {peer_rounds} rounds together", file=sys.stderr)
         else:
-            stall = 1000 * (of_setting - bare)
-            results.append(Result(f"sync_cost.hivemind_{what} ({name})", "ms", None, stall, 1, note=f"{peer_rounds} rounds"))
+            note = f"{peer_rounds} rounds, {_met(of_setting, peer_rounds)}"
+            results.append(Result(f"sync_cost.hivemind_{what} ({name})", "ms", None, 1000 * of_setting.stall_s, 1, note=note))
     return results
+
+
+def _met(cost: Cost, rounds: int) -> str:
+    return f"{cost.num_steps:.1f} steps a round, all averaged {cost.num_met} times in {rounds} rounds"
 
 
 def bare_s(file: Path, rounds: int) -> float:
@@ -156,8 +198,13 @@ def round_s(spec: pl.RunSpec, network: ShapedNetwork | None) -> tuple[float, flo
     return seconds, sum(event.body["bytes_out"] for event in work) / len(work)
 
 
-def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str, network: ShapedNetwork | None) -> float | None:
-    """Return the seconds a round of four peers, in `network`'s namespaces; None when not all of them made it in time."""
+def hivemind_s(
+    file: Path, rounds: int, settings: dict[str, Any], name: str, network: ShapedNetwork | None
+) -> dict[str, Any] | None:
+    """Return what `BareLoops.cost` wants to know of four peers, in `network`'s namespaces.
+
+    None when not all of them made their rounds in time, and together.
+    """
     places = [("", "127.0.0.1")] * REPLICAS if network is None else list(network.addresses.items())
 
     def start(place: tuple[str, str], *entry: str) -> subprocess.Popen[str]:
@@ -187,14 +234,34 @@ def hivemind_s(file: Path, rounds: int, settings: dict[str, Any], name: str, net
         timer.cancel()
         end_in_order(peers)
     if None in outs:
+        print(f"  hivemind, {name}: not all peers made {rounds} rounds in {PEER_LIMIT_S:.0f} s", file=sys.stderr, flush=True)
         return None
     for out in outs:
         check_learned(out["losses"], is_short=True)
+    if not all(trained_together(out, rounds) for out in outs):
+        print(f"  hivemind, {name}: a peer found nobody, and trained alone", file=sys.stderr, flush=True)
+        return None
     norms = [out["norm"] for out in outs]
     assert settings["use_local_updates"] or max(norms) - min(norms) < 1e-3 * max(norms), f"peers hold different weights: {norms}"
-    seconds: float = sum(out["seconds"] for out in outs) / len(outs)
-    print(f"  hivemind, {name}: {1000 * seconds:.1f} ms a round", file=sys.stderr, flush=True)
-    return seconds
+    seconds, steps = (sum(out[figure] for out in outs) / len(outs) for figure in ("seconds", "steps_a_round"))
+    print(f"  hivemind, {name}: {1000 * seconds:.1f} ms a round of {steps:.1f} steps", file=sys.stderr, flush=True)
+    return {"seconds": seconds, "num_steps": steps, "num_met": min(num_met(out) for out in outs)}
+
+
+def num_met(out: dict[str, Any]) -> int:
+    """Return how often a peer of hivemind averaged with all the others."""
+    return sum(size == REPLICAS for size in out["met"])
+
+
+def trained_together(out: dict[str, Any], rounds: int) -> bool:
+    """Return whether a peer of hivemind made its `rounds` with the others.
+
+    One that finds nobody fills each round by itself, in as many steps as there are peers. Among the others it averages with all
+    of them at least as often as the rarest of our rules does.
+    """
+    rarest = max(rule.every if isinstance(rule, pl.SliceSync) else 1 for rule in RULES.values())
+    is_alone = out["steps"] >= (REPLICAS - 1) * rounds
+    return not is_alone and num_met(out) * rarest >= rounds
 
 
 def _line(peer: subprocess.Popen[str]) -> str:

@@ -18,7 +18,12 @@ def main() -> None:
     """Train until the input ends."""
     spec, stage, corpus, dht, optimizer = data_parallel(Path(sys.argv[1]), "join", FOUNDERS, host=sys.argv[2], entry=sys.argv[3:])
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def wait_for_the_end() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=wait_for_the_end, daemon=True).start()
     if len(sys.argv) > 3 and optimizer.tracker.global_epoch > optimizer.local_epoch:
         optimizer.load_state_from_peers()
     number = 0

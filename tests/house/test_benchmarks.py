@@ -126,19 +126,42 @@ def test_times_of_quality_are_said_to_be_virtual(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_sound_peer_a_figure_has_no_target_misses_it_and_says_why(tmp_path: Path) -> None:
-    ours = dict.fromkeys(sync_cost.RULES, (0.06, 1000.0))
-    theirs: dict[str, float | None] = dict.fromkeys(sync_cost.SETTINGS)
-    results = sync_cost.compared("stall", 0.04, ours, theirs, 100, 20, has_target=True)
+    ours = dict.fromkeys(sync_cost.RULES, sync_cost.Cost(0.02, 0.04, sent_bytes=1000.0))
+    theirs: dict[str, sync_cost.Cost | None] = dict.fromkeys(sync_cost.SETTINGS)
+    results = sync_cost.compared("stall", ours, theirs, 100, 20, has_target=True)
     assert len(results) == len(sync_cost.RULES)
     assert {(one.target, one.peer, one.ratio, one.ok) for one in results} == {(None, None, None, False)}
-    assert all("with none of its settings did hivemind's peers all make 20 rounds in time" in one.note for one in results)
+    assert all("with none of its settings did hivemind's peers all make 20 rounds together" in one.note for one in results)
     told = json.loads(as_json(as_object("sync_cost", results)), parse_constant=pytest.fail)
     assert (told["target"], told["peer"], told["ok"]) == (None, None, False)
     assert " | none, missed |  | " in markdown(results)
     keep("sync_cost", results, tmp_path)
     assert kept(["sync_cost"], tmp_path) == results
-    beside = sync_cost.compared("stall at 100mbit/s", 0.04, ours, theirs, 100, 20, has_target=False)
+    beside = sync_cost.compared("stall at 100mbit/s", ours, theirs, 100, 20, has_target=False)
     assert all(one.ok for one in beside)
+
+
+@pytest.mark.parametrize(
+    ("met", "steps", "is_sound"),
+    [([4] * 6, 30, True), ([], 80, False), ([3] * 20, 30, False), ([4], 20, True), ([4] * 6, 60, False)],
+    ids=["together", "alone", "one is missing", "rarely", "mostly alone"],
+)
+def test_a_peer_of_hivemind_that_trained_alone_is_no_peer_to_compare_with(met: list[int], steps: int, is_sound: bool) -> None:
+    assert sync_cost.trained_together({"met": met, "steps": steps}, 20) is is_sound
+
+
+def test_a_rule_is_compared_with_the_best_setting_whose_peers_trained_together() -> None:
+    ours = {"DiLoCo(20)": sync_cost.Cost(0.03, 0.04)}
+    theirs = {
+        "waits": sync_cost.Cost(0.9, 0.04, num_met=40),
+        "local": sync_cost.Cost(0.6, 0.04, num_steps=2.0, num_met=6),
+        "alone": None,
+    }
+    mine, *settings = sync_cost.compared("stall", ours, theirs, 100, 20, has_target=True)
+    assert mine.peer == pytest.approx(600.0)
+    assert (mine.target, mine.ok) == (pytest.approx(30.0), True)
+    assert mine.peer_name == "hivemind.Optimizer, local, 2.0 steps a round, all averaged 6 times in 20 rounds"
+    assert [one.measured for one in settings] == pytest.approx([900.0, 600.0])
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf])

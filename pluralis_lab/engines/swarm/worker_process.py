@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -18,18 +17,19 @@ from pluralis_lab.corpus import open_corpus
 from pluralis_lab.engines.meter import links_report, with_bytes
 from pluralis_lab.engines.own_corpus import open_own
 from pluralis_lab.engines.scenario import ScenarioLog, sender_of
+from pluralis_lab.engines.swarm.checkpoint_writer import CheckpointWriter
 from pluralis_lab.engines.swarm.compute_thread import ComputeThread
+from pluralis_lab.engines.swarm.limits import largest_message_bytes, most_waiting_bytes
 from pluralis_lab.engines.swarm.node import SwarmNode, UnreachableError
 from pluralis_lab.engines.swarm.peering import Peering
+from pluralis_lab.engines.swarm.stillness import Stillness
 from pluralis_lab.engines.swarm.supervisor_line import SupervisorLine
 from pluralis_lab.engines.swarm.worker_exit import EXIT_ASIDE, EXIT_EXPELLED, EXIT_LEFT
 from pluralis_lab.errors import PluralisError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
-from pluralis_lab.learning.state_chunks import chunk_bytes, largest_state_bytes
-from pluralis_lab.models.cost import widest_entry
 from pluralis_lab.store import RunDirectory
-from pluralis_lab.store.checkpoints import WRITTEN_AT_ONCE_BYTES, CheckpointFolder, versions_kept
+from pluralis_lab.store.checkpoints import CheckpointFolder, versions_kept
 from pluralis_lab.worker import (
     Answer,
     Compute,
@@ -54,15 +54,10 @@ from pluralis_lab.worker import (
     Woken,
     Worker,
 )
-from pluralis_lab.worker.download import AT_ONCE
 from pluralis_lab.worker.messages import Hello, Lost, Message
 
 log = logging.getLogger(__name__)
 
-
-BEAT_S = 0.25
-STILL_S = 1.0
-"""A beat that is so late was not late: this process stood still (stopped, or its machine asleep), and may have been set aside."""
 
 QUIET_S = 1.0
 """What is sent after the last round is told as soon as nothing more was for so long: a text in one report, not each token."""
@@ -116,7 +111,9 @@ class WorkerProcess:
         self.keys = {worker["name"]: worker["key"] for worker in info["workers"]}
         folder = self.directory.worker_folder(self.name)
         self.key = HotKey.load(folder / "hot.key")
-        self.checkpoints = CheckpointFolder(folder, keep=versions_kept(self.spec))
+        self.checkpoints = CheckpointWriter(
+            CheckpointFolder(folder, keep=versions_kept(self.spec)), on_stored=self._on_stored, on_failed=self._fail
+        )
         seats = {worker["name"]: (worker["stage"], worker["replica"]) for worker in info["workers"]}
         self.me = Peer(self.name, *seats[self.name], self.key.address, self.incarnation, self.version if self.founding else None)
         vocab = info["corpus"]["vocab"]
@@ -128,10 +125,8 @@ class WorkerProcess:
         self._early: list[Event] | None = []
         self._failed: asyncio.Future[None]
         self._left = asyncio.Event()
-        self._beat_at = math.inf
-        self._held: list[Callable[[], None]] | None = None
+        self._stillness = Stillness(lambda: self.line.tell(op="awake"))
         self._timer: asyncio.TimerHandle | None = None
-        self._storing: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start up, serve until the supervisor says stop or goes away, leave nothing behind, and return the exit status."""
@@ -149,8 +144,8 @@ class WorkerProcess:
             on_message=self._on_message,
             on_lost=self._on_lost,
             on_breach=self._give_up,
-            limit_bytes=self._limit_bytes(),
-            max_waiting_bytes=self._max_waiting_bytes(),
+            limit_bytes=largest_message_bytes(self.spec, self.info["stage_parameters"]),
+            max_waiting_bytes=most_waiting_bytes(self.spec, self.info["stage_parameters"]),
         )
         try:
             peers = await self._come_in()
@@ -162,7 +157,7 @@ class WorkerProcess:
                     self.node.renew_forever(),
                     self._raise_failure(),
                     self._until_left(),
-                    self._beat_forever(),
+                    self._stillness.beat_forever(),
                     self._tell_links_forever(),
                 )
             return EXIT_LEFT if self._left.is_set() else 0
@@ -171,8 +166,7 @@ class WorkerProcess:
                 self.line.tell(op="failed", message=f"{type(error).__name__}: {error}")
             raise
         finally:
-            if self._storing is not None:
-                await self._storing
+            await self.checkpoints.finish()
             self._tell_links()
             await self.peering.close()
             await self.node.close()
@@ -250,39 +244,11 @@ class WorkerProcess:
         own = open_own(self.directory.worker_folder(self.name), self.spec, row.get("data"), vocab=vocab, home=home)
         compute = StageCompute(self.spec, self.me.stage, corpus, vocab=vocab, device=row.get("device", "cpu"), own=own)
         if self.founding and self.version:
-            state, digest = self.checkpoints.load(self.version)
+            state, digest = self.checkpoints.folder.load(self.version)
             restored = compute.run(tasks.Restore(self.version, state, digest))
             assert isinstance(restored, tasks.RestoreDone)
             self.mark = restored.mark
         return compute
-
-    def _limit_bytes(self) -> int:
-        """Return the largest message that can be meant: a stage's gradient with what goes along, or a micro-batch at full width.
-
-        States travel in chunks.
-        """
-        largest: int = max(self.info["stage_parameters"])
-        return (1 << 20) + 2 * 8 * largest + self._micro_batch_bytes()
-
-    def _micro_batch_bytes(self) -> int:
-        sample = widest_entry(self.spec) + (self.spec.context or 0) + 1
-        return 2 * 8 * self.spec.micro_batch_size * sample
-
-    def _max_waiting_bytes(self) -> int:
-        """Return what can wait for one peer of a run in order, and more.
-
-        The activations or gradients of all micro-batches under way, if one peer serves them all; a joiner's chunks, and as much
-        again of weight gradients, their chunks and sums, after a death also others'.
-        """
-        state = largest_state_bytes(max(self.info["stage_parameters"]), is_local=self.spec.sync_every is not None)
-        under_way = (self.spec.window + 1) * self.spec.num_micro_batches
-        return AT_ONCE * chunk_bytes(state) + 16 * self._limit_bytes() + 2 * under_way * self._micro_batch_bytes()
-
-    async def _beat_forever(self) -> None:
-        """Note again and again that this process runs."""
-        while True:
-            self._beat_at = asyncio.get_running_loop().time()
-            await asyncio.sleep(BEAT_S)
 
     async def _tell_links_forever(self) -> None:
         """Tell what no round is left to tell of: texts, held-out losses, states for who comes late."""
@@ -300,29 +266,14 @@ class WorkerProcess:
         if (body := links_report(self.peering.meter)) is not None:
             self._report("links", body)
 
-    def _holds(self, act: Callable[[], None]) -> bool:
-        """Whether `act` is put off: this process stood still, and the supervisor is asked whether the others went on without it.
-
-        What has come meanwhile (streams that were closed, a timer that is long over) means something else then.
-        """
-        if self._held is None and asyncio.get_running_loop().time() - self._beat_at > STILL_S:
-            self._held = []
-            self.line.tell(op="awake")
-        if self._held is None:
-            return False
-        self._held.append(act)
-        return True
-
     def _go_on(self) -> None:
-        """Do what was put off: the supervisor has answered, and would have said before that if this worker were set aside."""
-        held, self._held = self._held or [], None
-        self._beat_at = asyncio.get_running_loop().time()
-        if not self._failed.done():
-            for act in held:
+        """Do what was put off, unless this worker was set aside meanwhile."""
+        for act in self._stillness.end():
+            if not self._failed.done():
                 act()
 
     def _on_message(self, source: str, message: Message) -> None:
-        if self._holds(partial(self._on_message, source, message)):
+        if self._stillness.holds(partial(self._on_message, source, message)):
             return
         if isinstance(message, Lost) and message.worker == self.name and message.incarnation >= self.incarnation:
             self._fail(Expelled(f"{source} declared this worker lost; starting anew"))
@@ -334,7 +285,7 @@ class WorkerProcess:
         self._dispatch(Received(source, message))
 
     def _on_lost(self, name: str, incarnation: int) -> None:
-        if self._holds(partial(self._on_lost, name, incarnation)):
+        if self._stillness.holds(partial(self._on_lost, name, incarnation)):
             return
         self.line.tell(op="suspect", worker=name, incarnation=incarnation)
         self._lose(name, incarnation)
@@ -357,7 +308,7 @@ class WorkerProcess:
         if self._early is not None:
             self._early.append(event)
             return
-        if self._holds(partial(self._dispatch, event)):
+        if self._stillness.holds(partial(self._dispatch, event)):
             return
         now = asyncio.get_running_loop().time()
         try:
@@ -396,24 +347,11 @@ class WorkerProcess:
             self._tell_links()
             self.line.tell(op="left")  # behind its last reports, which the supervisor waits for
             self._left.set()
-        elif len(effect.state) <= WRITTEN_AT_ONCE_BYTES:
-            self._note_stored(effect, self.checkpoints.save(effect.version, effect.state, effect.digest))
         else:
-            self._storing = asyncio.create_task(self._store_after(self._storing, effect))
+            self.checkpoints.write(effect)
 
-    async def _store_after(self, before: asyncio.Task[None] | None, effect: Store) -> None:
-        """Write a checkpoint beside everything else, once the one before is written."""
-        if before is not None:
-            await before
-        try:
-            size = await asyncio.to_thread(self.checkpoints.save, effect.version, effect.state, effect.digest)
-        except OSError as error:
-            self._fail(error)
-        else:
-            self._note_stored(effect, size)
-
-    def _note_stored(self, effect: Store, size: int) -> None:
-        self._report("checkpoint", {"round": effect.version, "digest": effect.digest, "size_bytes": size})
+    def _on_stored(self, store: Store, size_bytes: int) -> None:
+        self._report("checkpoint", {"round": store.version, "digest": store.digest, "size_bytes": size_bytes})
 
     def _set_timer(self, after_s: float | None) -> None:
         if self._timer is not None:

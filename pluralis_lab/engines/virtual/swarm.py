@@ -1,24 +1,22 @@
 """A discrete-event simulation of a whole run: the same workers, real arithmetic, virtual links and clocks."""
 
 import functools
-import heapq
-import itertools
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from pluralis_lab.churn import Churn
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.corpus.batches import Corpus
-from pluralis_lab.engines.meter import WireMeter, links_report, with_bytes
-from pluralis_lab.engines.pieces import may_wait, piece_sizes
+from pluralis_lab.engines.meter import links_report, with_bytes
 from pluralis_lab.engines.second_chances import SecondChances
 from pluralis_lab.engines.task_queue import TaskQueue
-from pluralis_lab.engines.virtual.frame import Frame
+from pluralis_lab.engines.virtual.agenda import Agenda
 from pluralis_lab.engines.virtual.modelled import MODELLED_SIGNING, ModelledCompute
 from pluralis_lab.engines.virtual.moments import Attachment, Departure, Freeze, Kill
+from pluralis_lab.engines.virtual.network import Network
+from pluralis_lab.engines.virtual.seat import Seat
 from pluralis_lab.engines.virtual.shared_gradients import SharedGradients
-from pluralis_lab.engines.virtual.wire import Uplink, Wire
 from pluralis_lab.errors import WireError
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
@@ -40,7 +38,6 @@ from pluralis_lab.worker import (
     PeerLost,
     Probed,
     Prompted,
-    Received,
     Refused,
     Report,
     Send,
@@ -52,36 +49,16 @@ from pluralis_lab.worker import (
     Worker,
     worker_name,
 )
-from pluralis_lab.worker.encoding import traffic_class
 from pluralis_lab.worker.events import Event
-from pluralis_lab.worker.messages import Message, Ping, Pong
 from pluralis_lab.worker.signing import SIGNING
 
 DEVICE_FLOPS = 20e9
 """Virtual arithmetic speed of a worker: about one core of the machines the figures in the README were taken on."""
 
-MODELLED_PIECES = 256
-"""Where nothing is computed messages may be of any size; in more pieces than this they would take longer to plan than to send."""
-
 OnReport = Callable[[str, float, str, dict[str, Any]], None]
+Moment = Kill | Freeze | Attachment | Departure
 Start = tuple[int, dict[str, tuple[bytes, str]]]
 """What a run goes on from: the rounds that are done, and by worker its state and its digest; 0 and none for the seed."""
-
-
-@dataclass
-class _Seat:
-    """One worker slot: its present incarnation's machine and arithmetic, and its queue of tasks."""
-
-    machine: Worker
-    compute: StageCompute | ModelledCompute
-    queue: TaskQueue
-    incarnation: int = 0
-    is_busy: bool = False
-    meter: WireMeter = field(default_factory=WireMeter)
-    compute_s: float = 0.0
-    frozen: tuple[float, float] = (0.0, 0.0)
-    """From when to when it is stopped."""
-    timer: int | None = None
 
 
 class VirtualSwarm:
@@ -131,54 +108,43 @@ class VirtualSwarm:
         on_store: Callable[[str, int, bytes, str], None] | None = None,
         on_answer: Callable[[str, float, Answer], None] = lambda worker, at, answer: None,
     ) -> None:
-        self.spec, self.corpus, self.run_id, self.links, self.keys = spec, corpus, run_id, links, keys
+        self.spec, self.corpus, self.run_id, self.keys = spec, corpus, run_id, keys
         self.on_report, self.on_store, self.on_answer, self.detection_s = on_report, on_store, on_answer, detection_s
         self._on_lost = on_lost
-        self.kills = sorted(kills, key=lambda kill: kill.after_events)
-        self.freezes = sorted(freezes, key=lambda freeze: freeze.after_events)
-        self.attachments = sorted(attachments, key=lambda attachment: attachment.after_events)
-        self.departures = sorted(departures, key=lambda departure: departure.after_events)
-        self.speeds, self.device_flops = speeds or {}, device_flops
+        moments: list[Moment] = [*freezes, *kills, *attachments, *departures]
+        self._moments = deque(sorted(moments, key=lambda moment: moment.after_events))
+        self._speeds, self._device_flops = speeds or {}, device_flops
         self._own = own or {}
         self.vocab = corpus.info().vocab if corpus is not None else vocab or 0
-        self.now, self.num_events = 0.0, 0
-        self._order = itertools.count()
-        self._agenda: list[tuple[float, int, bool, Callable[..., None], tuple[Any, ...]]] = []
-        self._num_due = 0
+        self.num_events = 0
+        self.agenda = Agenda()
         self._second_chances = SecondChances()
-        self._wires: dict[tuple[str, str], Wire] = {}
-        self._uplinks: dict[str, Uplink] = {}
-        self._lost_wires: set[tuple[str, int]] = set()
-        self._last_frame: Frame | None = None
         version, states = start or (0, {})
         self._grid = {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)}
         self._gradients: dict[int, SharedGradients] = {}
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
+        self.network = Network(self.agenda, links, self.seats, self._tell, is_modelled=corpus is None)
         self._marks: dict[str, tasks.SyncMark | None] = {}
         self._restore(version, states)
         for absence in churn.absences if churn is not None else ():
             if absence.frozen:
-                self._schedule(absence.at_s, self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
+                self.agenda.put(absence.at_s, self._freeze, Freeze(absence.worker, 0, absence.for_s or 0.0))
             else:
-                self._schedule(absence.at_s, self._kill, Kill(absence.worker, 0, absence.for_s))
+                self.agenda.put(absence.at_s, self._kill, Kill(absence.worker, 0, absence.for_s))
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the start."""
+        return self.agenda.now
 
     def run(self, *, should_stop: Callable[[], bool] = lambda: False) -> None:
         """Process events until every worker serves, or `should_stop` says so. An error in a worker is raised as it is."""
         self._found()
-        while self._num_due and not should_stop():
-            at, _, is_watch, action, arguments = heapq.heappop(self._agenda)
-            self._num_due -= not is_watch
-            self.now = at
-            action(*arguments)
+        while not self.agenda.is_over and not should_stop():
+            self.agenda.do_next()
             self.num_events += 1
-            while self.freezes and self.freezes[0].after_events <= self.num_events:
-                self._freeze(self.freezes.pop(0))
-            while self.kills and self.kills[0].after_events <= self.num_events:
-                self._kill(self.kills.pop(0))
-            while self.attachments and self.attachments[0].after_events <= self.num_events:
-                self._attach(self.attachments.pop(0))
-            while self.departures and self.departures[0].after_events <= self.num_events:
-                self._ask_to_leave(self.departures.pop(0).worker)
+            while self._moments and self._moments[0].after_events <= self.num_events:
+                self._befall(self._moments.popleft())
         for name, seat in self.seats.items():
             if (body := links_report(seat.meter)) is not None:
                 self.on_report(name, self.now, "links", body)
@@ -216,14 +182,14 @@ class VirtualSwarm:
             if seat is not None:
                 self._tell(head, seat, question)
 
-        self._schedule(at_s, deliver)
+        self.agenda.put(at_s, deliver)
 
     def empty_stages(self) -> list[int]:
         """Return the stages whose weights nobody holds any more."""
         held = {seat.compute.index for seat in self.seats.values() if seat.machine.desk.state in ("active", "serving")}
         return [stage for stage in range(self.spec.stages) if stage not in held]
 
-    def _seat(self, name: str, incarnation: int, since: int | None) -> _Seat:
+    def _seat(self, name: str, incarnation: int, since: int | None) -> Seat:
         stage, replica = self._grid[name]
         me = Peer(name, stage, replica, self.keys[name].address, incarnation, since)
         addresses = {worker: key.address for worker, key in self.keys.items()}
@@ -232,7 +198,7 @@ class VirtualSwarm:
         machine = Worker(self.spec, self.run_id, me, key, keys=addresses, vocab=self.vocab, seats=seats, signing=signing)
         compute = self._stage_compute(name, stage)
         queue = TaskQueue(forwards_last=self.spec.is_async)
-        return _Seat(machine, compute, queue, incarnation)
+        return Seat(machine, compute, queue, self._device_flops * self._speeds.get(name, 1.0), incarnation)
 
     def _stage_compute(self, name: str, stage: int) -> StageCompute | ModelledCompute:
         if self.corpus is None:
@@ -251,29 +217,21 @@ class VirtualSwarm:
             if seat is not None and seat.incarnation == incarnation:
                 self._tell(name, seat, event)
 
-        self._schedule(self.now + delay_s, deliver)
+        self.agenda.put(self.now + delay_s, deliver)
 
-    def _schedule(self, at: float, action: Callable[..., None], *arguments: Any, is_watch: bool = False) -> None:
-        """Do `action` at that time. The run is over when nothing is left but to look after each other (`is_watch`).
-
-        A function with its `arguments` is fewer objects for the garbage collector to look at than a closure over them.
-        """
-        self._num_due += not is_watch
-        heapq.heappush(self._agenda, (at, next(self._order), is_watch, action, arguments))
-
-    def _tell(self, name: str, seat: _Seat, event: Event) -> None:
+    def _tell(self, name: str, seat: Seat, event: Event) -> None:
         """Hand `event` to a worker, or, while it is stopped, when it goes on."""
         if self.seats.get(name) is not seat:
             return
-        if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], self._tell, name, seat, event)
+        if seat.is_frozen(self.now):
+            self.agenda.put(seat.frozen[1], self._tell, name, seat, event)
         else:
             self._perform(name, seat, seat.machine.handle(event, self.now))
 
-    def _perform(self, name: str, seat: _Seat, effects: list[Effect]) -> None:
+    def _perform(self, name: str, seat: Seat, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Send):
-                self._send(name, seat, effect)
+                self.network.send(name, seat, effect)
             elif isinstance(effect, Compute):
                 seat.queue.put(effect.task)
             elif isinstance(effect, Report):
@@ -299,73 +257,20 @@ class VirtualSwarm:
                 self.on_store(name, effect.version, effect.state, effect.digest)
         self._work(name, seat)
 
-    def _send(self, name: str, seat: _Seat, effect: Send) -> None:
-        target = self.seats.get(effect.target)
-        frame = self._frame(effect.message)
-        seat.meter.sent(effect.target, traffic_class(effect.message), frame.size_bytes)
-        known = seat.machine.desk.roster.get(effect.target)
-        if target is None or known is None or known.incarnation != target.incarnation:
-            return  # its stream leads to a process that has ended
-        way = (name, seat.incarnation, effect.target, target.incarnation)
-        if may_wait(effect.message):
-            most = MODELLED_PIECES if self.corpus is None else None
-            self._send_pieces(seat, frame, piece_sizes(frame.size_bytes, most=most), *way)
-        else:
-            arrives = self._wire(name, effect.target).arrives(frame.size_bytes, self.now)
-            self._schedule(arrives, self._deliver, frame, *way, is_watch=isinstance(effect.message, Ping | Pong))
-
-    def _deliver(self, frame: Frame, name: str, sender: int, target: str, receiver: int) -> None:
-        """Hand what the incarnation `sender` of `name` sent to the incarnation `receiver` of `target`."""
-        here, there = self.seats.get(target), self.seats.get(name)
-        sender_lives = there is not None and there.incarnation == sender
-        if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost_wires):
-            return
-        known = here.machine.desk.roster.get(name)
-        if known is not None and known.incarnation > sender:
-            return  # the stream was closed when its successor said hello
-        here.meter.received(frame.size_bytes)
-        self._tell(target, here, Received(name, frame.received))
-
-    def _frame(self, message: Message) -> Frame:
-        """Return the message as it travels; what goes to many is one frame."""
-        if self._last_frame is None or self._last_frame.sent is not message:
-            self._last_frame = Frame(message, is_modelled=self.corpus is None)
-        return self._last_frame
-
-    def _wire(self, name: str, target: str) -> Wire:
-        if (wire := self._wires.get((name, target))) is None:
-            uplink = self._uplinks.setdefault(name, Uplink(self.links))
-            wire = self._wires[name, target] = Wire(self.links.between(name, target), uplink)
-        return wire
-
-    def _send_pieces(
-        self, seat: _Seat, frame: Frame, pieces: list[int], name: str, sender: int, target: str, receiver: int
-    ) -> None:
-        """Send a message that may wait, a piece whenever the one before has left; what was queued meanwhile goes first."""
-        if self.seats.get(name) is not seat:
-            return  # it died with the rest unsent
-        way, wire = (name, sender, target, receiver), self._wire(name, target)
-        if seat.frozen[0] <= self.now < seat.frozen[1]:
-            self._schedule(seat.frozen[1], self._send_pieces, seat, frame, pieces, *way)
-        elif len(pieces) == 1:
-            self._schedule(wire.arrives(pieces[0], self.now), self._deliver, frame, *way)
-        else:
-            self._schedule(wire.occupy(pieces[0], self.now), self._send_pieces, seat, frame, pieces[1:], *way)
-
-    def _work(self, name: str, seat: _Seat) -> None:
+    def _work(self, name: str, seat: Seat) -> None:
         """Start the next task if the worker is idle; its arithmetic is done when its virtual time has passed."""
         if seat.is_busy or not seat.queue:
             return
         task = seat.queue.take()
         seat.is_busy = True
-        seconds = self._duration(seat, task) / self.speeds.get(name, 1.0)
+        seconds = seat.seconds(task)
 
         def finish() -> None:
             if self.seats.get(name) is not seat:
                 return
             stopped_at, goes_on = seat.frozen
-            if stopped_at <= self.now < goes_on:
-                self._schedule(goes_on + self.now - stopped_at, finish)  # what was left of it is still to be done
+            if seat.is_frozen(self.now):
+                self.agenda.put(goes_on + self.now - stopped_at, finish)  # what was left of it is still to be done
                 return
             event: Event
             try:
@@ -376,47 +281,45 @@ class VirtualSwarm:
             seat.compute_s += seconds
             self._tell(name, seat, event)
 
-        self._schedule(self.now + seconds, finish)
+        self.agenda.put(self.now + seconds, finish)
 
-    def _duration(self, seat: _Seat, task: tasks.Task) -> float:
-        """Model a task's virtual seconds: FLOPs for a micro-batch or a text's positions, memory traffic for the rest."""
-        forward = self.spec.tokens_per_micro_batch * seat.machine.flops_per_token / self.device_flops
-        if isinstance(task, tasks.Forward):
-            return forward * (3 if seat.machine.desk.is_tail else 1)
-        if isinstance(task, tasks.Backward):
-            return forward * 2
-        if isinstance(task, tasks.Evaluate | tasks.Probe):
-            return forward
-        if isinstance(task, tasks.Infer):
-            return task.num_positions * seat.machine.flops_per_token / self.device_flops
-        return seat.compute.num_parameters * 10 / self.device_flops
-
-    def _expel(self, name: str, seat: _Seat, effect: Expel) -> None:
+    def _expel(self, name: str, seat: Seat, effect: Expel) -> None:
         """Cut a peer off that broke the protocol, as a supervisor would: its slot is started again."""
         self._at(0.0, name, seat.incarnation, PeerLost(effect.worker, effect.incarnation))
         there = self.seats.get(effect.worker)
         if there is not None and there.incarnation == effect.incarnation:
             self._kill(Kill(effect.worker, self.num_events, loses_wire=False), reason=f"expelled by {name}: {effect.reason}")
 
-    def _set_timer(self, name: str, seat: _Seat, after_s: float | None) -> None:
+    def _set_timer(self, name: str, seat: Seat, after_s: float | None) -> None:
         """Wake a worker after so many seconds; what was set before is forgotten."""
-        number = seat.timer = None if after_s is None else next(self._order)
+        seat.timer += 1
+        number = seat.timer
 
         def wake() -> None:
             if seat.timer == number and self.seats.get(name) is seat:
                 if self.now < seat.frozen[1]:
-                    self._schedule(seat.frozen[1], wake, is_watch=True)
+                    self.agenda.put(seat.frozen[1], wake, is_watch=True)
                 else:
                     self._tell(name, seat, Woken())
 
         if after_s is not None:
-            self._schedule(self.now + after_s, wake, is_watch=True)
+            self.agenda.put(self.now + after_s, wake, is_watch=True)
+
+    def _befall(self, moment: Moment) -> None:
+        if isinstance(moment, Freeze):
+            self._freeze(moment)
+        elif isinstance(moment, Kill):
+            self._kill(moment)
+        elif isinstance(moment, Attachment):
+            self._attach(moment)
+        else:
+            self._ask_to_leave(moment.worker)
 
     def _freeze(self, freeze: Freeze) -> None:
         seat = self.seats.get(freeze.worker)
         if seat is not None and self.now >= seat.frozen[1]:
             seat.frozen = (self.now, self.now + freeze.for_s)
-            self._schedule(seat.frozen[1], lambda: None)  # the run is not over before it goes on
+            self.agenda.put(seat.frozen[1], lambda: None)  # the run is not over before it goes on
 
     def _set_aside(self, name: str, effect: SetAside) -> None:
         """Give up a worker that `name` finds silent: its next incarnation begins when it goes on, and has waited its time."""
@@ -437,25 +340,25 @@ class VirtualSwarm:
         if seat is None:
             return
         if kill.loses_wire:
-            self._lost_wires.add((kill.worker, seat.incarnation))
+            self.network.lose_what_is_sent_by(kill.worker, seat.incarnation)
         self.on_report(kill.worker, self.now, "state", {"state": state, "incarnation": seat.incarnation, **facts})
         for other, other_seat in self.seats.items():
             self._at(self.detection_s, other, other_seat.incarnation, PeerLost(kill.worker, seat.incarnation))
         if kill.restart_s is not None:
             again, on_trial = seat.incarnation + 1, state == "aside"
-            self._schedule(self.now + kill.restart_s, functools.partial(self._restart, kill.worker, again, on_trial=on_trial))
+            self.agenda.put(self.now + kill.restart_s, functools.partial(self._restart, kill.worker, again, on_trial=on_trial))
 
     def _ask_to_leave(self, name: str) -> None:
         seat = self.seats.get(name)
         if seat is not None:
             self._at(0.0, name, seat.incarnation, Leave())
 
-    def _leave(self, name: str, seat: _Seat) -> None:
+    def _leave(self, name: str, seat: Seat) -> None:
         """End a worker in order: the others hear of it behind the last that it sent them."""
         del self.seats[name]
         self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
         for other, other_seat in self.seats.items():
-            gone_s = self._wire(name, other).is_through_in(self.now)
+            gone_s = self.network.is_through_in(name, other)
             self._at(gone_s, other, other_seat.incarnation, PeerLost(name, seat.incarnation))
 
     def _attach(self, attachment: Attachment) -> None:

@@ -59,13 +59,13 @@ def messages_of(spec: RunSpec, text: Corpus) -> dict[type, list[Message]]:
 
     def listen(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def note(name: str, seat: Any, effect: Send) -> None:
                 said.setdefault(type(effect.message), []).append(effect.message)
                 send(name, seat, effect)
 
-            swarm._send = note  # type: ignore[method-assign]
+            swarm.network.send = note  # type: ignore[method-assign]
 
     run_virtual(spec, text, kills=(Kill("worker-3", 300, 0.02),), asks=QUESTIONS, on_event=listen)
     return said

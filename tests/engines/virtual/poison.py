@@ -65,7 +65,7 @@ class Poisoner:
             swarm._kill(Kill(self.liar, 0, self.restart_s, self.loses_wire))
 
     def _take_over(self, swarm: VirtualSwarm) -> None:
-        send, seat = swarm._send, swarm.seats[self.liar]
+        send, seat = swarm.network.send, swarm.seats[self.liar]
         self._stage = seat.compute.index
         if swarm.spec.is_butterfly and not self.sums:
             seat.compute.run = self._with_bad_chunks(seat.compute.run)  # type: ignore[method-assign]
@@ -80,7 +80,7 @@ class Poisoner:
             else:
                 send(name, by, effect)
 
-        swarm._send = speak  # type: ignore[method-assign]
+        swarm.network.send = speak  # type: ignore[method-assign]
 
     def _with_bad_chunks(self, run: Run) -> Run:
         """Return arithmetic whose contribution has two bad chunks, and that adds them up as if they were zero."""

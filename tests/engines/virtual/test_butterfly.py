@@ -83,7 +83,7 @@ def sent_for_sync(spec: RunSpec, text: Corpus) -> int:
     def listen(swarm: VirtualSwarm) -> None:
         nonlocal total
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def note(name: str, seat: Any, effect: Send) -> None:
                 nonlocal total
@@ -91,7 +91,7 @@ def sent_for_sync(spec: RunSpec, text: Corpus) -> int:
                     total += effect.message.payload.size_bytes
                 send(name, seat, effect)
 
-            swarm._send = note  # type: ignore[method-assign]
+            swarm.network.send = note  # type: ignore[method-assign]
 
     run_virtual(spec, text, on_event=listen)
     return total
@@ -171,7 +171,7 @@ class Liar:
     def __call__(self, swarm: VirtualSwarm) -> None:
         if swarm.num_events > 0:
             return
-        send = swarm._send
+        send = swarm.network.send
 
         def speak(name: str, seat: Any, effect: Send) -> None:
             if name == "worker-1" and (message := self.forge(effect.target, effect.message)) is not None:
@@ -179,7 +179,7 @@ class Liar:
                 effect = Send(effect.target, message)
             send(name, seat, effect)
 
-        swarm._send = speak  # type: ignore[method-assign]
+        swarm.network.send = speak  # type: ignore[method-assign]
 
 
 def falsified(payload: Payload) -> Payload:

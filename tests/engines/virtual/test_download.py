@@ -41,12 +41,12 @@ class Wire:
 
     def __call__(self, swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def listen(name: str, seat: Any, effect: Send) -> None:
                 send(name, seat, self.note(swarm, name, effect))
 
-            swarm._send = listen  # type: ignore[method-assign]
+            swarm.network.send = listen  # type: ignore[method-assign]
 
     def note(self, swarm: VirtualSwarm, name: str, effect: Send) -> Send:
         message = effect.message
@@ -228,7 +228,7 @@ def test_a_joiner_that_asks_for_no_more_is_waited_for_no_longer(text: Corpus, as
 
     def meddle(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def speak(name: str, by: Any, effect: Send) -> None:
                 if isinstance(effect.message, FetchState) and name == JOINER and by.incarnation == 0:
@@ -237,8 +237,8 @@ def test_a_joiner_that_asks_for_no_more_is_waited_for_no_longer(text: Corpus, as
                         return
                 send(name, by, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
-            swarm._schedule(1000.0, lambda: None)  # or the simulation ends where nobody has anything to do
+            swarm.network.send = speak  # type: ignore[method-assign]
+            swarm.agenda.put(1000.0, lambda: None)  # or the simulation ends where nobody has anything to do
 
     seen = joining(text, meddle)
     assert fetched

@@ -219,7 +219,7 @@ def test_numbers_on_their_way_that_cannot_be_computed_with_are_their_senders_fau
 
     def meddle(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send, seat, key = swarm._send, swarm.seats["worker-3"], HotKey.from_seed(bytes([3]))
+            send, seat, key = swarm.network.send, swarm.seats["worker-3"], HotKey.from_seed(bytes([3]))
 
             def speak(name: str, by: Any, effect: Any) -> None:
                 message = effect.message
@@ -234,7 +234,7 @@ def test_numbers_on_their_way_that_cannot_be_computed_with_are_their_senders_fau
                     effect = dataclasses.replace(effect, message=message)
                 send(name, by, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     seen = run_virtual(spec, text, on_event=meddle)
     assert told
@@ -270,7 +270,7 @@ def test_a_bad_activation_of_what_another_was_dealt_does_not_make_its_true_one_f
 
     def meddle(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send, key = swarm._send, HotKey.from_seed(bytes([3]))
+            send, key = swarm.network.send, HotKey.from_seed(bytes([3]))
 
             def speak(name: str, by: Any, effect: Any) -> None:
                 message = effect.message
@@ -282,7 +282,7 @@ def test_a_bad_activation_of_what_another_was_dealt_does_not_make_its_true_one_f
                     inject(swarm, "worker-2", effect.target, message)
                 send(name, by, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     seen = run_virtual(spec, text, on_event=meddle)
     assert told

@@ -159,7 +159,7 @@ def test_who_was_not_told_of_a_step_by_those_that_did_not_know_it_yet_can_leave(
 
     def forget(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def speak(name: str, seat: Any, effect: Send) -> None:
                 message, joiner = effect.message, swarm.seats.get("worker-6")
@@ -169,7 +169,7 @@ def test_who_was_not_told_of_a_step_by_those_that_did_not_know_it_yet_can_leave(
                 else:
                     send(name, seat, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     whole = run_virtual(spec, text)
     attachment, departure = Attachment("worker-6", 1, 150), Departure("worker-6", whole.swarm.num_events * 2 // 3)

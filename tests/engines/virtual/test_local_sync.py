@@ -246,7 +246,7 @@ def test_nobody_tells_another_displacement_in_its_authors_name(text: Corpus, wha
 
     def meddle(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send, liar = swarm._send, swarm.seats["worker-3"]
+            send, liar = swarm.network.send, swarm.seats["worker-3"]
 
             def speak(name: str, by: Any, effect: Send) -> None:
                 message = effect.message
@@ -260,7 +260,7 @@ def test_nobody_tells_another_displacement_in_its_authors_name(text: Corpus, wha
                     send("worker-3", liar, Send("worker-5", dataclasses.replace(message, **false)))
                 send(name, by, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     seen = run_virtual(spec, text, on_event=meddle)
     assert told

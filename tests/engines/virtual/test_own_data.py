@@ -173,7 +173,7 @@ def test_a_head_that_claims_more_than_falls_to_a_text_of_its_own_is_expelled(tex
 
     def lie(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send = swarm._send
+            send = swarm.network.send
 
             def speak(name: str, seat: Any, effect: Send) -> None:
                 message = effect.message
@@ -182,7 +182,7 @@ def test_a_head_that_claims_more_than_falls_to_a_text_of_its_own_is_expelled(tex
                     effect = replace(effect, message=replace(message, own=True))
                 send(name, seat, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     seen = run_virtual(spec, text, own={"worker-0": digits} if share else {}, has_liars=True, on_event=lie)
     assert sorted(seen.losses) == list(range(4))

@@ -169,7 +169,7 @@ def test_a_false_sum_that_is_found_when_some_have_announced_it_leaves_nobody_apa
 
     def lie(swarm: VirtualSwarm) -> None:
         if swarm.num_events == 0:
-            send, seat = swarm._send, swarm.seats[liar]
+            send, seat = swarm.network.send, swarm.seats[liar]
 
             def speak(name: str, by: Any, effect: Any) -> None:
                 message = effect.message
@@ -178,7 +178,7 @@ def test_a_false_sum_that_is_found_when_some_have_announced_it_leaves_nobody_apa
                     effect = dataclasses.replace(effect, message=dataclasses.replace(message, payload=falsified(message.payload)))
                 send(name, by, effect)
 
-            swarm._send = speak  # type: ignore[method-assign]
+            swarm.network.send = speak  # type: ignore[method-assign]
 
     seen = run_virtual(spec, text, on_event=lie)
     assert told
