@@ -9,6 +9,7 @@ import torch
 
 from pluralis_lab.corpus import Corpus, open_corpus
 from pluralis_lab.engines.virtual import Kill, VirtualSwarm
+from pluralis_lab.engines.virtual.swarm import DEVICE_FLOPS
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.inference import MAX_TEXTS, choose
@@ -118,7 +119,7 @@ def test_a_prompt_takes_the_time_of_its_tokens(text: Corpus, stages: int) -> Non
         assert seen.swarm is not None
         took[tokens] = seen.swarm.now - LATE
     # What both have in common is the end of a text, which takes as long whatever it had.
-    cost = sum(seat.machine.flops_per_token / seat.flops for seat in seen.swarm.seats.values())
+    cost = sum(seat.machine.flops_per_token for seat in seen.swarm.seats.values()) / (1e-4 * DEVICE_FLOPS)
     assert took[15] - took[1] == pytest.approx(14 * cost, rel=1e-3)
 
 
