@@ -134,6 +134,7 @@ class Checks:
             raise WireError(f"a Hello from stage {message.stage}, replica {message.replica} with another's seat or key")
         if message.incarnation < 0 or (message.since is not None and not 0 <= message.since <= desk.spec.steps):
             raise WireError(f"a Hello of incarnation {message.incarnation} since round {message.since}")
+        self._tables(message.stage, message.lanes)
 
     def _activation(self, source: str, message: wire.Activation) -> None:
         self._stage_of(source, -1)
@@ -285,10 +286,9 @@ class Checks:
             raise WireError(f"a state of {message.size_bytes:,} bytes; this stage's has at most {self._largest_state:,}")
         if len(message.hashes) != HASH_BYTES * num_chunks(message.size_bytes):
             raise WireError(f"{len(message.hashes)} bytes of hashes for a state of {message.size_bytes:,} bytes")
-        if not message.lanes or [since for since, _ in message.lanes] != sorted({since for since, _ in message.lanes}):
-            raise WireError(f"a state with the lanes {str(message.lanes)[:80]}, which are not in order")
-        for _, table in message.lanes:
-            self._lanes(self.desk.me.stage, table)
+        if not message.lanes:
+            raise WireError("a state without its stage's lanes")
+        self._tables(self.desk.me.stage, message.lanes)
 
     def _fetch_state(self, source: str, message: wire.FetchState) -> None:
         self._version(source, message.version)
@@ -305,6 +305,13 @@ class Checks:
         self._stage_of(source, 0)
         if not 0 <= version <= self.desk.spec.steps:
             raise WireError(f"a state of version {version} in a run of {self.desk.spec.steps} rounds")
+
+    def _tables(self, stage: int, tables: wire.Tables) -> None:
+        """Check how `stage` says that it has dealt micro-batches out, change by change."""
+        if [since for since, _ in tables] != sorted({since for since, _ in tables}):
+            raise WireError(f"the lanes {str(tables)[:80]} of stage {stage}, which are not in order")
+        for _, table in tables:
+            self._lanes(stage, table)
 
     def _lanes(self, stage: int, table: Table) -> None:
         """Check how `stage` says that it deals micro-batches out."""

@@ -101,6 +101,8 @@ class Commit:
     def on_committed(self, source: Peer, message: Committed) -> None:
         """A neighbour stage or a replica has made the step."""
         desk = self.desk
+        if source.stage == desk.me.stage + 1:
+            desk.roster.set_lanes(source.stage, desk.dealt_from(source.stage, message.round), message.lanes)
         state = desk.rounds.get(message.round)
         if state is None:
             return
@@ -113,7 +115,6 @@ class Commit:
             is_news, state.previous_committed = not state.previous_committed, True
         else:
             state.next_committed = True
-            desk.roster.set_lanes(source.stage, message.round + 1 + desk.spec.window, message.lanes)
         if is_news:  # the whole stage before says the same
             self.advance(state)
         desk.retire_rounds()
@@ -322,7 +323,7 @@ class Commit:
     def _refuse_double(self, state: RoundState, counted: dict[str, set[int]]) -> None:
         """Give up a replica that says it counted what this worker has counted, where this one is nearer to its lane.
 
-        Not only where it is this one's lane: who sent it to either may have known of other lanes, when a third one joined.
+        Not only where it is this one's lane: it may have been sent to either before a third one came back, whose lane it is.
         """
         desk = self.desk
         for name, indices in counted.items():

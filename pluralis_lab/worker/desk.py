@@ -53,7 +53,7 @@ class Desk:
         self.keys, self.signing = dict(keys), signing
         self.seats = dict(seats or {worker_name(number): divmod(number, spec.replicas) for number in range(spec.num_workers)})
         self._slots: dict[int, frozenset[int]] = {}
-        self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 4)
+        self.roster = Roster(me, replicas=spec.replicas, num_micro_batches=spec.num_micro_batches, keep=2 * spec.window + 5)
         self.pace = Pace()
         self.is_leaving = False
         self.now = 0.0
@@ -78,10 +78,15 @@ class Desk:
     def is_finished(self) -> bool:
         return self.round >= self.spec.steps
 
-    @property
-    def first_unclaimed(self) -> int:
-        """The first round that nobody can have begun, once this worker has made the step before the present round."""
-        return min(self.round + self.spec.window, self.spec.steps)
+    def dealt_from(self, stage: int, step: int) -> int:
+        """Return the first round that is dealt out in `stage` by what its replicas agreed on with step `step`.
+
+        It must be one of which nobody has dealt anything before hearing of that step: two who deal by different lanes could give
+        a micro-batch to two replicas. Heads deal to themselves, up to `RunSpec.window` rounds ahead of their own step. Whoever
+        deals to a later stage may have made the step before that stage does; but not one more, for which all of the stage must
+        have announced theirs.
+        """
+        return min(step + self.spec.window + (1 if stage == 0 else 2), self.spec.steps)
 
     def current(self) -> RoundState:
         """Return the state of the round whose step comes next."""

@@ -133,12 +133,11 @@ class Flow:
         state = desk.rounds.get(message.round)
         if state is None or message.index in state.accepted or state.sent_to.get(message.index) != source:
             return
-        counts = message.index not in state.passed_on
-        if counts and desk.is_past(message.round):
+        if desk.is_past(message.round):
             if not desk.spec.is_async:
-                return  # a copy of one that was counted: the step is made without it
+                return  # the step is made without it, and the stage before had made it already
             state.passed_on.add(message.index)  # another replica counted it, but whoever sent it here may still lack its gradient
-            counts = False
+        counts = message.index not in state.passed_on
         state.accepted.add(message.index)
         if counts:
             state.used_backward.setdefault(source, []).append(message.item)

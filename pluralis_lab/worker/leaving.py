@@ -37,8 +37,7 @@ class Leaving:
             return False
         if desk.is_local and self._exchanges.settled < self._counted_until:
             return False  # how far it came since the last exchange would be lost
-        # Also nothing of the round that is over: by its end all of the stage before have heard of the lanes.
-        told = range(max(desk.round - 1, 0), min(desk.round + desk.spec.window + 1, desk.spec.steps))
+        told = range(desk.round, min(desk.round + desk.spec.window + 1, desk.spec.steps))
         lanes = desk.roster.lanes(desk.me.stage)
         is_dealt_some = not desk.is_finished and any(desk.me.replica in lanes.dealt(number) for number in told)
         is_past_settled = all(number >= desk.round for number in desk.rounds)

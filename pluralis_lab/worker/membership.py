@@ -65,6 +65,8 @@ class Membership:
             self.commit.waiting_joiners.pop(source, None)
         if not desk.roster.add(peer):
             return None
+        if message.lanes and peer.stage == desk.me.stage + 1 and desk.state in ("joining", "syncing"):
+            desk.roster.hear_lanes(peer.stage, message.lanes)
         if message.answer:
             since = desk.me.since if desk.state in ("active", "serving") else None
             self.say_hello([peer], since=since, answer=False)
@@ -74,7 +76,8 @@ class Membership:
 
     def say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
         me = self.desk.me
-        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer))
+        lanes = () if since is None else tuple(self.desk.roster.lanes(me.stage).tables)
+        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer, lanes))
 
     def ask_to_join(self) -> None:
         """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
@@ -110,11 +113,12 @@ class Membership:
         self._donate([peer for peer in peers if peer is not None and peer.name in self._admitted])
 
     def admit_all(self, joiners: Joiners, step: int) -> None:
-        """Let `joiners`, agreed on with that `step`, take part from the next round on of which nothing was claimed.
+        """Let `joiners`, agreed on with that `step`, take part from the next round on of which nothing was dealt.
 
         Nobody passes that round without them, so until they have the state any replica can send it.
         """
-        desk, since = self.desk, self._since(step)
+        desk = self.desk
+        since = desk.dealt_from(desk.me.stage, step)
         for name, incarnation, on_trial in joiners:
             if self.commit.waiting_joiners.get(name) == (incarnation, on_trial):  # a later one has still to be let in
                 del self.commit.waiting_joiners[name]
@@ -156,29 +160,29 @@ class Membership:
             return
         self._await(set.intersection(*(set(told[name]) for name in replicas)), round_)
         named = {(name, incarnation) for by in replicas for name, incarnation, _ in told[by]}
-        for peer in desk.roster.serving(desk.me.stage + 1, self._since(round_)):
-            if peer.is_awaited and peer.since == self._since(round_) and (peer.name, peer.incarnation) not in named:
+        since = desk.dealt_from(desk.me.stage + 1, round_)
+        for peer in desk.roster.serving(desk.me.stage + 1, since):
+            if peer.is_awaited and peer.since == since and (peer.name, peer.incarnation) not in named:
                 desk.roster.promote(peer.name, None)
                 self._on_not_admitted(peer)
 
     def _await(self, joiners: set[tuple[str, int, bool]], step: int) -> None:
-        if self._since(step) < self.desk.round:
+        desk = self.desk
+        since = desk.dealt_from(desk.me.stage + 1, step)
+        if since < desk.round:
             return  # nobody can be waited for any more
         for name, incarnation, on_trial in sorted(joiners):
-            peer = self.desk.roster.get(name)
+            peer = desk.roster.get(name)
             if not on_trial and peer is not None and peer.incarnation == incarnation and peer.since is None:
-                self.desk.roster.await_from(name, self._since(step))
+                desk.roster.await_from(name, since)
 
     def _next_replicas(self, round_: int) -> set[str]:
         return set(self.desk.roster.ready(self.desk.me.stage + 1, round_))
 
-    def _since(self, step: int) -> int:
-        """Return the first round of who is let in with `step`: the first of which nothing was claimed."""
-        return min(step + 1 + self.desk.spec.window, self.desk.spec.steps)
-
     def deal_anew(self, state: RoundState, decision: wire.Committed) -> Table:
-        """Return the stage's lanes from the first round on that nobody has begun, after a step that all replicas make."""
-        desk, since = self.desk, self.desk.first_unclaimed
+        """Return the stage's lanes from the first round on that nobody has dealt out, after a step that all replicas make."""
+        desk = self.desk
+        since = desk.dealt_from(desk.me.stage, state.round)
         lanes = desk.roster.lanes(desk.me.stage)
         table = next_table(
             lanes.of(since),

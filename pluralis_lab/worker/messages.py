@@ -11,13 +11,19 @@ Item = dict[str, Any]
 """A signed work item as `contributions.receipts.sign_work` makes it."""
 
 
+Tables = tuple[tuple[int, tuple[tuple[int, int, int | None], ...]], ...]
+"""How a stage deals micro-batches out, by the first round of each change (`lanes.Table`)."""
+
 COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
 """Of the hash that stands for a weight gradient where replicas train locally."""
 
 
 @dataclass(frozen=True)
 class Hello:
-    """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return."""
+    """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return.
+
+    `lanes`, of who takes part, for joiners of the stage before: how micro-batches are dealt out here, as in `StateOffer`.
+    """
 
     stage: int
     replica: int
@@ -25,6 +31,7 @@ class Hello:
     incarnation: int
     since: int | None
     answer: bool
+    lanes: Tables = ()
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class Fetch:
 class Committed:
     """My stage has made the step of `round` from `parts` and admitted `joiners`: what was kept for it may go.
 
-    `lanes`, for the stage before: how micro-batches are dealt out here from the first round on that nobody has begun.
+    `lanes`, for the stage before: how micro-batches are dealt out here from the first round on that nobody has dealt yet.
     """
 
     round: int
@@ -221,12 +228,12 @@ class StateOffer:
     """Here is the stage's state after `version` rounds, a safetensors file of `size_bytes`, for an admitted joiner to fetch.
 
     `hashes` are the SHA-256 of its chunks (`learning.state_chunks`), 32 bytes each; `digest` is that of all.
-    `lanes` is how the stage deals micro-batches out, by the first round of each change (`lanes.Table`).
+    `lanes` is how the stage deals micro-batches out.
     """
 
     version: int
     digest: str
-    lanes: tuple[tuple[int, tuple[tuple[int, int, int | None], ...]], ...]
+    lanes: Tables
     size_bytes: int
     hashes: bytes
 

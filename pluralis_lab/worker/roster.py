@@ -42,6 +42,8 @@ class Roster:
         self._by_slot: dict[int, dict[int, dict[int, Peer]]] = {}
         self._lost: dict[str, int] = {}
         self._lanes: dict[int, Lanes] = {}
+        self._heard_lanes: dict[int, int] = {}
+        """First round of the newest lanes that replicas of a stage have told this worker of, while it joined."""
 
     def get(self, name: str) -> Peer | None:
         return self._peers.get(name)
@@ -141,6 +143,17 @@ class Roster:
     def take_over_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
         """Deal in `stage` as whoever sent `tables` does."""
         self._lanes[stage] = Lanes(stage, self._num_micro_batches, list(tables))
+
+    def hear_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
+        """Note how micro-batches are dealt out in `stage`, as told to a joiner that will deal there; the newest word counts."""
+        newest, _ = tables[-1]
+        if newest < self._heard_lanes.get(stage, 0):
+            return
+        self._heard_lanes[stage] = newest
+        self.take_over_lanes(stage, tables)
+        for peer in self._ordered(stage):
+            if peer.since is not None:
+                self._expect_lane(stage, peer.replica, peer.since)
 
     def _expect_lane(self, stage: int, slot: int, since: int) -> None:
         """Deal to a worker of another stage that says it takes part, before that stage's next step tells of its lane."""

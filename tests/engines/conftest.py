@@ -78,16 +78,10 @@ class Observed:
     def of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         return [(worker, body) for worker, _, found, body in self.reports if found == kind]
 
-    def wrongly_expelled(self) -> list[str]:
-        """Return why workers were expelled, but for the one reason that a death can bring about under `async`.
-
-        Who sends to a stage learns of its lanes with its steps. Two who know different ones can give both replicas the same
-        micro-batch, of which the lane's owner then has the other begin anew: nothing is counted twice, and no round is lost.
-        """
+    def expelled(self) -> list[str]:
+        """Return why workers were expelled, which nobody may be where all keep to the rules."""
         reasons = [body.get("reason", "") for _, body in self.of_kind("state")]
-        assert self.swarm is not None
-        known = "which was counted here" if self.swarm.spec.is_async else None
-        return [why for why in reasons if why.startswith("expelled") and (known is None or not why.endswith(known))]
+        return [why for why in reasons if why.startswith("expelled")]
 
     def digests(self) -> dict[int, set[str]]:
         """Return the digests of the final weights of each stage's workers."""

@@ -80,7 +80,7 @@ joiners = st.lists(st.tuples(names, numbers, st.booleans()), max_size=3).map(tup
 tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).map(tuple)
 lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
 EXAMPLES = {
-    Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
+    Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans(), lanes),
     Activation: st.builds(Activation, numbers, numbers, items, payloads, st.booleans()),
     Drawn: st.builds(Drawn, numbers, numbers, payloads),
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
@@ -130,6 +130,7 @@ ITEM = {
 PAYLOAD = pack([("z", torch.arange(6.0).view(2, 3)), ("ids", torch.tensor([1, 2], dtype=torch.uint16))])
 ONE_OF_EACH = [
     Hello(1, 0, "0xAb", 0, None, True),
+    Hello(1, 0, "0xAb", 0, 3, False, ((0, ((0, 0, None), (1, 0, 40))),)),
     Activation(3, 1, ITEM, PAYLOAD),
     Drawn(3, 1, PAYLOAD),
     Gradient(3, 1, ITEM, PAYLOAD),
@@ -165,6 +166,7 @@ ONE_OF_EACH = [
 ]
 BYTES_OF = {StateOffer: "hashes", StateChunk: "data"}
 """What is bytes and no arrays."""
+HELLO = {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": True, "lanes": []}
 by_name = pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda message: type(message).__name__)
 
 
@@ -294,7 +296,8 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Counted", {"round": 1, "indices": 1}, b"", "Counted.indices"),
         ("Have", {"round": 1, "parts": [["w"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
         ("Have", {"round": 1, "parts": [["w", "d", "e"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
-        ("Hello", {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": 1}, b"", "Hello.answer"),
+        ("Hello", {**HELLO, "answer": 1}, b"", "Hello.answer"),
+        ("Hello", {**HELLO, "lanes": [[0, [0, 0, None]]]}, b"", "Hello.lanes"),
         ("EvalDone", {"version": 1, "index": 1, "loss": "2.5", "tokens": 1}, b"", "EvalDone.loss"),
         ("EvalDone", {"version": 1, "index": 1, "loss": None, "tokens": 1}, b"", "EvalDone.loss"),
         ("Gradient", {"round": 1, "index": 1, "item": [], "payload": []}, b"", "Gradient.item"),

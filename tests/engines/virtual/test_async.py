@@ -223,7 +223,7 @@ def assert_goes_on(seen: Observed, whole: Observed, what: object) -> None:
     states = {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()}
     assert set(states.values()) == {"serving"}, f"{what}: {states}"
     assert max(seen.validations) == max(whole.validations), f"{what}: the last validation is missing"
-    assert not seen.wrongly_expelled(), what
+    assert not seen.expelled(), what
     last = max(whole.losses)
     assert seen.losses[last] == pytest.approx(whole.losses[last], rel=0.1), f"{what}: another model"
 

@@ -104,7 +104,7 @@ def test_who_was_dealt_work_and_is_let_in_a_round_later_delays_nothing(text: Cor
         for peer in self.desk.roster.stage(self.desk.me.stage + 1):
             if peer.since is None:
                 awaited.append(self.desk.me.name)
-                self.desk.roster.await_from(peer.name, state.round + 1)
+                self.desk.roster.await_from(peer.name, self.desk.dealt_from(1, state.round))
 
     def note(self: Flow, holder: Peer, *, is_dead: bool = False) -> None:
         assert not is_dead

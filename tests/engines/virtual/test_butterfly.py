@@ -159,7 +159,7 @@ def test_deaths_where_stages_do_not_wait(text: Corpus) -> None:
         seen = run_virtual(spec, text, kills=kills)
         assert sorted(seen.losses) == list(range(6)), f"{kills}: the run stalled"
         assert all(len(digests) == 1 for digests in seen.digests().values()), kills
-        assert not seen.wrongly_expelled(), kills
+        assert not seen.expelled(), kills
 
 
 class Liar:

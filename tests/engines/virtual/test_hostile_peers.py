@@ -193,6 +193,8 @@ def lies(round_: int) -> dict[str, Message]:
         "a Have with joiners of another stage": Have(round_, (("worker-2", "d"),), (("worker-5", 0, False),)),
         "a Hello with another's key": Hello(1, 1, "0x" + "00" * 20, 0, 0, True),
         "a Hello from another seat": Hello(2, 0, key.address, 0, 0, True),
+        "a Hello with lanes out of order": Hello(1, 1, key.address, 0, 0, True, ((4, ((0, 0, None),)), (2, ((0, 0, None),)))),
+        "a Hello with lanes of nobody": Hello(1, 1, key.address, 0, 0, True, ((0, ((7, 0, None),)),)),
         "a loss that is none": EvalDone(round_, 0, math.nan, 32),
         "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
         "a wish to join of one who takes part": Join(0, False),

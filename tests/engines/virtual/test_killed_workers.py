@@ -12,18 +12,21 @@ from pluralis_lab.contributions.shape import RunShape, WorkerSeat
 from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.signers import SeedSigner
-from pluralis_lab.engines.virtual import Kill
+from pluralis_lab.engines.virtual import Attachment, Kill
+from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_flops_per_token
-from pluralis_lab.spec import RunSpec
+from pluralis_lab.parts import GPT, AdamW, Dense, DiLoCo, SliceSync
+from pluralis_lab.spec import RunSpec, worker_name
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 
 def assert_unharmed(seen: Observed, whole: Observed, what: object) -> None:
-    """The same losses and weights as without the kill, and everybody who is there serves."""
+    """The same losses and weights as without the kill, and everybody who is there serves; nobody was expelled."""
     assert sorted(seen.losses) == sorted(whole.losses), f"{what}: rounds are missing, the run stalled"
     for number, loss in whole.losses.items():
         assert seen.losses[number] == pytest.approx(loss, abs=1e-12, rel=0), f"{what}: another loss in round {number}"
     assert all(len(digests) == 1 for digests in seen.digests().values()), f"{what}: replicas diverged"
+    assert not seen.expelled(), what
     states = {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()}
     assert set(states.values()) == {"serving"}, f"{what}: {states}"
     assert sorted(seen.validations) == sorted(whole.validations), f"{what}: a validation is missing"
@@ -55,6 +58,77 @@ def test_every_moment_to_be_killed_costs_nothing(text: Corpus, worker: int, in_f
         for restart_s in (None, 0.02):
             kill = Kill(f"worker-{worker}", moment, restart_s, loses_wire=moment % 3 != 0)
             assert_unharmed(run_virtual(spec, text, kills=(kill,)), whole, kill)
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "sync": {},
+    "sync, bounded": {"in_flight": 1},
+    "async": {"schedule": "async"},
+    "diloco": {"sync": DiLoCo(inner_steps=3), "boundary": Dense(), "optimizer": AdamW()},
+    "slices, async": {
+        "sync": SliceSync(fraction=0.4, every=2),
+        "schedule": "async",
+        "boundary": Dense(),
+        "optimizer": AdamW(),
+    },
+}
+
+
+@pytest.mark.parametrize("rule", ["sync", "sync, bounded", "diloco"])
+def test_a_head_that_dies_while_the_next_stages_lanes_change_costs_no_honest_replica_its_place(text: Corpus, rule: str) -> None:
+    model = GPT(n_layer=2, n_head=2, d_model=16, context=16)
+    spec = tiny_spec(text, stages=2, replicas=2, steps=5, model=model, **RULES[rule])
+    # The next stage is slow, so that heads begin a round long before it has made the step that changes its lanes.
+    machines = {"links": Links("80mbit", 20), "speeds": {"worker-2": 1e-4, "worker-3": 4e-5}}
+    whole = run_virtual(spec, text, **machines)
+    assert len({body["tokens"] for worker, body in whole.of_kind("work") if worker == "worker-2"}) > 1, "lanes changed"
+    for moment in range(140, 280, 10):
+        kill = Kill("worker-1", moment, restart_s=1.0, loses_wire=False)
+        seen = run_virtual(spec, text, kills=(kill,), **machines)
+        assert sorted(seen.losses) == sorted(whole.losses), f"{kill}: the run stalled"
+        assert not seen.expelled(), kill
+
+
+def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, Any]]:
+    """Return a run of unequal machines on slow links, to which some come and of which some die, but never all of a stage."""
+    stages, replicas, micro_batches = rng.choice([2, 2, 3]), rng.choice([2, 2, 3]), rng.choice([2, 3, 4])
+    model = GPT(n_layer=stages, n_head=2, d_model=16, context=16)
+    shape = {"stages": stages, "replicas": replicas, "micro_batches": micro_batches, "batch_size": 2 * micro_batches}
+    spec = tiny_spec(text, steps=8, model=model, **shape, **RULES[rng.choice(list(RULES))])
+    about = 12 * spec.steps * spec.num_workers * micro_batches
+    comers = range(spec.num_workers, spec.num_workers + rng.choice([0, 1, 1, 2]))
+    dying: dict[int, list[Kill]] = {}
+    for number in rng.sample(range(spec.num_workers), rng.choice([1, 2, 2, 3])):
+        kills = dying.setdefault(number // replicas, [])
+        if len(kills) + 1 < replicas:
+            restart_s = rng.choice([None, 0.02, 1.0])
+            kills.append(Kill(worker_name(number), rng.randrange(20, about), restart_s, loses_wire=rng.random() < 0.3))
+    trouble = {
+        "links": rng.choice([Links("80mbit", 20), Links("20mbit", 5), Links("200mbit", 50)]),
+        "speeds": {worker_name(n): rng.choice([1e-3, 1e-4, 6e-5, 4e-5]) for n in range(comers.stop)},
+        "attachments": tuple(Attachment(worker_name(n), rng.randrange(stages), rng.randrange(20, about // 2)) for n in comers),
+        "kills": tuple(kill for kills in dying.values() for kill in kills),
+    }
+    return spec, trouble
+
+
+def assert_trouble_harms_nobody(text: Corpus, cases: int) -> None:
+    rng = random.Random(drawn_seed())
+    for number in range(cases):
+        spec, trouble = some_trouble(rng, text)
+        seen = run_virtual(spec, text, **trouble)
+        what = f"case {number}: {spec.sync}, {spec.schedule}, {trouble}"
+        assert sorted(seen.losses) == list(range(spec.steps)), f"{what}: the run stalled"
+        assert not seen.expelled(), what
+
+
+def test_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Corpus) -> None:
+    assert_trouble_harms_nobody(text, 12)
+
+
+@pytest.mark.deep
+def test_many_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Corpus) -> None:
+    assert_trouble_harms_nobody(text, 400)
 
 
 def test_one_worker_after_the_other_is_killed_and_joins_again(text: Corpus) -> None:

@@ -164,7 +164,7 @@ def test_a_killed_replica_costs_its_own_steps_and_nothing_else(text: Corpus, rul
             assert sorted(seen.losses) == sorted(whole.losses), f"{kills}: rounds are missing, the run stalled"
             assert all(len(digests) == 1 for digests in seen.digests().values()), f"{kills}: replicas diverged"
             assert_same_weights(seen)
-            assert not seen.wrongly_expelled(), kills
+            assert not seen.expelled(), kills
 
 
 @pytest.mark.drawn(keep=1)
