@@ -1,10 +1,7 @@
 """One stage replica's arithmetic: weights, optimizer, and the tasks that a worker asks for."""
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -20,12 +17,11 @@ from pluralis_lab.learning.flat_format import FlatFormat
 from pluralis_lab.learning.inference import StageInference
 from pluralis_lab.learning.local_sync import LocalSync
 from pluralis_lab.learning.optimizers import build_optimizer, learning_rate
-from pluralis_lab.learning.payload import Payload, joined, pack
-from pluralis_lab.learning.refresh import energy_of
+from pluralis_lab.learning.passes import Passes
+from pluralis_lab.learning.payload import joined, pack
 from pluralis_lab.learning.refreshing import Codecs, Refreshing
 from pluralis_lab.learning.round_gradients import RoundGradients
 from pluralis_lab.learning.stage_ends import StageEnds
-from pluralis_lab.learning.stash import StashedStage, WeightStash
 from pluralis_lab.learning.sync_mark import read_mark, write_mark
 from pluralis_lab.learning.usable import check_own, largest_gradient, unusable
 from pluralis_lab.models.arithmetic import missing_compiler
@@ -34,40 +30,10 @@ from pluralis_lab.parts import GPT
 from pluralis_lab.spec import RunSpec
 
 
-@dataclass
-class _Flight:
-    """A micro-batch between its forward and its backward pass: the graph's two ends, and the weights between them.
-
-    version : steps the weights had when it went forward
-    """
-
-    entry: Tensor | None
-    exit: Tensor
-    weights: Sequence[Tensor]
-    version: int
-    stashed: StashedStage | None = None
-
-
-@dataclass
-class _Sum:
-    """A round's weight gradient so far: over which indices, one array a weight, and how late each was in steps."""
-
-    indices: set[int] = field(default_factory=set)
-    gradients: list[Tensor] = field(default_factory=list)
-    delays: list[int] = field(default_factory=list)
-    energy: Tensor | None = None
-    """Of the gradients at the stage's entry, where the subspace is about to turn."""
-
-
 class StageCompute:
     """Executes tasks for one replica of one stage. Not thread-safe: one caller at a time.
 
-    Weight gradients are summed **per round**; a micro-batch that was computed twice (its route changed) is never added twice,
-    because the worker asks for `Collect` of exactly the indices it counted and this class refuses any other set.
-
-    Under ``schedule="async"`` a step can fall between a micro-batch's forward and its backward pass. With stashing it comes
-    back through a copy of the weights that it went forward with. Without, it comes back through the weights as they are by
-    then: what autograd kept of them is looked at anew.
+    Micro-batches go through the stage in `Passes`; what their gradients become, the step and the exchange, is here.
 
     Parameters
     ----------
@@ -107,10 +73,9 @@ class StageCompute:
         self.update_rule = stage_rule(spec, stage)
         self.optimizer = build_optimizer(self.module, self.update_rule)
         self.refreshing = Refreshing(spec, self.module, self.optimizer, self.codecs, stage=stage)
-        self.parameters = list(self.module.parameters())
+        self.passes = Passes(spec, self.module, ends=self.ends, refreshing=self.refreshing)
+        self.parameters = self.passes.parameters
         self.num_parameters = num_parameters(self.module)
-        self.version = 0
-        self.stash = WeightStash(self.module) if spec.is_async and spec.stashing and not self.module.is_last else None
         self.format = FlatFormat(spec.sync.payload, self.dtype)
         self.format.self_test()
         self.local_sync = None if spec.sync_every is None else LocalSync(spec, stage, self.parameters)
@@ -120,8 +85,6 @@ class StageCompute:
         if isinstance(spec.model, GPT):
             shape = {"context": spec.model.context, "width": spec.model.d_model, "vocab": self.vocab}
             self.inference = StageInference(self.module, self.codecs, **shape, device=self.device)
-        self._flights: dict[tuple[int, int], _Flight] = {}
-        self._sums: dict[int, _Sum] = {}
         self._gradients = gradients or RoundGradients(self.format, self.num_parameters)
         self._own: dict[str, Tensor] = {}
         """Where replicas train locally, this one's sums by what stands for them."""
@@ -132,8 +95,8 @@ class StageCompute:
                 raise RunError(f"compile=True on {device}: {missing}")
             self._compile()
         self._handlers: dict[type, Callable[..., tasks.Result]] = {
-            tasks.Forward: self._forward,
-            tasks.Backward: self._backward,
+            tasks.Forward: self.passes.forward,
+            tasks.Backward: self.passes.backward,
             tasks.Collect: self._collect,
             tasks.Reduce: self._reduce,
             tasks.Inspect: self._inspect,
@@ -168,81 +131,8 @@ class StageCompute:
         out = self.module(x)
         torch.autograd.grad(out, [*entry, *self.parameters], torch.zeros_like(out), allow_unused=True)
 
-    def _forward(self, task: tasks.Forward) -> tasks.Result:
-        is_own = task.inputs is None and self.ends.source.is_own(task)
-        entered = self.ends.draw(task) if task.inputs is None else self.ends.receive(task.inputs)
-        self._drop_flight((task.round, task.index))
-        x = entered.x if task.inputs is None else entered.x.requires_grad_(True)
-        stashed = None if self.stash is None else self.stash.take()
-        module, weights = (self.module, self.parameters) if stashed is None else (stashed.module, stashed.weights)
-        with _looked_at_anew() if self.spec.is_async and not self.spec.stashing else nullcontext():
-            out = module(x)
-        flight = _Flight(None if task.inputs is None else x, out, weights, self.version, stashed)
-        if not self.module.is_last:
-            self._flights[task.round, task.index] = flight
-            return tasks.ForwardDone(output=self.ends.send(out.detach(), entered), own=is_own)
-        loss = self.module.loss_sum(out, self.ends.targets(entered.labels))
-        # Every target of the round weighs the same, so each micro-batch's sum is divided by the round's count, not its own.
-        share = loss / (self.spec.num_micro_batches * self.spec.tokens_per_micro_batch)
-        try:
-            gradient = self._differentiate(task, flight, share, None)
-        except RunError:
-            if not math.isfinite(loss.item()):
-                return tasks.ForwardDone(loss=loss.item())  # which says more of what happened than its gradient
-            raise
-        return tasks.ForwardDone(loss=loss.item(), gradient=gradient)
-
-    def _backward(self, task: tasks.Backward) -> tasks.Result:
-        flight = self._flights.get((task.round, task.index))
-        if flight is None:
-            raise RunError(
-                f"backward of micro-batch {task.index} of round {task.round} without its forward; report this as a bug"
-            )
-        gradient, beside = self.ends.receive_gradient(task.gradient, tuple(flight.exit.shape))
-        self.refreshing.hear(task.round, beside)
-        del self._flights[task.round, task.index]
-        return tasks.BackwardDone(gradient=self._differentiate(task, flight, flight.exit, gradient))
-
-    def _differentiate(
-        self, task: tasks.Forward | tasks.Backward, flight: _Flight, end: Tensor, gradient: Tensor | None
-    ) -> Payload | None:
-        """Go backward from `end`: add to the round's sum of weight gradients, and return the gradient of what came in."""
-        entry = [] if flight.entry is None else [flight.entry]
-        weights = flight.weights if task.counts else []
-        if task.counts and task.index in self._sum(task.round).indices:
-            raise RunError(f"micro-batch {task.index} of round {task.round} was counted here already; report this as a bug")
-        found = torch.autograd.grad(end, [*entry, *weights], gradient, materialize_grads=True) if entry or weights else ()
-        if task.counts:
-            self._count(task, flight.version, list(found[len(entry) :]))
-            if self.refreshing.wants_energy(task.round):
-                total, energy = self._sum(task.round), energy_of(found[0])
-                total.energy = energy if total.energy is None else total.energy + energy
-        if self.stash is not None and flight.stashed is not None:
-            self.stash.give_back(flight.stashed)
-        return self.ends.send_gradient(found[0], self.refreshing.beside_gradient(task.round)) if entry else None
-
-    def _sum(self, round_: int) -> _Sum:
-        return self._sums.setdefault(round_, _Sum())
-
-    def _count(self, task: tasks.Forward | tasks.Backward, version: int, gradients: list[Tensor]) -> None:
-        """Add a micro-batch's weight gradient to the round's sum."""
-        total = self._sum(task.round)
-        total.indices.add(task.index)
-        total.delays.append(task.round - version)
-        if not total.gradients:
-            total.gradients = gradients
-        elif len(total.indices) == 2:  # the first one's arrays may be shared: autograd hands out one for both terms of a sum
-            total.gradients = list(torch._foreach_add(total.gradients, gradients))
-        else:
-            torch._foreach_add_(total.gradients, gradients)
-
     def _collect(self, task: tasks.Collect) -> tasks.Result:
-        total = self._sum(task.round)
-        if set(task.indices) != total.indices:
-            raise RunError(
-                f"round {task.round}: asked for the sum over {sorted(task.indices)}, but {sorted(total.indices)} were counted"
-            )
-        gradient = self.ends.transfers.to_host(torch.cat([array.flatten() for array in total.gradients]))
+        gradient, total = self.passes.sum_over(task.round, task.indices)
         delay = sum(total.delays) / len(total.delays)
         if self.local_sync is not None:  # it stays here; the others only learn what it is, so that they can agree on the round
             check_own(gradient, f"gradient of round {task.round}", largest=largest_gradient)
@@ -335,7 +225,7 @@ class StageCompute:
 
     def _displace(self, task: tasks.Displace) -> tasks.Result:
         assert self.local_sync is not None
-        self._displaced_at = -1 if task.again else self.version
+        self._displaced_at = -1 if task.again else self.passes.version
         payload = self.local_sync.displace(task.round, again=task.again)
         sent = self.local_sync.read(task.round, payload)
         check_own(sent, f"displacement after round {task.round}", largest=largest_gradient)
@@ -351,7 +241,7 @@ class StageCompute:
         assert self.local_sync is not None
         if task.shares:
             counts = {share.worker: share.count for share in task.shares}
-            is_late = self.version != self._displaced_at
+            is_late = self.passes.version != self._displaced_at
             self.local_sync.merge(task.round, self._displacements(task.round, task.shares), counts, is_late=is_late)
         else:
             self.local_sync.abandon()
@@ -404,35 +294,21 @@ class StageCompute:
             self._displaced_at = -1
         self.refreshing.load(tensors, task.version)
         snapshots.load(tensors, self.module, self.optimizer)  # last: a state that is refused has changed nothing
-        self._sums.clear()  # what was summed belongs to other weights
+        self.passes.sums.clear()  # what was summed belongs to other weights
         self._forget_before(task.version)
         return tasks.RestoreDone(task.version, mark)
 
     def _forget_before(self, version: int) -> None:
         """Note that the weights have made `version` steps, and drop what belongs to the rounds before."""
-        self.version = version
         self.optimizer.zero_grad()
-        # Under `async` the stage before may be so many rounds behind and still wait for a gradient of this stage's input; one
-        # more, as that gradient may have come just before the step.
-        kept = self.spec.window + 2 if self.spec.is_async else 0
-        for key in [key for key in self._flights if key[0] < version - kept]:
-            self._drop_flight(key)
-        for round_ in [number for number in self._sums if number < version]:
-            del self._sums[round_]
+        self.passes.forget_before(version)
         self._weights_have_changed()
         self._gradients.forget_before(version)
         self._own.clear()
         self._checked.clear()
 
-    def _drop_flight(self, key: tuple[int, int]) -> None:
-        """Forget a micro-batch that is under way, if it is: nobody waits for it any more."""
-        flight = self._flights.pop(key, None)
-        if flight is not None and self.stash is not None and flight.stashed is not None:
-            self.stash.give_back(flight.stashed)
-
     def _weights_have_changed(self) -> None:
-        if self.stash is not None:
-            self.stash.forget_newest()
+        self.passes.weights_have_changed()
         if self.inference is not None:
             self.inference.forget_newest()
 
@@ -443,10 +319,3 @@ class StageCompute:
         for parameter in agreed if self.refreshing.basis is None else [*agreed, self.refreshing.basis]:
             sha.update(parameter.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return sha.hexdigest()
-
-
-@contextmanager
-def _looked_at_anew() -> Iterator[None]:
-    """Let autograd keep views instead of snapshots: a weight that a step changes meanwhile is then used as it is by then."""
-    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.detach(), lambda kept: kept):
-        yield

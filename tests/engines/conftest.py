@@ -78,10 +78,10 @@ class Observed:
     def of_kind(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
         return [(worker, body) for worker, _, found, body in self.reports if found == kind]
 
-    def expelled(self) -> list[str]:
-        """Return why workers were expelled, which nobody may be where all keep to the rules."""
-        reasons = [body.get("reason", "") for _, body in self.of_kind("state")]
-        return [why for why in reasons if why.startswith("expelled")]
+    def expelled(self) -> dict[str, str]:
+        """Return why each worker was expelled, which none may be that keeps to the rules."""
+        reasons = [(worker, str(body.get("reason", ""))) for worker, body in self.of_kind("state")]
+        return {worker: reason for worker, reason in reasons if reason.startswith("expelled")}
 
     def digests(self) -> dict[int, set[str]]:
         """Return the digests of the final weights of each stage's workers."""

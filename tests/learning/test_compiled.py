@@ -46,7 +46,7 @@ def test_compiled_blocks_give_the_same_numbers_and_are_compiled_before_the_first
         assert loss == pytest.approx(expected, rel=1e-5)
         for gradient, other in zip(gradients, expected_gradients, strict=True):
             assert (gradient - other).abs().max() < 1e-5 * other.abs().max()
-    assert compiled.stages[0].stash.num_copies > 0
+    assert compiled.stages[0].passes.stash.num_copies > 0
     assert counters["stats"]["unique_graphs"] == before, "something was compiled while a peer waited"
 
 

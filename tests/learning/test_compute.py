@@ -171,7 +171,7 @@ def test_an_own_gradient_that_nobody_could_compute_with_ends_the_run_before_it_i
         here = pipeline(make_spec(sync=sync, boundary=boundary))
         here.micro_batch(0, 0)
         stage = here.stages[1]
-        total = stage._sums[0]
+        total = stage.passes.sums[0]
         total.gradients[-1].view(-1)[-1] = value
         with pytest.raises(RunError, match=r"this worker's gradient of round 0; lower the learning rate"):
             stage.run(tasks.Collect(0, tuple(sorted(total.indices))))

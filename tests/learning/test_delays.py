@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from pluralis_lab.learning import tasks
-from pluralis_lab.learning.compute import StageCompute, _looked_at_anew
+from pluralis_lab.learning.compute import StageCompute
 from pluralis_lab.learning.delays import delay_factor, expected_delay, stage_rule
 from pluralis_lab.learning.nesterov_adam import NesterovAdam
+from pluralis_lab.learning.passes import _looked_at_anew
 from pluralis_lab.learning.stash import WeightStash
 from pluralis_lab.models.stage import build_stage
 from pluralis_lab.parts import GPT, AdamW, Dense, NAdam, Subspace

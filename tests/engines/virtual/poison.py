@@ -14,7 +14,7 @@ from pluralis_lab.learning.payload import Payload, joined, pack
 from pluralis_lab.learning.usable import largest_gradient
 from pluralis_lab.worker import Send
 from pluralis_lab.worker.messages import Contribution, Displacement, Message, Piece, Reduced
-from tests.engines.conftest import RUN_ID, Observed
+from tests.engines.conftest import RUN_ID
 
 Run = Callable[[tasks.Task], tasks.Result]
 
@@ -130,12 +130,6 @@ def sealed(message: Displacement, key: HotKey, stage: int) -> Displacement:
     """Return a displacement as its author would seal it."""
     seal = sign_work(key, RUN_ID, message.round, "local_step", stage, message.worker, [], 0, message.digest)
     return dataclasses.replace(message, seal=seal)
-
-
-def expelled(seen: Observed) -> dict[str, str]:
-    """Return why each worker was expelled."""
-    rows = [(worker, str(body.get("reason", ""))) for worker, body in seen.of_kind("state")]
-    return {worker: reason for worker, reason in rows if reason.startswith("expelled")}
 
 
 TOO_LARGE = 2 * largest_gradient(torch.float32)

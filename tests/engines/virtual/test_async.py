@@ -42,7 +42,7 @@ def run_and_note(spec: RunSpec, corpus: Corpus, **options: object) -> tuple[Obse
     def noting(compute, run):
         def observe(task: tasks.Task) -> tasks.Result:
             if isinstance(task, tasks.Forward) and task.counts:
-                versions[compute.index, task.round, task.index] = compute.version
+                versions[compute.index, task.round, task.index] = compute.passes.version
             return run(task)
 
         return observe
@@ -158,8 +158,8 @@ def test_what_is_under_way_and_kept_is_bounded(text: Corpus) -> None:
             desk = seat.machine.desk
             most["under way"] = max(most["under way"], sum(len(s.claimed - s.counted) for s in desk.rounds.values()))
             most["rounds"] = max(most["rounds"], len(desk.rounds))
-            if seat.compute.stash is not None:
-                most["copies"] = max(most["copies"], seat.compute.stash.num_copies)
+            if seat.compute.passes.stash is not None:
+                most["copies"] = max(most["copies"], seat.compute.passes.stash.num_copies)
 
     run_virtual(spec, text, on_event=look)
     assert most["under way"] == 4
@@ -182,7 +182,7 @@ def test_without_stashing_a_micro_batch_comes_back_through_the_newest_weights(te
     assert all(len(digests) == 1 for digests in seen.digests().values())
     assert seen.losses != run_virtual(spec.replace(stashing=True), text).losses
     assert seen.swarm is not None
-    assert all(seat.compute.stash is None for seat in seen.swarm.seats.values())
+    assert all(seat.compute.passes.stash is None for seat in seen.swarm.seats.values())
 
 
 def test_an_asynchronous_simulation_repeats_to_the_bit_with_deaths(text: Corpus) -> None:

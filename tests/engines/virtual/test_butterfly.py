@@ -188,12 +188,6 @@ def falsified(payload: Payload) -> Payload:
     return pack([(arrays[0][0], arrays[0][1] + 1.0), *arrays[1:]])
 
 
-def expelled(seen: Observed) -> dict[str, str]:
-    """Return why each worker was expelled."""
-    rows = [(worker, str(body.get("reason", ""))) for worker, body in seen.of_kind("state")]
-    return {worker: reason for worker, reason in rows if reason.startswith("expelled")}
-
-
 def test_two_who_were_told_different_sums_find_out_who_lied_and_take_the_true_one(text: Corpus) -> None:
     spec = tiny_spec(text, stages=1, boundary=Dense(), replicas=4, micro_batches=4, steps=4, eval_every=0, sync=BUTTERFLY)
     whole = run_virtual(spec, text)
@@ -206,8 +200,8 @@ def test_two_who_were_told_different_sums_find_out_who_lied_and_take_the_true_on
     )
     seen = run_virtual(spec, text, on_event=liar)
     assert liar.told > 0
-    assert list(expelled(seen)) == ["worker-1"]
-    assert "sent a false sum of chunk" in expelled(seen)["worker-1"]
+    assert list(seen.expelled()) == ["worker-1"]
+    assert "sent a false sum of chunk" in seen.expelled()["worker-1"]
     assert seen.losses == pytest.approx(whole.losses, abs=1e-12)
     assert all(len(digests) == 1 for digests in seen.digests().values())
 
@@ -234,7 +228,7 @@ def test_who_lies_to_one_and_dies_leaves_nobody_apart(text: Corpus, after: int) 
     assert liar.told > 0
     assert sorted(seen.losses) == list(range(4)), "the run stalled"
     assert all(len(digests) == 1 for digests in seen.digests().values())
-    assert set(expelled(seen)) <= {"worker-1"}
+    assert set(seen.expelled()) <= {"worker-1"}
 
 
 def test_a_false_sum_told_to_all_is_found_by_whoever_draws_its_chunk(text: Corpus) -> None:
@@ -245,7 +239,7 @@ def test_a_false_sum_told_to_all_is_found_by_whoever_draws_its_chunk(text: Corpu
         )
     )
     seen = run_virtual(spec, text, on_event=liar)
-    assert list(expelled(seen)) == ["worker-1"]
+    assert list(seen.expelled()) == ["worker-1"]
     assert sorted(seen.losses) == list(range(6))
 
 
@@ -260,7 +254,7 @@ def test_a_chunk_that_was_not_signed_is_found_at_once(text: Corpus) -> None:
         )
     )
     seen = run_virtual(spec, text, on_event=liar)
-    assert "than it signed" in expelled(seen)["worker-1"]
+    assert "than it signed" in seen.expelled()["worker-1"]
     assert seen.losses == pytest.approx(whole.losses, abs=1e-12)
 
 

@@ -20,13 +20,13 @@ from pluralis_lab.spec import RunSpec, worker_name
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 
-def assert_unharmed(seen: Observed, whole: Observed, what: object) -> None:
-    """The same losses and weights as without the kill, and everybody who is there serves; nobody was expelled."""
+def assert_unharmed(seen: Observed, whole: Observed, what: object, *, liars: frozenset[str] = frozenset()) -> None:
+    """The same losses and weights as without the kill, and everybody who is there serves; none but `liars` were expelled."""
     assert sorted(seen.losses) == sorted(whole.losses), f"{what}: rounds are missing, the run stalled"
     for number, loss in whole.losses.items():
         assert seen.losses[number] == pytest.approx(loss, abs=1e-12, rel=0), f"{what}: another loss in round {number}"
     assert all(len(digests) == 1 for digests in seen.digests().values()), f"{what}: replicas diverged"
-    assert not seen.expelled(), what
+    assert seen.expelled().keys() == liars, f"{what}: {seen.expelled()}"
     states = {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()}
     assert set(states.values()) == {"serving"}, f"{what}: {states}"
     assert sorted(seen.validations) == sorted(whole.validations), f"{what}: a validation is missing"

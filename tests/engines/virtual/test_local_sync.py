@@ -20,7 +20,7 @@ from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker import Send
 from pluralis_lab.worker.messages import Displacement
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
-from tests.engines.virtual.poison import Poisoner, expelled
+from tests.engines.virtual.poison import Poisoner
 
 SLOW = Links("0.5mbit", 20)
 RULES: dict[str, Sync] = {
@@ -234,7 +234,7 @@ def test_what_is_kept_from_one_replica_it_gets_from_another(text: Corpus, rule: 
     assert liar.lied_at, "nothing was kept from it"
     assert sorted(seen.losses) == sorted(whole.losses), "the run stalled"
     assert all(len(digests) == 1 for digests in seen.digests().values()), "replicas diverged"
-    assert not expelled(seen)
+    assert not seen.expelled()
 
 
 @pytest.mark.parametrize("what", ["nothing in its name", "less of its work", "another wish"])
@@ -264,8 +264,8 @@ def test_nobody_tells_another_displacement_in_its_authors_name(text: Corpus, wha
 
     seen = run_virtual(spec, text, on_event=meddle)
     assert told
-    assert list(expelled(seen)) == ["worker-3"]
-    assert "sealed" in expelled(seen)["worker-3"]
+    assert list(seen.expelled()) == ["worker-3"]
+    assert "sealed" in seen.expelled()["worker-3"]
     assert sorted(seen.losses) == sorted(whole.losses)
     receipted = {line["body"]["round"] for line in seen.statements if line["body"]["worker"] == "worker-4"}
     assert receipted == set(range(9))

@@ -18,7 +18,7 @@ from pluralis_lab.spec import RunSpec, worker_name
 from pluralis_lab.worker import Expel
 from pluralis_lab.worker.messages import Reduced
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
-from tests.engines.virtual.poison import TOO_LARGE, Poisoner, expelled
+from tests.engines.virtual.poison import TOO_LARGE, Poisoner
 from tests.engines.virtual.test_butterfly import falsified
 from tests.engines.virtual.test_killed_workers import assert_unharmed
 
@@ -59,7 +59,7 @@ def test_who_sends_what_cannot_be_computed_with_is_expelled_and_nobody_else(text
         seen = run_virtual(spec, text, on_event=lies)
         assert lies.lied_at, "it never came to lie"
         assert_goes_on(seen, (replicas, liar))
-        reasons = expelled(seen)
+        reasons = seen.expelled()
         assert list(reasons) == [worker_name(liar)], reasons
         assert "NaN, infinity or a number beyond" in reasons[worker_name(liar)]
 
@@ -73,8 +73,7 @@ def test_the_losses_are_those_without_the_lie_where_each_round_is_exchanged(text
         whole = run_virtual(spec, text)
         lies = Poisoner(worker_name(liar), TOO_LARGE * 1e270 if value == TOO_LARGE else value, round_=1)
         seen = run_virtual(spec, text, on_event=lies)
-        assert list(expelled(seen)) == [worker_name(liar)]
-        assert_unharmed(seen, whole, (replicas, liar))
+        assert_unharmed(seen, whole, (replicas, liar), liars=frozenset({worker_name(liar)}))
 
 
 @pytest.mark.drawn(keep=1)
@@ -85,7 +84,7 @@ def test_where_replicas_train_locally_it_is_as_if_the_liar_had_been_lost_with_it
         spec = spec_of(text, rule, replicas=replicas, dtype="float64")
         seen = run_virtual(spec, text, on_event=Poisoner(worker_name(liar), math.nan, round_=1, restart_s=None))
         (at,) = [at for worker, at, kind, body in seen.reports if "sent NaN" in str(body.get("reason", ""))]
-        by = expelled(seen)[worker_name(liar)].split()[2].rstrip(":")
+        by = seen.expelled()[worker_name(liar)].split()[2].rstrip(":")
         silent = Poisoner(worker_name(liar), math.nan, round_=1, says_nothing=True)
 
         def give_up(
@@ -117,7 +116,7 @@ def test_who_lies_to_some_and_dies_keeps_nobody_waiting(text: Corpus, rule: str,
             what = {"told": told, "dies_after": dies_after, "restart_s": restart_s, "loses_wire": loses_wire}
             seen = run_virtual(spec, text, on_event=Poisoner(worker_name(replicas), math.nan, round_=1, **what))
             assert_goes_on(seen, what)
-            assert set(expelled(seen)) <= {worker_name(replicas)}, what
+            assert set(seen.expelled()) <= {worker_name(replicas)}, what
 
 
 @pytest.mark.parametrize("replicas", [2, 3, 4])
@@ -129,8 +128,8 @@ def test_a_sum_that_no_usable_pieces_have_is_its_reducers_lie(text: Corpus, repl
             seen = run_virtual(spec, text, on_event=lies)
             assert lies.lied_at
             assert_goes_on(seen, (value, told))
-            assert list(expelled(seen)) == ["worker-1"]
-            assert "sent a sum of round 1 that its pieces cannot add up to" in expelled(seen)["worker-1"]
+            assert list(seen.expelled()) == ["worker-1"]
+            assert "sent a sum of round 1 that its pieces cannot add up to" in seen.expelled()["worker-1"]
 
 
 @pytest.mark.parametrize("rule", ["gather", "butterfly"])
@@ -139,7 +138,7 @@ def test_after_the_largest_gradient_that_is_taken_a_joiner_takes_up_the_state(te
     spec = spec_of(text, rule, replicas=3, steps=8)
 
     def enlarge(swarm: VirtualSwarm) -> None:
-        sums = swarm.seats["worker-1"].compute._sums
+        sums = swarm.seats["worker-1"].compute.passes.sums
         if 1 in sums and sums[1].gradients:
             sums[1].gradients[0].view(-1)[0] = 0.4 * largest_gradient(torch.float32)  # half is the bound for one's own
 
@@ -147,7 +146,7 @@ def test_after_the_largest_gradient_that_is_taken_a_joiner_takes_up_the_state(te
     assert whole.swarm is not None
     joins = Kill("worker-2", whole.swarm.num_events // 2, 0.001)
     seen = run_virtual(spec, text, kills=(joins,), on_event=enlarge)
-    assert not expelled(seen)
+    assert not seen.expelled()
     assert_goes_on(seen, rule)
     assert seen.swarm is not None
     joiner = seen.swarm.seats["worker-2"]
@@ -182,7 +181,7 @@ def test_a_false_sum_that_is_found_when_some_have_announced_it_leaves_nobody_apa
 
     seen = run_virtual(spec, text, on_event=lie)
     assert told
-    assert list(expelled(seen)) == [liar]
+    assert list(seen.expelled()) == [liar]
     assert_goes_on(seen, seed)
 
 
@@ -200,7 +199,7 @@ def test_two_finite_numbers_whose_sum_would_be_infinite_are_each_its_authors_fau
 
     seen = run_virtual(spec, text, on_event=both)
     assert_goes_on(seen, rule)
-    assert set(expelled(seen)) == {"worker-1", "worker-2"}
+    assert set(seen.expelled()) == {"worker-1", "worker-2"}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -208,8 +207,8 @@ def test_an_honest_worker_whose_own_numbers_are_none_ends_the_run_and_says_so(te
     spec = spec_of(text, rule, replicas=2)
 
     def diverge(swarm: VirtualSwarm) -> None:
-        for total in swarm.seats["worker-1"].compute._sums.values():
-            if 2 in swarm.seats["worker-1"].compute._sums and total.gradients:
+        for total in swarm.seats["worker-1"].compute.passes.sums.values():
+            if 2 in swarm.seats["worker-1"].compute.passes.sums and total.gradients:
                 total.gradients[0].view(-1)[0] = math.nan
 
     with pytest.raises(RunError, match=r"in this worker's gradient of round [23]; lower the learning rate or find the fault"):
@@ -254,13 +253,13 @@ def draw_and_try(text: Corpus, rng: random.Random) -> tuple[Any, ...]:
     what = (rule, schedule, stages, replicas, worker_name(liar), lies.value, lie, tuple(kills))
     seen = run_virtual(spec, text, kills=tuple(kills), on_event=lies)
     assert_goes_on(seen, what)
-    for worker, why in expelled(seen).items():
+    for worker, why in seen.expelled().items():
         assert worker == worker_name(liar) or (schedule == "async" and why.endswith("which was counted here")), (
             what,
             worker,
             why,
         )
-    return rule, schedule, bool(lies.lied_at), worker_name(liar) in expelled(seen)
+    return rule, schedule, bool(lies.lied_at), worker_name(liar) in seen.expelled()
 
 
 @pytest.mark.drawn("deaths at drawn moments", keep=3)
