@@ -311,7 +311,7 @@ class Worker:
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.on_step()
         self.leaving.on_step(state)
-        self.membership.admit_all(state.applying.joiners, state.round)
+        self.membership.admit(state.applying)
         self.membership.await_next(state)
         state.applying = replace(state.applying, lanes=self.membership.deal_anew(state, state.applying))
         for neighbour in (stage - 1, stage, stage + 1):

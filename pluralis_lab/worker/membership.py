@@ -27,6 +27,9 @@ class Membership:
     def __init__(self, desk: Desk, commit: Commit, exchanges: Exchanges, on_not_admitted: Callable[[Peer], None]) -> None:
         self.desk, self.commit, self._exchanges, self._on_not_admitted = desk, commit, exchanges, on_not_admitted
         self._admitted: set[str] = set()
+        """Who was let in and has not said yet that it has begun."""
+        self._admitting: list[wire.Committed] = []
+        """The steps with which they were let in."""
         self._next_steps: dict[int, dict[str, Joiners]] = {}
         """Whom each replica of the next stage says it has let in, by step."""
         self.download = Download(desk)
@@ -65,11 +68,15 @@ class Membership:
             self.commit.waiting_joiners.pop(source, None)
         if not desk.roster.add(peer):
             return None
+        if peer.stage == desk.me.stage + 1:
+            self._settle_all()  # its stage may have told that it lets this one in before it was known here
         if message.lanes and peer.stage == desk.me.stage + 1 and desk.state in ("joining", "syncing"):
             desk.roster.hear_lanes(peer.stage, message.lanes)
         if message.answer:
             since = desk.me.since if desk.state in ("active", "serving") else None
             self.say_hello([peer], since=since, answer=False)
+            if peer.stage == desk.me.stage - 1:
+                self._tell_whom_it_may_deal_to(peer)
         if desk.state == "joining" and peer.stage == desk.me.stage and peer.since is not None:
             desk.send(source, wire.Join(desk.me.incarnation, self.on_trial))
         return peer
@@ -78,6 +85,12 @@ class Membership:
         me = self.desk.me
         lanes = () if since is None else tuple(self.desk.roster.lanes(me.stage).tables)
         self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer, lanes))
+
+    def _tell_whom_it_may_deal_to(self, joiner: Peer) -> None:
+        """Tell a joiner of the stage before whom this one has let in, so that it awaits them as its replicas do."""
+        self._admitting = [step for step in self._admitting if self._admitted.intersection(name for name, *_ in step.joiners)]
+        for step in self._admitting:
+            self.desk.send(joiner.name, step)
 
     def ask_to_join(self) -> None:
         """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
@@ -112,6 +125,12 @@ class Membership:
         peers = [desk.roster.get(name) for name, *_ in joiners]
         self._donate([peer for peer in peers if peer is not None and peer.name in self._admitted])
 
+    def admit(self, decision: wire.Committed) -> None:
+        """Let those in whom the stage has agreed on with the step that was just made."""
+        if decision.joiners:
+            self._admitting.append(decision)
+        self.admit_all(decision.joiners, decision.round)
+
     def admit_all(self, joiners: Joiners, step: int) -> None:
         """Let `joiners`, agreed on with that `step`, take part from the next round on of which nothing was dealt.
 
@@ -140,15 +159,18 @@ class Membership:
 
     def on_next_committed(self, source: Peer, message: wire.Committed) -> None:
         """Note whom the next stage has let in with its step."""
-        oldest = self.desk.round - self.desk.spec.window - 1
+        oldest = self.desk.round - self.desk.spec.window - 2
         if not message.parts or message.round < oldest:
             return  # an answer to who missed that step, or long past
         self._next_steps = {round_: told for round_, told in self._next_steps.items() if round_ >= oldest}
-        self._next_steps.setdefault(message.round, {})[source.name] = message.joiners
+        self._next_steps.setdefault(message.round, {}).setdefault(source.name, message.joiners)  # its first word counts
         self._settle_next(message.round)
 
     def on_next_lost(self) -> None:
         """A replica of the next stage is gone; the others may have said already whom they have let in."""
+        self._settle_all()
+
+    def _settle_all(self) -> None:
         for round_ in list(self._next_steps):
             self._settle_next(round_)
 
