@@ -12,11 +12,12 @@ from pluralis_lab.contributions.shape import RunShape, WorkerSeat
 from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.signers import SeedSigner
-from pluralis_lab.engines.virtual import Attachment, Kill
+from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.parts import GPT, AdamW, Dense, DiLoCo, SliceSync
 from pluralis_lab.spec import RunSpec, worker_name
+from pluralis_lab.worker import Peer
 from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 
 
@@ -112,14 +113,56 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
     return spec, trouble
 
 
+class WhoDeals:
+    """Compares, when a worker first deals micro-batches of a round to the next stage, what it knows of that stage with what is so.
+
+    Whoever deals must know the same lanes and the same workers as those that work there, or two who deal could give one
+    micro-batch to two of them.
+    """
+
+    def __init__(self) -> None:
+        self.compared = 0
+        self.differing: list[str] = []
+        self._seen: set[tuple[str, int, int]] = set()
+
+    def __call__(self, swarm: VirtualSwarm) -> None:
+        for name, seat in swarm.seats.items():
+            desk = seat.machine.desk
+            for round_, state in desk.rounds.items():
+                if state.sent_to and desk.state == "active" and (name, seat.incarnation, round_) not in self._seen:
+                    self._seen.add((name, seat.incarnation, round_))
+                    self._compare(swarm, name, round_)
+
+    def _compare(self, swarm: VirtualSwarm, name: str, round_: int) -> None:
+        desk = swarm.seats[name].machine.desk
+        stage = desk.me.stage + 1
+        for other, seat in swarm.seats.items():
+            there = seat.machine.desk
+            if there.me.stage != stage or there.state != "active" or there.dealt_from(stage, there.round - 1) < round_:
+                continue
+            self.compared += 1
+            known, is_so = ((of.roster.lanes(stage).dealt(round_), of.roster.serving(stage, round_)) for of in (desk, there))
+            if (known[0], names(known[1])) != (is_so[0], names(is_so[1])):
+                self.differing.append(f"{name} deals round {round_} by {known}, at {other} it is {is_so}")
+
+
+def names(peers: list[Peer]) -> set[str]:
+    return {peer.name for peer in peers}
+
+
 def assert_trouble_harms_nobody(text: Corpus, cases: int) -> None:
     rng = random.Random(drawn_seed())
+    compared = 0
     for number in range(cases):
         spec, trouble = some_trouble(rng, text)
-        seen = run_virtual(spec, text, **trouble)
+        deals = WhoDeals()
+        seen = run_virtual(spec, text, on_event=deals, **trouble)
         what = f"case {number}: {spec.sync}, {spec.schedule}, {trouble}"
         assert sorted(seen.losses) == list(range(spec.steps)), f"{what}: the run stalled"
-        assert not seen.expelled(), what
+        assert not seen.expelled(), f"{what}: {seen.expelled()}"
+        assert not deals.differing, f"{what}: {deals.differing}"
+        compared += deals.compared
+    assert compared > 10 * cases
 
 
 def test_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Corpus) -> None:
