@@ -114,7 +114,7 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
 
 
 class WhoDeals:
-    """Compares, when a worker first deals micro-batches of a round to the next stage, what it knows of that stage with what is so.
+    """Compares, when a worker first deals micro-batches of a round, what it knows of the next stage with what is so there.
 
     Whoever deals must know the same lanes and the same workers as those that work there, or two who deal could give one
     micro-batch to two of them.
@@ -170,6 +170,7 @@ def test_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Cor
 
 
 @pytest.mark.deep
+@pytest.mark.timeout(1200)
 def test_many_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Corpus) -> None:
     assert_trouble_harms_nobody(text, 400)
 
