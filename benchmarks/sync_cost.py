@@ -1,8 +1,9 @@
 """What exchanging with other replicas adds to a round: four replicas of a whole model, each rule, beside `hivemind.Optimizer`.
 
 The stall is a round's time less that of four bare loops which train as much at the same time on the same cores and talk to
-nobody, just before and just after. `hivemind.Optimizer` has the best of its settings. Its rounds are epochs, in which its peers
-may make several steps, and all of those count as training. On loopback, and as root also over links of 100 Mbit/s each.
+nobody, just before and just after. `hivemind.Optimizer` has the best of its settings: all are tried once, and the two that cost
+least then take turns with our rules, as from run to run they cost a half or the double. Its rounds are epochs, in which its peers
+may make several steps, and all of those count as training. On loopback, and as root also, once, over links of 100 Mbit/s each.
 
 The right answer comes first: every run must begin at the loss of an untrained model and end below it, all of our replicas must
 be there after the last round, and peers of hivemind must have trained together (one that finds nobody goes on alone, and is
@@ -11,6 +12,7 @@ quick), and end with the same weights where they average gradients.
 
 import json
 import math
+import statistics
 import subprocess
 import sys
 import threading
@@ -24,7 +26,7 @@ from benchmarks.engine_run import end_in_order, hivemind_peer, in_process_of_its
 from benchmarks.result import Result
 from benchmarks.shaped import ShapedNetwork, shaped_network, why_not
 
-REPLICAS, ROUNDS, SKIP = 4, 100, 15
+REPLICAS, ROUNDS, SKIP, REPEATS = 4, 100, 15, 5
 RATE = "100mbit"
 PEER_ROUNDS, PEER_LIMIT_S, PEER_TRIES = 20, 150.0, 2
 
@@ -87,6 +89,10 @@ class Cost:
     num_met: int = 0
 
 
+Costs = dict[str, list[Cost]]
+"""By rule or setting, one for each time that it was measured."""
+
+
 class BareLoops:
     """Four bare loops at once, again after all that is measured: what the machine does meanwhile changes within a minute."""
 
@@ -102,72 +108,98 @@ class BareLoops:
 
 
 def run(*, quick: bool) -> list[Result]:
-    """Measure the bare loops, our rules and hivemind's settings, one after the other."""
-    rounds, peer_rounds = (30, 6) if quick else (ROUNDS, PEER_ROUNDS)
+    """Measure our rules and hivemind's settings in turns, with the bare loops between them."""
+    rounds, peer_rounds, repeats = (30, 6, 1) if quick else (ROUNDS, PEER_ROUNDS, REPEATS)
     with temporary_home() as home:
         file = home / "spec.json"
         file.write_bytes(spec_of(pl.FullSync(), rounds, replicas=1).to_json())
         bare = BareLoops(file, rounds)
-        results = compared("stall", *measured(bare, file, rounds, peer_rounds, None), rounds, peer_rounds, has_target=not quick)
+        costs = measured(bare, file, rounds, peer_rounds, None, repeats=repeats)
+        results = compared("stall", *costs, rounds, peer_rounds, has_target=not quick)
         if (why := why_not()) is not None:
             print(f"  no links of {RATE}: {why}", file=sys.stderr)
             return results
         with shaped_network(REPLICAS) as network:
             network.shape(RATE)
-            costs = measured(bare, file, rounds, peer_rounds, network)
+            costs = measured(bare, file, rounds, peer_rounds, network, repeats=1)
         return results + compared(f"stall at {RATE}/s", *costs, rounds, peer_rounds, has_target=False)
 
 
 def measured(
-    bare: BareLoops, file: Path, rounds: int, peer_rounds: int, network: ShapedNetwork | None
-) -> tuple[dict[str, Cost], dict[str, Cost | None]]:
-    """Return what our rules and hivemind's settings cost; None for a setting whose peers did not train together."""
-    theirs: dict[str, Cost | None] = {}
-    for name, settings in SETTINGS.items():
-        trained = next(filter(None, (hivemind_s(file, peer_rounds, settings, name, network) for _ in range(PEER_TRIES))), None)
-        theirs[name] = None if trained is None else bare.cost(**trained)
-    ours = {}
-    for name, rule in RULES.items():
-        seconds, sent_bytes = round_s(spec_of(rule, rounds), network)
-        ours[name] = bare.cost(seconds, sent_bytes=sent_bytes)
+    bare: BareLoops, file: Path, rounds: int, peer_rounds: int, network: ShapedNetwork | None, *, repeats: int
+) -> tuple[Costs, Costs]:
+    """Return what our rules and hivemind's settings cost; nothing for a time when a setting's peers did not train together."""
+    ours: Costs = {name: [] for name in RULES}
+    theirs: Costs = {name: [] for name in SETTINGS}
+    for repeat in range(repeats):
+        print(f"  {repeat + 1}/{repeats}", file=sys.stderr, flush=True)
+        for name in SETTINGS if repeat == 0 else quickest(theirs):
+            tries = (hivemind_s(file, peer_rounds, SETTINGS[name], name, network) for _ in range(PEER_TRIES))
+            if (trained := next(filter(None, tries), None)) is not None:
+                theirs[name].append(bare.cost(**trained))
+        for name, rule in RULES.items():
+            seconds, sent_bytes = round_s(spec_of(rule, rounds), network)
+            ours[name].append(bare.cost(seconds, sent_bytes=sent_bytes))
     return ours, theirs
 
 
-def compared(
-    what: str, ours: dict[str, Cost], theirs: dict[str, Cost | None], rounds: int, peer_rounds: int, *, has_target: bool
-) -> list[Result]:
-    """Return what our rules and hivemind's settings add to a round."""
-    sound = {name: cost for name, cost in theirs.items() if cost is not None}
-    best = min(sound, key=lambda name: sound[name].stall_s, default="")
-    peer = 1000 * sound[best].stall_s if best else None
-    beside = f", {_met(sound[best], peer_rounds)}" if best else ""
+def quickest(theirs: Costs) -> list[str]:
+    """Return the two settings that cost least when all were tried."""
+    sound = [name for name, costs in theirs.items() if costs]
+    return sorted(sound, key=lambda name: theirs[name][0].stall_s)[:2]
+
+
+def compared(what: str, ours: Costs, theirs: Costs, rounds: int, peer_rounds: int, *, has_target: bool) -> list[Result]:
+    """Return what our rules and hivemind's settings add to a round: medians."""
+    repeats = max(map(len, ours.values()))
+    steady = {name: costs for name, costs in theirs.items() if 2 * len(costs) > repeats}
+    best = min(steady, key=lambda name: stall_ms(steady[name]), default="")
+    peer = stall_ms(steady[best]) if best else None
+    beside = f", {spread(steady[best])}{_met(steady[best], peer_rounds)}" if best else ""
     alone = "" if best else f"; no target: with none of its settings did hivemind's peers all make {peer_rounds} rounds together"
     results = [
         Result(
             name=f"sync_cost.{what} ({name})",
             unit="ms",
             target=peer / LEAST[name] if has_target and peer is not None else None,
-            measured=1000 * cost.stall_s,
+            measured=stall_ms(costs),
             peer=peer,
             peer_name=f"hivemind.Optimizer, {best}{beside}" if best else "",
-            repeats=1,
+            repeats=len(costs),
             is_missed=has_target and peer is None,
-            note=f"a round's time over that of four bare loops ({1000 * cost.bare_s:.0f} ms); {rounds} rounds, nobody lost, "
-            f"{cost.sent_bytes / 1e3:.0f} kB sent a worker and round{alone}",
+            note=f"{spread(costs)}a round's time over that of four bare loops ({_bare_ms(costs):.0f} ms); {rounds} rounds, "
+            f"nobody lost, {costs[0].sent_bytes / 1e3:.0f} kB sent a worker and round{alone}",
         )
-        for name, cost in ours.items()
+        for name, costs in ours.items()
     ]
     for name, of_setting in theirs.items():
-        if of_setting is None:
+        if not of_setting:
             print(f"  hivemind, {name}: its peers did not make {peer_rounds} rounds together", file=sys.stderr)
-        else:
-            note = f"{peer_rounds} rounds, {_met(of_setting, peer_rounds)}"
-            results.append(Result(f"sync_cost.hivemind_{what} ({name})", "ms", None, 1000 * of_setting.stall_s, 1, note=note))
+            continue
+        note = f"{spread(of_setting)}{peer_rounds} rounds, {_met(of_setting, peer_rounds)}"
+        figure = f"sync_cost.hivemind_{what} ({name})"
+        results.append(Result(figure, "ms", None, stall_ms(of_setting), len(of_setting), note=note))
     return results
 
 
-def _met(cost: Cost, rounds: int) -> str:
-    return f"{cost.num_steps:.1f} steps a round, all averaged {cost.num_met} times in {rounds} rounds"
+def stall_ms(costs: list[Cost]) -> float:
+    """Return the median of what a round cost beyond its arithmetic."""
+    return 1000 * statistics.median(cost.stall_s for cost in costs)
+
+
+def spread(costs: list[Cost]) -> str:
+    """Return in words between which costs that median lies, if there are several."""
+    stalls = [1000 * cost.stall_s for cost in costs]
+    return f"{min(stalls):.0f} to {max(stalls):.0f} ms, " if len(stalls) > 1 else ""
+
+
+def _bare_ms(costs: list[Cost]) -> float:
+    return 1000 * statistics.median(cost.bare_s for cost in costs)
+
+
+def _met(costs: list[Cost], rounds: int) -> str:
+    steps, least = statistics.median(cost.num_steps for cost in costs), min(cost.num_met for cost in costs)
+    return f"{steps:.1f} steps a round, all averaged {'at least ' * (len(costs) > 1)}{least} times in {rounds} rounds"
 
 
 def bare_s(file: Path, rounds: int) -> float:

@@ -2,8 +2,8 @@
 
 ``... hivemind_rounds SPEC PEERS ROUNDS SETTINGS HOST [ADDRESS]``: SPEC is a file, SETTINGS a JSON object of options of the
 optimizer, HOST where it listens. Prints its address and waits for a line of input; then trains, and when its ROUNDS are made
-prints one JSON object: seconds and steps a round after the first few, the losses of its batches, all its steps, the norm of its
-weights, and of each averaging that came about how many peers it had. Ends when its input does.
+prints one JSON object: seconds and steps a round after the first few, the losses of its batches, the norm of its weights, and of
+each averaging that came about how many peers it had. Ends when its input does.
 """
 
 import json
@@ -68,7 +68,7 @@ def main() -> None:
     seconds, steps_a_round = (time.perf_counter() - begin) / measured, (number - first_step) / measured
     met = [len(one.result()) for one in exchanges if one.done() and not one.cancelled() and one.exception() is None]
     norm = torch.cat([parameter.flatten() for parameter in stage.parameters()]).norm().item()
-    told = {"seconds": seconds, "steps_a_round": steps_a_round, "losses": losses, "steps": number, "norm": norm, "met": met}
+    told = {"seconds": seconds, "steps_a_round": steps_a_round, "losses": losses, "norm": norm, "met": met}
     print(json.dumps(told), flush=True)
     sys.stdin.read()
     optimizer.shutdown()

@@ -126,8 +126,8 @@ def test_times_of_quality_are_said_to_be_virtual(monkeypatch: pytest.MonkeyPatch
 
 
 def test_without_a_sound_peer_a_figure_has_no_target_misses_it_and_says_why(tmp_path: Path) -> None:
-    ours = dict.fromkeys(sync_cost.RULES, sync_cost.Cost(0.02, 0.04, sent_bytes=1000.0))
-    theirs: dict[str, sync_cost.Cost | None] = dict.fromkeys(sync_cost.SETTINGS)
+    ours: sync_cost.Costs = {name: [sync_cost.Cost(0.02, 0.04, sent_bytes=1000.0)] for name in sync_cost.RULES}
+    theirs: sync_cost.Costs = {name: [] for name in sync_cost.SETTINGS}
     results = sync_cost.compared("stall", ours, theirs, 100, 20, has_target=True)
     assert len(results) == len(sync_cost.RULES)
     assert {(one.target, one.peer, one.ratio, one.ok) for one in results} == {(None, None, None, False)}
@@ -151,17 +151,31 @@ def test_a_peer_of_hivemind_that_trained_alone_is_no_peer_to_compare_with(met: l
 
 
 def test_a_rule_is_compared_with_the_best_setting_whose_peers_trained_together() -> None:
-    ours = {"DiLoCo(20)": sync_cost.Cost(0.03, 0.04)}
+    ours = {"DiLoCo(20)": [sync_cost.Cost(0.03, 0.04)]}
     theirs = {
-        "waits": sync_cost.Cost(0.9, 0.04, num_met=40),
-        "local": sync_cost.Cost(0.6, 0.04, num_steps=2.0, num_met=6),
-        "alone": None,
+        "waits": [sync_cost.Cost(0.9, 0.04, num_met=40)],
+        "local": [sync_cost.Cost(0.6, 0.04, num_steps=2.0, num_met=6)],
+        "alone": [],
     }
     mine, *settings = sync_cost.compared("stall", ours, theirs, 100, 20, has_target=True)
     assert mine.peer == pytest.approx(600.0)
     assert (mine.target, mine.ok) == (pytest.approx(30.0), True)
     assert mine.peer_name == "hivemind.Optimizer, local, 2.0 steps a round, all averaged 6 times in 20 rounds"
     assert [one.measured for one in settings] == pytest.approx([900.0, 600.0])
+
+
+def test_medians_of_turns_are_compared_and_a_setting_that_was_sound_only_once_is_no_peer() -> None:
+    def costs(*stalls_s: float, **facts: int) -> list[sync_cost.Cost]:
+        return [sync_cost.Cost(stall_s, 0.04, **facts) for stall_s in stalls_s]
+
+    ours = {"DiLoCo(20)": costs(0.03, 0.05, 0.04)}
+    theirs = {"once": costs(0.1), "waits": costs(0.9, 1.2, 0.6, num_met=8), "local": costs(2.0, 0.7, num_met=5)}
+    assert sync_cost.quickest(theirs) == ["once", "waits"]
+    mine, *_ = sync_cost.compared("stall", ours, theirs, 100, 20, has_target=True)
+    assert (mine.measured, mine.repeats, mine.ok) == (pytest.approx(40.0), 3, True)
+    assert (mine.peer, mine.target) == (pytest.approx(900.0), pytest.approx(45.0))
+    assert mine.note.startswith("30 to 50 ms, a round's time over")
+    assert "hivemind.Optimizer, waits, 600 to 1200 ms, 1.0 steps a round, all averaged at least 8 times in" in mine.peer_name
 
 
 @pytest.mark.parametrize("figure", [math.nan, math.inf])
