@@ -308,9 +308,14 @@ class Checks:
 
     def _tables(self, stage: int, tables: wire.Tables) -> None:
         """Check how `stage` says that it has dealt micro-batches out, change by change."""
-        if [since for since, _ in tables] != sorted({since for since, _ in tables}):
-            raise WireError(f"the lanes {str(tables)[:80]} of stage {stage}, which are not in order")
+        most = self.desk.roster.changes_kept
+        if len(tables) > most or [since for since, _ in tables] != sorted({since for since, _ in tables}):
+            raise WireError(
+                f"the lanes {str(tables)[:80]} of stage {stage}, which are not in order, or of more than {most} changes"
+            )
         for _, table in tables:
+            if not table:
+                raise WireError(f"lanes of stage {stage} with nobody in them")
             self._lanes(stage, table)
 
     def _lanes(self, stage: int, table: Table) -> None:

@@ -1,6 +1,7 @@
 """Who is in: greetings, joining with a replica's state, and admission at a step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.state_chunks import chunk_of, hashes_of, num_chunks
@@ -83,14 +84,16 @@ class Membership:
 
     def say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
         me = self.desk.me
-        lanes = () if since is None else tuple(self.desk.roster.lanes(me.stage).tables)
-        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer, lanes))
+        hello = wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer)
+        to_who_deals_here = hello if since is None else replace(hello, lanes=tuple(self.desk.roster.lanes(me.stage).tables))
+        for peer in peers:
+            self.desk.send(peer.name, to_who_deals_here if peer.stage == me.stage - 1 else hello)
 
     def _tell_whom_it_may_deal_to(self, joiner: Peer) -> None:
         """Tell a joiner of the stage before whom this one has let in, so that it awaits them as its replicas do."""
-        self._admitting = [step for step in self._admitting if self._admitted.intersection(name for name, *_ in step.joiners)]
         for step in self._admitting:
-            self.desk.send(joiner.name, step)
+            if self._admitted.intersection(name for name, *_ in step.joiners):
+                self.desk.send(joiner.name, step)
 
     def ask_to_join(self) -> None:
         """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
@@ -128,7 +131,8 @@ class Membership:
     def admit(self, decision: wire.Committed) -> None:
         """Let those in whom the stage has agreed on with the step that was just made."""
         if decision.joiners:
-            self._admitting.append(decision)
+            before = [step for step in self._admitting if self._admitted.intersection(name for name, *_ in step.joiners)]
+            self._admitting = [*before, decision]
         self.admit_all(decision.joiners, decision.round)
 
     def admit_all(self, joiners: Joiners, step: int) -> None:

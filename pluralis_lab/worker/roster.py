@@ -34,7 +34,7 @@ class Roster:
     """
 
     def __init__(self, me: Peer, *, replicas: int, num_micro_batches: int, keep: int) -> None:
-        self.me, self._replicas, self._num_micro_batches, self._keep = me, replicas, num_micro_batches, keep
+        self.me, self._replicas, self._num_micro_batches, self.changes_kept = me, replicas, num_micro_batches, keep
         self._peers: dict[str, Peer] = {me.name: me}
         self._by_stage: dict[int, dict[str, Peer]] = {me.stage: {me.name: me}}
         # Asked for with every message; those of a stage are made anew when it has changed.
@@ -138,7 +138,7 @@ class Roster:
         """Note the lanes of `stage` from round `since` on; older news than what is known changes nothing."""
         lanes = self.lanes(stage)
         if since >= lanes.tables[-1][0]:
-            lanes.change(since, table, keep=self._keep)
+            lanes.change(since, table, keep=self.changes_kept)
 
     def take_over_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
         """Deal in `stage` as whoever sent `tables` does."""

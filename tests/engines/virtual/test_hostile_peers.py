@@ -175,6 +175,7 @@ def lies(round_: int) -> dict[str, Message]:
     key = HotKey.from_seed(bytes([3]))
     payload = Payload((("z", "f8", (2,)), ("ids", "i8", (1,))), b"\0" * 24)
     gradient = Payload((("g", "f8", (3,)),), b"\0" * 24)
+    changes = tuple((number, ((0, 0, number),)) for number in range(99))
 
     def item(kind: Any, of: Payload) -> dict[str, Any]:
         return sign_work(key, RUN_ID, round_, kind, 1, "worker-3", [1], 32, of.digest)
@@ -195,6 +196,11 @@ def lies(round_: int) -> dict[str, Message]:
         "a Hello from another seat": Hello(2, 0, key.address, 0, 0, True),
         "a Hello with lanes out of order": Hello(1, 1, key.address, 0, 0, True, ((4, ((0, 0, None),)), (2, ((0, 0, None),)))),
         "a Hello with lanes of nobody": Hello(1, 1, key.address, 0, 0, True, ((0, ((7, 0, None),)),)),
+        "a Hello with lanes without anybody": Hello(1, 1, key.address, 0, 0, True, ((0, ()),)),
+        "a Hello with the lanes of a whole run": Hello(
+            1, 1, key.address, 0, 0, True, tuple((n, ((0, 0, n),)) for n in range(99))
+        ),
+        "a state with lanes without anybody": StateOffer(round_, "d", ((0, ()),), 10, bytes(32)),
         "a loss that is none": EvalDone(round_, 0, math.nan, 32),
         "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
         "a wish to join of one who takes part": Join(0, False),
