@@ -97,12 +97,17 @@ class BareLoops:
     """Four bare loops at once, again after all that is measured: what the machine does meanwhile changes within a minute."""
 
     def __init__(self, file: Path, rounds: int) -> None:
-        self._file, self._rounds = file, rounds
-        self._last = bare_s(file, rounds)
+        self._file, self._rounds, self._last = file, rounds, 0.0
+        self.measure()
+
+    def measure(self) -> None:
+        """Measure the loops just before what is measured next."""
+        self._last = bare_s(self._file, self._rounds)
 
     def cost(self, seconds: float, *, num_steps: float = 1.0, **facts: Any) -> Cost:
         """Return what a round of so many seconds and steps, measured just now, costs beyond the loops before and after it."""
-        before, self._last = self._last, bare_s(self._file, self._rounds)
+        before = self._last
+        self.measure()
         bare = (before + self._last) / 2
         return Cost(seconds - num_steps * bare, bare, num_steps=num_steps, **facts)
 
@@ -137,6 +142,8 @@ def measured(
             tries = (hivemind_s(file, peer_rounds, SETTINGS[name], name, network) for _ in range(PEER_TRIES))
             if (trained := next(filter(None, tries), None)) is not None:
                 theirs[name].append(bare.cost(**trained))
+            else:
+                bare.measure()
         for name, rule in RULES.items():
             seconds, sent_bytes = round_s(spec_of(rule, rounds), network)
             ours[name].append(bare.cost(seconds, sent_bytes=sent_bytes))

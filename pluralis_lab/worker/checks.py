@@ -134,7 +134,6 @@ class Checks:
             raise WireError(f"a Hello from stage {message.stage}, replica {message.replica} with another's seat or key")
         if message.incarnation < 0 or (message.since is not None and not 0 <= message.since <= desk.spec.steps):
             raise WireError(f"a Hello of incarnation {message.incarnation} since round {message.since}")
-        self._tables(message.stage, message.lanes)
 
     def _activation(self, source: str, message: wire.Activation) -> None:
         self._stage_of(source, -1)
@@ -286,9 +285,18 @@ class Checks:
             raise WireError(f"a state of {message.size_bytes:,} bytes; this stage's has at most {self._largest_state:,}")
         if len(message.hashes) != HASH_BYTES * num_chunks(message.size_bytes):
             raise WireError(f"{len(message.hashes)} bytes of hashes for a state of {message.size_bytes:,} bytes")
-        if not message.lanes:
-            raise WireError("a state without its stage's lanes")
-        self._tables(self.desk.me.stage, message.lanes)
+        # A stage can be so far ahead of the one before, and agrees on the lanes of so many rounds beyond.
+        last = message.version + 2 * self.desk.spec.window + 4
+        self._tables(self.desk.me.stage, message.lanes, last)
+        if not self.desk.is_tail:
+            self._tables(self.desk.me.stage + 1, message.next_lanes, last)
+        elif message.next_lanes:
+            raise WireError(f"a state with lanes of a stage after the last: {str(message.next_lanes)[:80]}")
+        names = [name for name, *_ in message.next_peers]
+        if names != sorted(set(names)) or any(not 0 <= since <= last for _, _, since, _ in message.next_peers):
+            raise WireError(f"{str(message.next_peers)[:80]} are not in order, or begin after round {last}")
+        for name in names:
+            self._stage_of(name, 1)
 
     def _fetch_state(self, source: str, message: wire.FetchState) -> None:
         self._version(source, message.version)
@@ -306,13 +314,11 @@ class Checks:
         if not 0 <= version <= self.desk.spec.steps:
             raise WireError(f"a state of version {version} in a run of {self.desk.spec.steps} rounds")
 
-    def _tables(self, stage: int, tables: wire.Tables) -> None:
-        """Check how `stage` says that it has dealt micro-batches out, change by change."""
-        most = self.desk.roster.changes_kept
-        if len(tables) > most or [since for since, _ in tables] != sorted({since for since, _ in tables}):
-            raise WireError(
-                f"the lanes {str(tables)[:80]} of stage {stage}, which are not in order, or of more than {most} changes"
-            )
+    def _tables(self, stage: int, tables: wire.Tables, last: int) -> None:
+        """Check how micro-batches of rounds up to `last` are said to be dealt out in `stage`, change by change."""
+        rounds, most = [since for since, _ in tables], self.desk.roster.changes_kept
+        if not 0 < len(rounds) <= most or rounds != sorted(set(rounds)) or not 0 <= rounds[0] <= rounds[-1] <= last:
+            raise WireError(f"lanes of stage {stage}, {str(tables)[:80]}, not 1 to {most} changes in order up to round {last}")
         for _, table in tables:
             if not table:
                 raise WireError(f"lanes of stage {stage} with nobody in them")

@@ -82,7 +82,7 @@ class Commit:
         if desk.seats[source][0] != desk.me.stage:
             if (state := desk.rounds.get(message.round)) is not None:
                 state.next_haves[source] = message.joiners
-                if state.have is not None:  # until then it changes nothing here
+                if state.have is not None or state.decided is not None:  # until then it changes nothing here
                     self.advance(state)
         elif not self._is_settled(source, message.round):
             state = desk.current()
@@ -115,6 +115,7 @@ class Commit:
             is_news, state.previous_committed = not state.previous_committed, True
         else:
             state.next_committed = True
+            state.next_stepped.add(source.name)
         if is_news:  # the whole stage before says the same
             self.advance(state)
         desk.retire_rounds()
@@ -143,6 +144,7 @@ class Commit:
         state.peers_counted.pop(lost.name, None)
         state.haves.pop(lost.name, None)
         state.next_haves.pop(lost.name, None)
+        state.next_stepped.discard(lost.name)
         state.fetching = {(holder, part) for holder, part in state.fetching if holder != lost.name}
         if self.butterfly is not None:
             self.butterfly.on_peer_lost(lost)
@@ -203,7 +205,7 @@ class Commit:
         if parts is None or not self._inspected(state, parts):
             return
         if state.decided is not None and state.decided.parts == parts:
-            if self._have_met(state.decided.joiners):
+            if self._have_met(state.decided.joiners) and self._is_next_safe(state):
                 self._apply(state, state.decided)
             return
         if not self._may_step(state):
@@ -335,10 +337,13 @@ class Commit:
                     desk.expel_live(name, f"says it counted micro-batch {index} of round {state.round}, which was counted here")
 
     def _is_next_safe(self, state: RoundState) -> bool:
-        """Whether everybody in the next stage holds that stage's contributions, or has made the step already."""
+        """Whether everybody in the next stage has told that it holds that stage's contributions, or has made the step already.
+
+        Everybody, so that this worker knows by then what each of them agreed on with the step before (`Desk.dealt_from`).
+        """
         desk = self.desk
         following = [] if desk.is_tail else desk.roster.serving(desk.me.stage + 1, state.round)
-        return state.next_committed or all(peer.name in state.next_haves for peer in following)
+        return all(peer.name in state.next_haves or peer.name in state.next_stepped for peer in following)
 
     def _inspected(self, state: RoundState, parts: Parts) -> bool:
         """Say whether `parts` are measured; measure them if not. What never leaves a replica need not be."""

@@ -83,8 +83,8 @@ class Desk:
 
         It must be one of which nobody has dealt anything before hearing of that step: two who deal by different lanes could give
         a micro-batch to two replicas. Heads deal to themselves, up to `RunSpec.window` rounds ahead of their own step. Whoever
-        deals to a later stage may have made the step before that stage does; but not one more, for which all of the stage must
-        have announced theirs.
+        deals to a later stage may have made the step before that stage does; but not one more, before which everybody there has
+        to tell of its own (`Commit`).
         """
         return min(step + self.spec.window + (1 if stage == 0 else 2), self.spec.steps)
 

@@ -85,6 +85,8 @@ class Download:
             state = b"".join(self._chunks[index] for index in range(count))
             self._chunks, self._is_whole = {}, True
             self.desk.roster.take_over_lanes(self.desk.me.stage, offer.lanes)
+            if offer.next_lanes:
+                self.desk.roster.take_over_lanes(self.desk.me.stage + 1, offer.next_lanes)
             self.desk.compute(tasks.Restore(offer.version, state, offer.digest))
             return
         missing = (index for index in range(count) if index not in self._chunks and index not in self._asked)

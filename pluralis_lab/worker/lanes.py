@@ -148,8 +148,8 @@ def next_table(
     """Return the lanes after the step of `round_` that the stage's replicas made together.
 
     A slot that was dealt no micro-batch drifts to the pace of the others, so that it is tried again. One that was dealt some and
-    is not in the step has lost its worker, among heads, who claim what they are dealt: it is no lane any more. (To later stages
-    it is sent, by somebody who may not have heard of the lane yet.)
+    is not in the step has lost its worker, among heads, who claim what they are dealt: it is no lane any more. (In later stages
+    it stays one, and others take over what is dealt to it.)
 
     table : the newest lanes
     since : first round of the new ones

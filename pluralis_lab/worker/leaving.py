@@ -37,7 +37,7 @@ class Leaving:
             return False
         if desk.is_local and self._exchanges.settled < self._counted_until:
             return False  # how far it came since the last exchange would be lost
-        told = range(desk.round, min(desk.round + desk.spec.window + 1, desk.spec.steps))
+        told = range(desk.round, desk.dealt_from(desk.me.stage, desk.round))
         lanes = desk.roster.lanes(desk.me.stage)
         is_dealt_some = not desk.is_finished and any(desk.me.replica in lanes.dealt(number) for number in told)
         is_past_settled = all(number >= desk.round for number in desk.rounds)

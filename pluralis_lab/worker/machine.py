@@ -311,9 +311,10 @@ class Worker:
             desk.report("round", round=state.round, loss=loss, tokens=targets)
         desk.on_step()
         self.leaving.on_step(state)
-        self.membership.admit(state.applying)
+        self.membership.admit_all(state.applying.joiners, state.round)
         self.membership.await_next(state)
         state.applying = replace(state.applying, lanes=self.membership.deal_anew(state, state.applying))
+        self.membership.on_step(state.applying)
         for neighbour in (stage - 1, stage, stage + 1):
             desk.broadcast(desk.roster.stage(neighbour), state.applying)
         self.membership.hand_out_state()
@@ -401,6 +402,7 @@ class Worker:
         for source, message in self._future:  # who was admitted while this worker waited takes part as well
             if isinstance(message, wire.Committed) and message.round < done.version and self._is_mate(source):
                 self.membership.admit_all(message.joiners, message.round)
+        self.membership.deal_as_told()
         self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
             desk.take_part()

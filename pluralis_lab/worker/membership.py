@@ -1,7 +1,7 @@
 """Who is in: greetings, joining with a replica's state, and admission at a step."""
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.state_chunks import chunk_of, hashes_of, num_chunks
@@ -29,8 +29,10 @@ class Membership:
         self.desk, self.commit, self._exchanges, self._on_not_admitted = desk, commit, exchanges, on_not_admitted
         self._admitted: set[str] = set()
         """Who was let in and has not said yet that it has begun."""
-        self._admitting: list[wire.Committed] = []
-        """The steps with which they were let in."""
+        self._made: deque[wire.Committed] = deque(maxlen=desk.spec.window + 3)
+        """The last steps made here: whoever comes to the stage before can still need to know what was agreed on with these."""
+        self._unmet: dict[str, tuple[int, int, bool]] = {}
+        """Who takes part in the next stage, as a joiner was told that has not met them: incarnation, first round, begun."""
         self._next_steps: dict[int, dict[str, Joiners]] = {}
         """Whom each replica of the next stage says it has let in, by step."""
         self.download = Download(desk)
@@ -69,31 +71,22 @@ class Membership:
             self.commit.waiting_joiners.pop(source, None)
         if not desk.roster.add(peer):
             return None
-        if peer.stage == desk.me.stage + 1:
-            self._settle_all()  # its stage may have told that it lets this one in before it was known here
-        if message.lanes and peer.stage == desk.me.stage + 1 and desk.state in ("joining", "syncing"):
-            desk.roster.hear_lanes(peer.stage, message.lanes)
+        if peer.stage == desk.me.stage + 1:  # that its stage has let it in may have been told before it was known here
+            self._enter_met()
+            self._settle_all()
         if message.answer:
             since = desk.me.since if desk.state in ("active", "serving") else None
             self.say_hello([peer], since=since, answer=False)
             if peer.stage == desk.me.stage - 1:
-                self._tell_whom_it_may_deal_to(peer)
+                for step in self._made:
+                    desk.send(source, step)
         if desk.state == "joining" and peer.stage == desk.me.stage and peer.since is not None:
             desk.send(source, wire.Join(desk.me.incarnation, self.on_trial))
         return peer
 
     def say_hello(self, peers: list[Peer], *, since: int | None, answer: bool) -> None:
         me = self.desk.me
-        hello = wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer)
-        to_who_deals_here = hello if since is None else replace(hello, lanes=tuple(self.desk.roster.lanes(me.stage).tables))
-        for peer in peers:
-            self.desk.send(peer.name, to_who_deals_here if peer.stage == me.stage - 1 else hello)
-
-    def _tell_whom_it_may_deal_to(self, joiner: Peer) -> None:
-        """Tell a joiner of the stage before whom this one has let in, so that it awaits them as its replicas do."""
-        for step in self._admitting:
-            if self._admitted.intersection(name for name, *_ in step.joiners):
-                self.desk.send(joiner.name, step)
+        self.desk.broadcast(peers, wire.Hello(me.stage, me.replica, me.key, me.incarnation, since, answer))
 
     def ask_to_join(self) -> None:
         """Ask every replica that has the stage's state, so that all of them admit at the same step; the first one sends it."""
@@ -128,12 +121,9 @@ class Membership:
         peers = [desk.roster.get(name) for name, *_ in joiners]
         self._donate([peer for peer in peers if peer is not None and peer.name in self._admitted])
 
-    def admit(self, decision: wire.Committed) -> None:
-        """Let those in whom the stage has agreed on with the step that was just made."""
-        if decision.joiners:
-            before = [step for step in self._admitting if self._admitted.intersection(name for name, *_ in step.joiners)]
-            self._admitting = [*before, decision]
-        self.admit_all(decision.joiners, decision.round)
+    def on_step(self, made: wire.Committed) -> None:
+        """Note the step that was just made, as neighbours are told of it."""
+        self._made.append(made)
 
     def admit_all(self, joiners: Joiners, step: int) -> None:
         """Let `joiners`, agreed on with that `step`, take part from the next round on of which nothing was dealt.
@@ -151,9 +141,9 @@ class Membership:
                 self._admitted.add(name)
 
     def await_next(self, state: RoundState) -> None:
-        """After the own step, deal to those whom the next stage is about to let in: all of its replicas have announced them.
+        """After the own step, await those whom the next stage is about to let in: all of its replicas have announced them.
 
-        So they have work as soon as they have the state. If it turns out otherwise, `on_next_committed` takes that back.
+        If it turns out otherwise, `on_next_committed` takes that back.
         """
         replicas = self._next_replicas(state.round)
         if replicas and state.next_haves.keys() >= replicas:
@@ -187,7 +177,7 @@ class Membership:
         self._await(set.intersection(*(set(told[name]) for name in replicas)), round_)
         named = {(name, incarnation) for by in replicas for name, incarnation, _ in told[by]}
         since = desk.dealt_from(desk.me.stage + 1, round_)
-        for peer in desk.roster.serving(desk.me.stage + 1, since):
+        for peer in desk.roster.serving(desk.me.stage + 1, since) if since < desk.spec.steps else ():
             if peer.is_awaited and peer.since == since and (peer.name, peer.incarnation) not in named:
                 desk.roster.promote(peer.name, None)
                 self._on_not_admitted(peer)
@@ -201,6 +191,24 @@ class Membership:
             peer = desk.roster.get(name)
             if not on_trial and peer is not None and peer.incarnation == incarnation and peer.since is None:
                 desk.roster.await_from(name, since)
+
+    def deal_as_told(self) -> None:
+        """Deal to whom the sender of this worker's state deals in the next stage, before they say that they are there."""
+        assert self.download.offer is not None
+        for name, incarnation, since, has_begun in self.download.offer.next_peers:
+            self._unmet[name] = (incarnation, since, has_begun)
+        self._enter_met()
+
+    def _enter_met(self) -> None:
+        roster = self.desk.roster
+        for name, (incarnation, since, has_begun) in list(self._unmet.items()):
+            if (peer := roster.get(name)) is None:
+                continue
+            del self._unmet[name]
+            if peer.incarnation == incarnation and peer.since is None:
+                roster.await_from(name, since)
+                if has_begun:
+                    roster.promote(name, since)
 
     def _next_replicas(self, round_: int) -> set[str]:
         return set(self.desk.roster.ready(self.desk.me.stage + 1, round_))
@@ -253,8 +261,17 @@ class Membership:
         waiting = [(peer, desk.roster.get(peer.name)) for peer in self._snapshot_for.pop(task.version, [])]
         # One that died meanwhile would never say that it has the state, and a later life of it has not been admitted.
         if joiners := [peer for peer, known in waiting if known is not None and known.incarnation == peer.incarnation]:
-            lanes = tuple(desk.roster.lanes(desk.me.stage).tables)
-            offer = wire.StateOffer(done.version, done.digest, lanes, len(done.state), hashes_of(done.state))
+            lanes, next_lanes = (tuple(desk.roster.lanes(stage).tables) for stage in (desk.me.stage, desk.me.stage + 1))
+            following = [peer for peer in desk.roster.stage(desk.me.stage + 1) if peer.since is not None]
+            offer = wire.StateOffer(
+                done.version,
+                done.digest,
+                lanes,
+                len(done.state),
+                hashes_of(done.state),
+                () if desk.is_tail else next_lanes,
+                tuple(sorted((peer.name, peer.incarnation, peer.since or 0, not peer.is_awaited) for peer in following)),
+            )
             _, fetching = self._offered.setdefault(done.digest, (done, set()))
             fetching.update(peer.name for peer in joiners)
             self._fetched_at.update((peer.name, desk.now) for peer in joiners)

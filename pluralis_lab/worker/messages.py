@@ -20,10 +20,7 @@ COMMITMENT_LAYOUT = (("h", "u1", (32,)),)
 
 @dataclass(frozen=True)
 class Hello:
-    """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return.
-
-    `lanes`, of who takes part, for joiners of the stage before: how micro-batches are dealt out here, as in `StateOffer`.
-    """
+    """I am here. `since` is the first round I take work in, None while I join; `answer` asks for a Hello in return."""
 
     stage: int
     replica: int
@@ -31,7 +28,6 @@ class Hello:
     incarnation: int
     since: int | None
     answer: bool
-    lanes: Tables = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +224,8 @@ class StateOffer:
     """Here is the stage's state after `version` rounds, a safetensors file of `size_bytes`, for an admitted joiner to fetch.
 
     `hashes` are the SHA-256 of its chunks (`learning.state_chunks`), 32 bytes each; `digest` is that of all.
-    `lanes` is how the stage deals micro-batches out.
+    `lanes` is how micro-batches are dealt out in the stage, and `next_lanes` in the next one, as all know who deal there; and
+    `next_peers` who takes part there: (worker, incarnation, first round, whether it has begun).
     """
 
     version: int
@@ -236,6 +233,8 @@ class StateOffer:
     lanes: Tables
     size_bytes: int
     hashes: bytes
+    next_lanes: Tables = ()
+    next_peers: tuple[tuple[str, int, int, bool], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,6 @@ class Roster:
         self._by_slot: dict[int, dict[int, dict[int, Peer]]] = {}
         self._lost: dict[str, int] = {}
         self._lanes: dict[int, Lanes] = {}
-        self._heard_lanes: dict[int, int] = {}
-        """First round of the newest lanes that replicas of a stage have told this worker of, while it joined."""
 
     def get(self, name: str) -> Peer | None:
         return self._peers.get(name)
@@ -141,17 +139,9 @@ class Roster:
             lanes.change(since, table, keep=self.changes_kept)
 
     def take_over_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
-        """Deal in `stage` as whoever sent `tables` does."""
+        """Deal in `stage` as whoever sent `tables` does, and to who is there of another stage and has no lane in them yet."""
         self._lanes[stage] = Lanes(stage, self._num_micro_batches, list(tables))
-
-    def hear_lanes(self, stage: int, tables: tuple[tuple[int, Table], ...]) -> None:
-        """Note how micro-batches are dealt out in `stage`, as told to a joiner that will deal there; the newest word counts."""
-        newest, _ = tables[-1]
-        if newest < self._heard_lanes.get(stage, 0):
-            return
-        self._heard_lanes[stage] = newest
-        self.take_over_lanes(stage, tables)
-        for peer in self._ordered(stage):
+        for peer in self._ordered(stage) if stage != self.me.stage else ():
             if peer.since is not None:
                 self._expect_lane(stage, peer.replica, peer.since)
 

@@ -32,7 +32,8 @@ class RoundState:
     Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
     later; `unusable`, those that cannot be computed with, which nobody steps with; `delay`, how late the own sum's gradients
     were, in steps, and where replicas train locally its `norm`; `fetching`, what was asked for of whom; `have`, announced here,
-    and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs, and whom they would let in;
+    and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs, and whom they would let in, and
+    `next_stepped`, those that step;
     `inspected`, the measured parts; `decisions`, what each replica says that it has stepped with, and `decided`, the one of them
     to follow; `applying`, what this one steps with.
     """
@@ -74,6 +75,7 @@ class RoundState:
     is_committed: bool = False
     previous_committed: bool = False
     next_committed: bool = False
+    next_stepped: set[str] = field(default_factory=set)
     peers_committed: set[str] = field(default_factory=set)
 
     def covers(self, parts: Parts, num_micro_batches: int) -> bool:

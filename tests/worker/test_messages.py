@@ -79,8 +79,9 @@ parts = st.lists(st.tuples(names, names), max_size=3).map(tuple)
 joiners = st.lists(st.tuples(names, numbers, st.booleans()), max_size=3).map(tuple)
 tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).map(tuple)
 lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
+next_peers = st.lists(st.tuples(names, numbers, numbers, st.booleans()), max_size=3).map(tuple)
 EXAMPLES = {
-    Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans(), lanes),
+    Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
     Activation: st.builds(Activation, numbers, numbers, items, payloads, st.booleans()),
     Drawn: st.builds(Drawn, numbers, numbers, payloads),
     Gradient: st.builds(Gradient, numbers, numbers, items, payloads),
@@ -96,7 +97,7 @@ EXAMPLES = {
     Merged: st.builds(Merged, numbers, parts),
     FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
     Join: st.builds(Join, numbers, st.booleans()),
-    StateOffer: st.builds(StateOffer, numbers, names, lanes, numbers, st.binary(max_size=200)),
+    StateOffer: st.builds(StateOffer, numbers, names, lanes, numbers, st.binary(max_size=200), lanes, next_peers),
     FetchState: st.builds(FetchState, numbers, names, indices),
     StateChunk: st.builds(StateChunk, numbers, names, numbers, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
@@ -130,7 +131,6 @@ ITEM = {
 PAYLOAD = pack([("z", torch.arange(6.0).view(2, 3)), ("ids", torch.tensor([1, 2], dtype=torch.uint16))])
 ONE_OF_EACH = [
     Hello(1, 0, "0xAb", 0, None, True),
-    Hello(1, 0, "0xAb", 0, 3, False, ((0, ((0, 0, None), (1, 0, 40))),)),
     Activation(3, 1, ITEM, PAYLOAD),
     Drawn(3, 1, PAYLOAD),
     Gradient(3, 1, ITEM, PAYLOAD),
@@ -148,7 +148,9 @@ ONE_OF_EACH = [
     Merged(3, (("worker-1", "d"),)),
     FetchDisplacement(3, "worker-1"),
     Join(2, True),
-    StateOffer(3, "d", ((2, ((0, 0, None), (5, 2, 7))),), 1000, b"\x00hash\xff"),
+    StateOffer(
+        3, "d", ((2, ((0, 0, None), (5, 2, 7))),), 1000, b"\x00hash\xff", ((0, ((0, 0, 9),)),), (("worker-8", 1, 4, False),)
+    ),
     FetchState(3, "d", (0, 5)),
     StateChunk(3, "d", 1, b"\x00state\xff"),
     Lost("worker-1", 1),
@@ -166,7 +168,7 @@ ONE_OF_EACH = [
 ]
 BYTES_OF = {StateOffer: "hashes", StateChunk: "data"}
 """What is bytes and no arrays."""
-HELLO = {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": True, "lanes": []}
+OFFER = {"version": 1, "digest": "d", "lanes": [], "size_bytes": 1, "hashes": None, "next_lanes": [], "next_peers": []}
 by_name = pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda message: type(message).__name__)
 
 
@@ -296,8 +298,9 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Counted", {"round": 1, "indices": 1}, b"", "Counted.indices"),
         ("Have", {"round": 1, "parts": [["w"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
         ("Have", {"round": 1, "parts": [["w", "d", "e"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
-        ("Hello", {**HELLO, "answer": 1}, b"", "Hello.answer"),
-        ("Hello", {**HELLO, "lanes": [[0, [0, 0, None]]]}, b"", "Hello.lanes"),
+        ("Hello", {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": 1}, b"", "Hello.answer"),
+        ("StateOffer", {**OFFER, "next_lanes": [[0, [0, 0, None]]]}, b"", "StateOffer.next_lanes"),
+        ("StateOffer", {**OFFER, "next_peers": [["w", 1, 2]]}, b"", "StateOffer.next_peers"),
         ("EvalDone", {"version": 1, "index": 1, "loss": "2.5", "tokens": 1}, b"", "EvalDone.loss"),
         ("EvalDone", {"version": 1, "index": 1, "loss": None, "tokens": 1}, b"", "EvalDone.loss"),
         ("Gradient", {"round": 1, "index": 1, "item": [], "payload": []}, b"", "Gradient.item"),

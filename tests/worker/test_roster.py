@@ -95,15 +95,11 @@ def test_older_news_of_lanes_changes_nothing_and_a_joiner_deals_as_its_donor():
     assert [joiner.serve(stage=1, round_=5, index=index).replica for index in range(6)] == dealt
 
 
-def test_a_joiner_deals_as_the_newest_word_of_the_next_stage_and_to_who_came_there_since():
+def test_who_takes_over_another_stages_lanes_deals_to_who_came_there_since_too():
     joiner = a_roster(2, peers([0, 4]), each=3)
-    joiner.hear_lanes(1, ((0, ((0, 0, None), (1, 0, None))), (5, ((0, 0, 30),))))
-    newest = ((0, 0, 30), (4, 0, None))  # of the other one its stage has not told yet
-    assert joiner.lanes(1).of(6) == newest
-    joiner.hear_lanes(1, ((3, ((1, 0, None),)),))
-    assert joiner.lanes(1).of(6) == newest, "that is an older word"
-    joiner.hear_lanes(1, ((7, ((0, 0, 40), (4, 0, 50))),))
-    assert joiner.lanes(1).of(7) == ((0, 0, 40), (4, 0, 50))
+    joiner.take_over_lanes(1, ((0, ((0, 0, None), (1, 0, None))), (5, ((0, 0, 30),))))
+    assert joiner.lanes(1).of(4) == ((0, 0, None), (1, 0, None))
+    assert joiner.lanes(1).of(6) == ((0, 0, 30), (4, 0, None))
 
 
 # --- who is live -------------------------------------------------------------------------------------------------------

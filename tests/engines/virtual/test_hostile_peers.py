@@ -175,7 +175,11 @@ def lies(round_: int) -> dict[str, Message]:
     key = HotKey.from_seed(bytes([3]))
     payload = Payload((("z", "f8", (2,)), ("ids", "i8", (1,))), b"\0" * 24)
     gradient = Payload((("g", "f8", (3,)),), b"\0" * 24)
-    changes = tuple((number, ((0, 0, number),)) for number in range(99))
+    lanes = ((0, ((0, 0, None),)),)
+    offered = {"version": round_, "digest": "d", "lanes": lanes, "size_bytes": 10, "hashes": bytes(32), "next_lanes": lanes}
+
+    def offer(**changes: Any) -> StateOffer:
+        return StateOffer(**{**offered, **changes})
 
     def item(kind: Any, of: Payload) -> dict[str, Any]:
         return sign_work(key, RUN_ID, round_, kind, 1, "worker-3", [1], 32, of.digest)
@@ -194,20 +198,24 @@ def lies(round_: int) -> dict[str, Message]:
         "a Have with joiners of another stage": Have(round_, (("worker-2", "d"),), (("worker-5", 0, False),)),
         "a Hello with another's key": Hello(1, 1, "0x" + "00" * 20, 0, 0, True),
         "a Hello from another seat": Hello(2, 0, key.address, 0, 0, True),
-        "a Hello with lanes out of order": Hello(1, 1, key.address, 0, 0, True, ((4, ((0, 0, None),)), (2, ((0, 0, None),)))),
-        "a Hello with lanes of nobody": Hello(1, 1, key.address, 0, 0, True, ((0, ((7, 0, None),)),)),
-        "a Hello with lanes without anybody": Hello(1, 1, key.address, 0, 0, True, ((0, ()),)),
-        "a Hello with the lanes of a whole run": Hello(1, 1, key.address, 0, 0, True, changes),
-        "a state with lanes without anybody": StateOffer(round_, "d", ((0, ()),), 10, bytes(32)),
         "a loss that is none": EvalDone(round_, 0, math.nan, 32),
         "all later incarnations of a peer are gone": Lost("worker-99", 2**60),
         "a wish to join of one who takes part": Join(0, False),
-        "a state of a round that never comes": StateOffer(10**9, "d", ((0, ((0, 0, None),)),), 10, bytes(32)),
-        "a state without lanes": StateOffer(round_, "d", (), 10, bytes(32)),
-        "a state with lanes of nobody": StateOffer(round_, "d", ((0, ((7, 0, None),)),), 10, bytes(32)),
-        "a state larger than any": StateOffer(round_, "d", ((0, ((0, 0, None),)),), 10**12, bytes(32 * 2048)),
-        "a state of nothing": StateOffer(round_, "d", ((0, ((0, 0, None),)),), 0, bytes(32)),
-        "a state with hashes for another": StateOffer(round_, "d", ((0, ((0, 0, None),)),), 10, bytes(64)),
+        "a state of a round that never comes": offer(version=10**9),
+        "a state without lanes": offer(lanes=()),
+        "a state with lanes of nobody": offer(lanes=((0, ((7, 0, None),)),)),
+        "a state with lanes without anybody": offer(lanes=((0, ()),)),
+        "a state with lanes out of order": offer(lanes=((4, ((0, 0, None),)), (2, ((0, 0, None),)))),
+        "a state with the lanes of a whole run": offer(lanes=tuple((number, ((0, 0, number),)) for number in range(99))),
+        "a state with lanes of rounds far ahead": offer(lanes=((0, ((0, 0, None),)), (10**9, ((0, 0, None),)))),
+        "a state without the next stage's lanes": offer(next_lanes=()),
+        "a state with lanes of the next stage far ahead": offer(next_lanes=((10**9, ((0, 0, None),)),)),
+        "a state that names who is of another stage": offer(next_peers=(("worker-2", 0, round_, True),)),
+        "a state that names somebody far ahead": offer(next_peers=(("worker-4", 0, 10**9, False),)),
+        "a state that names somebody twice": offer(next_peers=(("worker-4", 0, round_, True), ("worker-4", 1, round_, True))),
+        "a state larger than any": offer(size_bytes=10**12, hashes=bytes(32 * 2048)),
+        "a state of nothing": offer(size_bytes=0),
+        "a state with hashes for another": offer(hashes=bytes(64)),
         "a wish for a chunk that no state has": FetchState(round_, "d", (5000,)),
         "a wish for more chunks than are sent at once": FetchState(round_, "d", tuple(range(100))),
         "a chunk that no state has": StateChunk(round_, "d", 5000, b""),

@@ -104,8 +104,10 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
         if len(kills) + 1 < replicas:
             restart_s = rng.choice([None, 0.02, 1.0])
             kills.append(Kill(worker_name(number), rng.randrange(20, about), restart_s, loses_wire=rng.random() < 0.3))
+    far = [rng.sample(range(comers.stop), 2) for _ in range(rng.choice([0, 0, 1, 3]))]
+    slow = tuple((worker_name(one), worker_name(other), "20mbit", rng.choice([100, 1000])) for one, other in far)
     trouble = {
-        "links": rng.choice([Links("80mbit", 20), Links("20mbit", 5), Links("200mbit", 50)]),
+        "links": replace(rng.choice([Links("80mbit", 20), Links("20mbit", 5), Links("200mbit", 50)]), pairs=slow),
         "speeds": {worker_name(n): rng.choice([1e-3, 1e-4, 6e-5, 4e-5]) for n in range(comers.stop)},
         "attachments": tuple(Attachment(worker_name(n), rng.randrange(stages), rng.randrange(20, about // 2)) for n in comers),
         "kills": tuple(kill for kills in dying.values() for kill in kills),
@@ -141,13 +143,18 @@ class WhoDeals:
             if there.me.stage != stage or there.state != "active" or there.dealt_from(stage, there.round - 1) < round_:
                 continue
             self.compared += 1
-            known, is_so = ((of.roster.lanes(stage).dealt(round_), of.roster.serving(stage, round_)) for of in (desk, there))
-            if (known[0], names(known[1])) != (is_so[0], names(is_so[1])):
+            known, is_so = (
+                (of.roster.lanes(stage).dealt(round_), names_of_live(swarm, of.roster.serving(stage, round_)))
+                for of in (desk, there)
+            )
+            if known != is_so:
                 self.differing.append(f"{name} deals round {round_} by {known}, at {other} it is {is_so}")
 
 
-def names(peers: list[Peer]) -> set[str]:
-    return {peer.name for peer in peers}
+def names_of_live(swarm: VirtualSwarm, peers: list[Peer]) -> set[str]:
+    """Return who of them is there: that one is not, others can have heard already, or not yet."""
+    live = {(name, seat.incarnation) for name, seat in swarm.seats.items()}
+    return {peer.name for peer in peers if (peer.name, peer.incarnation) in live}
 
 
 def assert_trouble_harms_nobody(text: Corpus, cases: int) -> None:
