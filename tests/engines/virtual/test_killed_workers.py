@@ -138,13 +138,15 @@ class WhoDeals:
     def _compare(self, swarm: VirtualSwarm, name: str, round_: int) -> None:
         desk = swarm.seats[name].machine.desk
         stage = desk.me.stage + 1
+        # A worker whose greeting is still on its way to a joiner cannot be dealt to by it.
+        has_met = {peer.name for peer in desk.roster.stage(stage)}
         for other, seat in swarm.seats.items():
             there = seat.machine.desk
             if there.me.stage != stage or there.state != "active" or there.dealt_from(stage, there.round - 1) < round_:
                 continue
             self.compared += 1
             known, is_so = (
-                (of.roster.lanes(stage).dealt(round_), names_of_live(swarm, of.roster.serving(stage, round_)))
+                (of.roster.lanes(stage).dealt(round_), names_of_live(swarm, of.roster.serving(stage, round_)) & has_met)
                 for of in (desk, there)
             )
             if known != is_so:
