@@ -97,9 +97,15 @@ class Flow:
         return any(index in state.peers_counted.get(peer.name, ()) for peer in self.desk.mates(state.round))
 
     def _take_up(self, state: RoundState) -> None:
-        """Count what was left to a replica that is gone; an index that is still on its way comes here again when it is back."""
+        """Count what was left to a replica that is gone; an index that is still on its way comes here again when it is back.
+
+        Only what falls to this worker now. Who deals a micro-batch twice could otherwise have two replicas count it still.
+        """
+        desk = self.desk
         for index, (source, message) in list(state.yielded.items()):
-            if index in state.returned and not self.desk.is_past(state.round) and not self._is_counted_elsewhere(state, index):
+            owner = desk.roster.serve(stage=desk.me.stage, round_=state.round, index=index)
+            is_mine = owner is not None and owner.name == desk.me.name and not self._is_counted_elsewhere(state, index)
+            if is_mine and index in state.returned and not desk.is_past(state.round):
                 senders = state.senders[index]
                 self._take_back(state, index)
                 for held in (state.sent, state.sent_to, state.returned, state.loss):
@@ -210,18 +216,20 @@ class Flow:
                 self._take_up(state)
 
     def deal_again(self, holder: Peer, *, is_dead: bool = False) -> None:
-        """Send what `holder` was dealt, who does not do it, to its replacements."""
+        """Send what `holder` was dealt, who does not do it, to its replacements, and what was kept for it."""
         for state in list(self.desk.rounds.values()):
             for index in sorted(index for index, target in state.sent_to.items() if target == holder.name):
                 if self._is_wanted(state, index):
                     self._forward(state, index, dead=holder.name if is_dead else None)
+        self._deal_waiting()
 
     def on_peer_found(self, peer: Peer) -> None:
-        """Give waiting micro-batches to a worker that fills an empty stage."""
-        desk = self.desk
-        if peer.stage != desk.me.stage + 1:
-            return
-        for state in list(desk.rounds.values()):
+        """Give waiting micro-batches to a worker that fills an empty stage, or for whom they were kept."""
+        if peer.stage == self.desk.me.stage + 1:
+            self._deal_waiting()
+
+    def _deal_waiting(self) -> None:
+        for state in list(self.desk.rounds.values()):
             for index in sorted(state.sent.keys() - state.sent_to.keys()):
                 if self._is_wanted(state, index):
                     self._forward(state, index)
@@ -256,6 +264,9 @@ class Flow:
         if peer is None:
             state.sent_to.pop(index, None)
             desk.report("stalled", stage=stage, round=state.round)
+            return
+        if not peer.is_met:
+            state.sent_to.pop(index, None)
             return
         target = peer.name
         state.sent_to[index] = target

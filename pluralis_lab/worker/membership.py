@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from pluralis_lab.learning import tasks
 from pluralis_lab.learning.state_chunks import chunk_of, hashes_of, num_chunks
@@ -31,8 +32,6 @@ class Membership:
         """Who was let in and has not said yet that it has begun."""
         self._made: deque[wire.Committed] = deque(maxlen=desk.spec.window + 3)
         """The last steps made here: whoever comes to the stage before can still need to know what was agreed on with these."""
-        self._unmet: dict[str, tuple[int, int, bool]] = {}
-        """Who takes part in the next stage, as a joiner was told that has not met them: incarnation, first round, begun."""
         self._next_steps: dict[int, dict[str, Joiners]] = {}
         """Whom each replica of the next stage says it has let in, by step."""
         self.download = Download(desk)
@@ -64,16 +63,13 @@ class Membership:
         peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
         is_older = message.since is None or (known is not None and not known.is_awaited)
         if known is not None and known.since is not None and message.since != known.since and is_older:
-            peer = known  # its stage has admitted it already; the Hello was sent before
+            peer = replace(known, is_met=True)  # its stage has admitted it already; the Hello was sent before
         elif message.since is not None:
             self._admitted.discard(source)
             self._has_state(source)
             self.commit.waiting_joiners.pop(source, None)
         if not desk.roster.add(peer):
             return None
-        if peer.stage == desk.me.stage + 1:  # that its stage has let it in may have been told before it was known here
-            self._enter_met()
-            self._settle_all()
         if message.answer:
             since = desk.me.since if desk.state in ("active", "serving") else None
             self.say_hello([peer], since=since, answer=False)
@@ -187,28 +183,33 @@ class Membership:
         since = desk.dealt_from(desk.me.stage + 1, step)
         if since < desk.round:
             return  # nobody can be waited for any more
-        for name, incarnation, on_trial in sorted(joiners):
-            peer = desk.roster.get(name)
-            if not on_trial and peer is not None and peer.incarnation == incarnation and peer.since is None:
-                desk.roster.await_from(name, since)
+        for name, incarnation, _ in sorted(joiners):
+            self._await_from(name, incarnation, since)
 
     def deal_as_told(self) -> None:
         """Deal to whom the sender of this worker's state deals in the next stage, before they say that they are there."""
         assert self.download.offer is not None
         for name, incarnation, since, has_begun in self.download.offer.next_peers:
-            self._unmet[name] = (incarnation, since, has_begun)
-        self._enter_met()
+            peer = self._await_from(name, incarnation, since)
+            if has_begun and peer is not None and peer.is_met:
+                self.desk.roster.promote(name, since)
 
-    def _enter_met(self) -> None:
-        roster = self.desk.roster
-        for name, (incarnation, since, has_begun) in list(self._unmet.items()):
-            if (peer := roster.get(name)) is None:
-                continue
-            del self._unmet[name]
-            if peer.incarnation == incarnation and peer.since is None:
-                roster.await_from(name, since)
-                if has_begun:
-                    roster.promote(name, since)
+    def _await_from(self, name: str, incarnation: int, since: int) -> Peer | None:
+        """Deal to a worker of the next stage from round `since` on, and return it; None where that is settled otherwise.
+
+        Its own greeting may come later than the news that it was let in: who waited for that to deal to it could give others
+        what somebody else gives it.
+        """
+        desk = self.desk
+        known = desk.roster.get(name)
+        if known is None and not desk.roster.is_lost(name, incarnation):
+            stage, replica = desk.seats[name]
+            known = Peer(name, stage, replica, desk.keys[name], incarnation, since=None, is_met=False)
+            desk.roster.add(known)
+        if known is None or known.incarnation != incarnation or known.since is not None:
+            return None
+        desk.roster.await_from(name, since)
+        return known
 
     def _next_replicas(self, round_: int) -> set[str]:
         return set(self.desk.roster.ready(self.desk.me.stage + 1, round_))

@@ -14,6 +14,7 @@ class Peer:
     key : address of the hot key that signs its work
     since : first round it takes work in; None while it joins
     is_awaited : its stage has admitted it, and it has not said yet that it has the state
+    is_met : it has said hello here; to who has not, nothing can be sent, but what it is dealt is kept for it
     """
 
     name: str
@@ -23,6 +24,7 @@ class Peer:
     incarnation: int = 0
     since: int | None = 0
     is_awaited: bool = False
+    is_met: bool = True
 
 
 class Roster:
@@ -47,17 +49,22 @@ class Roster:
         return self._peers.get(name)
 
     def is_live(self, name: str) -> bool:
-        return name in self._peers
+        """Whether `name` has said hello and is not known to be gone."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.is_met
 
     def has_met(self, name: str, incarnation: int) -> bool:
         """Whether that incarnation has said hello, or is known to be gone."""
-        peer = self._peers.get(name)
-        return (peer is not None and peer.incarnation >= incarnation) or self._lost.get(name, -1) >= incarnation
+        return (self.is_live(name) and self._peers[name].incarnation >= incarnation) or self.is_lost(name, incarnation)
+
+    def is_lost(self, name: str, incarnation: int) -> bool:
+        """Whether that incarnation, which may never have said hello, is known to be gone."""
+        return self._lost.get(name, -1) >= incarnation
 
     def add(self, peer: Peer) -> bool:
         """Add or update `peer`; False for an incarnation that is known to be lost or older than the present one."""
         known = self._peers.get(peer.name)
-        if peer.incarnation <= self._lost.get(peer.name, -1) or (known is not None and known.incarnation > peer.incarnation):
+        if self.is_lost(peer.name, peer.incarnation) or (known is not None and known.incarnation > peer.incarnation):
             return False
         if known is not None and known.stage != peer.stage:
             del self._by_stage[known.stage][known.name]

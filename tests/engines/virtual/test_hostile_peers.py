@@ -1,6 +1,7 @@
 """A worker among peers that send what no correct worker sends: it never fails, and one liar costs the run nothing."""
 
 import dataclasses
+import itertools
 import math
 import random
 from collections import Counter
@@ -12,7 +13,7 @@ import pytest
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import sign_work
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import VirtualSwarm
+from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.errors import EvidenceError, WireError
 from pluralis_lab.learning.payload import Payload
 from pluralis_lab.worker import Expel, Received, worker_name
@@ -49,6 +50,7 @@ from pluralis_lab.worker.messages import (
 )
 from tests.engines.conftest import RUN_ID, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.every_message import EVERY_TYPE, QUESTIONS, WAYS_TO_TRAIN, every_message
+from tests.engines.virtual.test_killed_workers import assert_unharmed
 
 NONSENSE: dict[str, list[Any]] = {
     "int": [0, 1, 2, 3, 5, 7, 10**6, 2**62, -1],
@@ -246,3 +248,47 @@ def test_one_lie_to_everybody_costs_the_run_nothing(text: Corpus, lie: str) -> N
         assert seen.losses[number] == pytest.approx(loss, abs=1e-12, rel=0)
     reasons = [body["reason"] for worker, body in seen.of_kind("state") if body["state"] == "dead" and worker != "worker-3"]
     assert not reasons, f"honest workers were given up: {reasons}"
+
+
+class DealsTwice:
+    """Has the head worker-1 send to worker-4 what another head was dealt and sent to another replica, which has counted it."""
+
+    def __init__(self, from_event: int) -> None:
+        self._from = from_event
+        self.counted_by: str | None = None
+        """Who had counted it; None before it was sent."""
+        self.left_at: list[int] = []
+        """Numbers of the events at which worker-4 left it to that replica."""
+
+    def __call__(self, swarm: VirtualSwarm) -> None:
+        if "worker-4" not in swarm.seats:
+            return
+        desk = swarm.seats["worker-4"].machine.desk
+        if self.counted_by is not None:
+            self.left_at += [swarm.num_events for state in desk.rounds.values() if state.yielded]
+        elif swarm.num_events >= self._from and desk.state == "active":
+            state = desk.current()
+            for holder, indices in state.peers_counted.items():
+                for index in sorted(indices - state.senders.keys()):
+                    dealer = worker_name(desk.roster.lanes(0).turns(state.round, index)[0])
+                    if dealer != "worker-1":
+                        self.counted_by = holder
+                        output = swarm.seats[dealer].machine.desk.rounds[state.round].sent[index].payload
+                        item = swarm.seats["worker-1"].machine.desk.sign("forward", state.round, [index], output)
+                        inject(swarm, "worker-1", "worker-4", Activation(state.round, index, item, output))
+                        return
+
+
+def test_what_a_head_deals_again_is_left_to_the_replica_that_has_counted_it(text: Corpus) -> None:
+    """Either would take the other for a liar. And if that one dies, it is counted after all."""
+    spec = tiny_spec(text, replicas=3, steps=4)
+    whole = run_virtual(spec, text)
+    for first in range(10, whole.swarm.num_events, whole.swarm.num_events // 5):
+        deals = DealsTwice(first)
+        assert_unharmed(run_virtual(spec, text, on_event=deals), whole, first)
+        if deals.counted_by is None:
+            continue  # too late: nothing was left to deal
+        assert deals.left_at, "it was not left to who had counted it"
+        for moment, restart_s in itertools.product(deals.left_at[:: max(1, len(deals.left_at) // 2)], (0.02, 0.00001)):
+            kill = Kill(deals.counted_by, moment, restart_s)
+            assert_unharmed(run_virtual(spec, text, kills=(kill,), on_event=DealsTwice(first)), whole, kill)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Freeze, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.parts import Dense, Subspace
 from pluralis_lab.spec import RunSpec
@@ -16,11 +16,9 @@ from tests.engines.conftest import Observed, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.test_killed_workers import assert_unharmed
 
 
-def assert_survives(
-    spec: RunSpec, text: Corpus, whole: Observed, kills: tuple[Kill, ...], freezes: tuple[Freeze, ...] = ()
-) -> Observed:
+def assert_survives(spec: RunSpec, text: Corpus, whole: Observed, kills: tuple[Kill, ...]) -> Observed:
     """Run with `kills`: the same losses as without, and no honest worker is taken for a liar."""
-    seen = run_virtual(spec, text, kills=kills, freezes=freezes)
+    seen = run_virtual(spec, text, kills=kills)
     assert_unharmed(seen, whole, kills)
     return seen
 
@@ -139,51 +137,6 @@ def test_the_donor_is_killed_while_a_joiner_waits(text: Corpus, state: str) -> N
 
     for moment in spread(moments(spec, text, joins, (first,)), 4):
         assert_survives(spec, text, whole, (first, Kill("worker-3", moment, 0.02)))
-
-
-def test_who_is_on_trial_leaves_to_another_replica_what_that_one_was_sent_by_a_dead_head(text: Corpus) -> None:
-    """A head deals to a replica what is worker-4's, who was set aside; another one deals it to worker-4, who is there again."""
-    spec = tiny_spec(text, replicas=3, steps=6)
-    whole = run_virtual(spec, text)
-    freezes = (Freeze("worker-4", whole.swarm.num_events // 3, for_s=6.0),)
-
-    def is_back(swarm: VirtualSwarm) -> bool:
-        seat = swarm.seats.get("worker-4")
-        return seat is not None and seat.incarnation == 1 and seat.machine.desk.state == "active"
-
-    def dealt_for(swarm: VirtualSwarm) -> str | None:
-        """Return the head that has dealt to another replica, in worker-4's first round, what is dealt to worker-4 in it."""
-        for head in ("worker-0", "worker-1", "worker-2"):
-            desk = swarm.seats[head].machine.desk if head in swarm.seats else None
-            if desk is None or desk.round != swarm.seats["worker-4"].machine.desk.me.since:
-                continue
-            for index, target in desk.current().sent_to.items():
-                if desk.roster.lanes(1).turns(desk.round, index)[0] == 1 and target != "worker-4":
-                    return head
-        return None
-
-    found: list[tuple[int, str]] = []
-
-    def look(swarm: VirtualSwarm) -> None:
-        if is_back(swarm) and (head := dealt_for(swarm)) is not None:
-            found.append((swarm.num_events, head))
-
-    def leaves_it(swarm: VirtualSwarm) -> bool:
-        return is_back(swarm) and any(state.yielded for state in swarm.seats["worker-4"].machine.desk.rounds.values())
-
-    run_virtual(spec, text, freezes=freezes, on_event=look)
-    left: list[tuple[tuple[Kill, ...], int]] = []
-    for moment, head in found[:: max(1, len(found) // 10)]:
-        kills = (Kill(head, moment, 0.001, loses_wire=False),)
-
-        def note(swarm: VirtualSwarm, kills: tuple[Kill, ...] = kills) -> None:
-            if leaves_it(swarm):
-                left.append((kills, swarm.num_events))
-
-        assert_unharmed(run_virtual(spec, text, kills=kills, freezes=freezes, on_event=note), whole, kills)
-    assert left, "the moment that this test is about never came"
-    for kills, last in left[:: max(1, len(left) // 6)]:  # and who has counted it dies
-        assert_survives(spec, text, whole, (*kills, Kill("worker-5", last, 0.02)), freezes)
 
 
 def test_contributions_on_their_way_are_asked_for_of_one_replica(text: Corpus) -> None:

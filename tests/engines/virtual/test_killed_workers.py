@@ -12,7 +12,7 @@ from pluralis_lab.contributions.shape import RunShape, WorkerSeat
 from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.signers import SeedSigner
-from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Freeze, Kill, VirtualSwarm
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.parts import GPT, AdamW, Dense, DiLoCo, SliceSync
@@ -98,19 +98,23 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
     spec = tiny_spec(text, steps=8, model=model, **shape, **RULES[rng.choice(list(RULES))])
     about = 12 * spec.steps * spec.num_workers * micro_batches
     comers = range(spec.num_workers, spec.num_workers + rng.choice([0, 1, 1, 2]))
-    dying: dict[int, list[Kill]] = {}
+    dying: dict[int, list[Kill | Freeze]] = {}
     for number in rng.sample(range(spec.num_workers), rng.choice([1, 2, 2, 3])):
-        kills = dying.setdefault(number // replicas, [])
-        if len(kills) + 1 < replicas:
-            restart_s = rng.choice([None, 0.02, 1.0])
-            kills.append(Kill(worker_name(number), rng.randrange(20, about), restart_s, loses_wire=rng.random() < 0.3))
-    far = [rng.sample(range(comers.stop), 2) for _ in range(rng.choice([0, 0, 1, 3]))]
-    slow = tuple((worker_name(one), worker_name(other), "20mbit", rng.choice([100, 1000])) for one, other in far)
+        troubled = dying.setdefault(number // replicas, [])
+        if len(troubled) + 1 < replicas:
+            name, moment = worker_name(number), rng.randrange(20, about)
+            if rng.random() < 0.3:
+                troubled.append(Freeze(name, moment, for_s=rng.choice([1.0, 10.0, 60.0])))  # of which some are set aside
+            else:
+                troubled.append(Kill(name, moment, rng.choice([None, 0.02, 1.0]), loses_wire=rng.random() < 0.3))
+    far = [rng.sample(range(comers.stop), 2) for _ in range(rng.choice([0, 0, 1, 4]))]
+    slow = tuple((worker_name(one), worker_name(other), "20mbit", rng.choice([100, 1000, 4000])) for one, other in far)
     trouble = {
         "links": replace(rng.choice([Links("80mbit", 20), Links("20mbit", 5), Links("200mbit", 50)]), pairs=slow),
         "speeds": {worker_name(n): rng.choice([1e-3, 1e-4, 6e-5, 4e-5]) for n in range(comers.stop)},
         "attachments": tuple(Attachment(worker_name(n), rng.randrange(stages), rng.randrange(20, about // 2)) for n in comers),
-        "kills": tuple(kill for kills in dying.values() for kill in kills),
+        "kills": tuple(one for troubled in dying.values() for one in troubled if isinstance(one, Kill)),
+        "freezes": tuple(one for troubled in dying.values() for one in troubled if isinstance(one, Freeze)),
     }
     return spec, trouble
 
@@ -138,15 +142,13 @@ class WhoDeals:
     def _compare(self, swarm: VirtualSwarm, name: str, round_: int) -> None:
         desk = swarm.seats[name].machine.desk
         stage = desk.me.stage + 1
-        # A worker whose greeting is still on its way to a joiner cannot be dealt to by it.
-        has_met = {peer.name for peer in desk.roster.stage(stage)}
         for other, seat in swarm.seats.items():
             there = seat.machine.desk
             if there.me.stage != stage or there.state != "active" or there.dealt_from(stage, there.round - 1) < round_:
                 continue
             self.compared += 1
             known, is_so = (
-                (of.roster.lanes(stage).dealt(round_), names_of_live(swarm, of.roster.serving(stage, round_)) & has_met)
+                (of.roster.lanes(stage).dealt(round_), names_of_live(swarm, of.roster.serving(stage, round_)))
                 for of in (desk, there)
             )
             if known != is_so:
@@ -182,6 +184,35 @@ def test_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Cor
 @pytest.mark.timeout(1200)
 def test_many_unequal_machines_on_slow_links_that_come_and_die_expel_nobody(text: Corpus) -> None:
     assert_trouble_harms_nobody(text, 400)
+
+
+def test_who_was_let_in_is_dealt_to_by_who_has_not_met_it(text: Corpus) -> None:
+    """Its greeting takes 4 s to a head that has made several rounds by then; or never comes, as it dies."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=12)
+    machines = {"links": Links("80mbit", 20, pairs=(("worker-1", "worker-4", "80mbit", 4000),))}
+    whole = run_virtual(spec, text, **machines)
+    come = (Attachment("worker-4", 1, whole.swarm.num_events // 4),)
+    kept: list[int] = []
+
+    deals = WhoDeals()
+
+    def look(swarm: VirtualSwarm) -> None:
+        deals(swarm)
+        desk = swarm.seats["worker-1"].machine.desk
+        comer = desk.roster.get("worker-4")
+        is_unmet = comer is not None and not comer.is_met
+        if is_unmet and any(state.sent.keys() - state.sent_to.keys() for state in desk.rounds.values()):
+            kept.append(swarm.num_events)
+
+    seen = run_virtual(spec, text, attachments=come, on_event=look, **machines)
+    assert kept, "the moment that this test is about never came"
+    assert deals.compared
+    assert not deals.differing, deals.differing
+    assert_unharmed(seen, whole, "the joiner lives")
+    for moment in kept[:: max(1, len(kept) // 4)]:
+        for restart_s in (None, 0.02):
+            kill = Kill("worker-4", moment, restart_s, loses_wire=restart_s is None)
+            assert_unharmed(run_virtual(spec, text, attachments=come, kills=(kill,), **machines), whole, kill)
 
 
 def test_one_worker_after_the_other_is_killed_and_joins_again(text: Corpus) -> None:
