@@ -292,11 +292,11 @@ class Checks:
             self._tables(self.desk.me.stage + 1, message.next_lanes, last)
         elif message.next_lanes:
             raise WireError(f"a state with lanes of a stage after the last: {str(message.next_lanes)[:80]}")
-        names = [name for name, *_ in message.next_peers]
-        if names != sorted(set(names)) or any(not 0 <= since <= last for _, _, since, _ in message.next_peers):
-            raise WireError(f"{str(message.next_peers)[:80]} are not in order, or begin after round {last}")
+        names = [name for name, *_ in message.peers]
+        if names != sorted(set(names)) or any(not 0 <= since <= last for _, _, since, _ in message.peers):
+            raise WireError(f"{str(message.peers)[:80]} are not in order, or begin after round {last}")
         for name in names:
-            self._stage_of(name, 1)
+            self._stage_of(name, 0, 1)
 
     def _fetch_state(self, source: str, message: wire.FetchState) -> None:
         self._version(source, message.version)

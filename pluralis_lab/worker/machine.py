@@ -399,10 +399,7 @@ class Worker:
         desk = self.desk
         desk.round = done.version
         desk.become_active(done.version)
-        for source, message in self._future:  # who was admitted while this worker waited takes part as well
-            if isinstance(message, wire.Committed) and message.round < done.version and self._is_mate(source):
-                self.membership.admit_all(message.joiners, message.round)
-        self.membership.deal_as_told()
+        self.membership.enter_told()
         self.membership.say_hello(desk.roster.others(), since=done.version, answer=False)
         if not desk.is_finished:
             desk.take_part()
@@ -410,6 +407,3 @@ class Worker:
         if self.commit.butterfly is not None:
             self.commit.butterfly.on_joined()
         self._begin_round()
-
-    def _is_mate(self, source: str) -> bool:
-        return self.desk.seats[source][0] == self.desk.me.stage

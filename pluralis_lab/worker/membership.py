@@ -184,32 +184,47 @@ class Membership:
         if since < desk.round:
             return  # nobody can be waited for any more
         for name, incarnation, _ in sorted(joiners):
-            self._await_from(name, incarnation, since)
+            if self._enter(name, incarnation):
+                desk.roster.await_from(name, since)
 
-    def deal_as_told(self) -> None:
-        """Deal to whom the sender of this worker's state deals in the next stage, before they say that they are there."""
+    def _who_takes_part(self) -> tuple[tuple[str, int, int, bool], ...]:
+        """Return who was let in here and in the next stage, as a joiner is told of it (`StateOffer`)."""
+        desk = self.desk
+        present = [*desk.roster.stage(desk.me.stage), *desk.roster.stage(desk.me.stage + 1)]
+        return tuple(
+            (peer.name, peer.incarnation, peer.since, peer.name not in self._admitted and not peer.is_awaited)
+            for peer in sorted(present, key=lambda peer: peer.name)
+            if peer.since is not None
+        )
+
+    def enter_told(self) -> None:
+        """As a joiner, go by who takes part here and in the next stage as the sender of the state knows it."""
+        desk = self.desk
         assert self.download.offer is not None
-        for name, incarnation, since, has_begun in self.download.offer.next_peers:
-            peer = self._await_from(name, incarnation, since)
-            if has_begun and peer is not None and peer.is_met:
-                self.desk.roster.promote(name, since)
+        for name, incarnation, since, has_begun in self.download.offer.peers:
+            if name == desk.me.name or not self._enter(name, incarnation):
+                continue
+            is_mate = desk.seats[name][0] == desk.me.stage
+            if is_mate and not has_begun:
+                self._admitted.add(name)
+                self.commit.waiting_joiners.pop(name, None)
+            if is_mate or (has_begun and desk.roster.is_live(name)):
+                desk.roster.promote(name, since)
+            else:
+                desk.roster.await_from(name, since)
 
-    def _await_from(self, name: str, incarnation: int, since: int) -> Peer | None:
-        """Deal to a worker of the next stage from round `since` on, and return it; None where that is settled otherwise.
+    def _enter(self, name: str, incarnation: int) -> bool:
+        """Have somebody in the roster who was let in; False if that incarnation is gone, or is known to take part.
 
-        Its own greeting may come later than the news that it was let in: who waited for that to deal to it could give others
-        what somebody else gives it.
+        Its own greeting may come later than the news of it: who waited for that to deal to it could give others what somebody
+        else gives it.
         """
         desk = self.desk
-        known = desk.roster.get(name)
-        if known is None and not desk.roster.is_lost(name, incarnation):
+        if desk.roster.get(name) is None and not desk.roster.is_lost(name, incarnation):
             stage, replica = desk.seats[name]
-            known = Peer(name, stage, replica, desk.keys[name], incarnation, since=None, is_met=False)
-            desk.roster.add(known)
-        if known is None or known.incarnation != incarnation or known.since is not None:
-            return None
-        desk.roster.await_from(name, since)
-        return known
+            desk.roster.add(Peer(name, stage, replica, desk.keys[name], incarnation, since=None, is_met=False))
+        known = desk.roster.get(name)
+        return known is not None and known.incarnation == incarnation and known.since is None
 
     def _next_replicas(self, round_: int) -> set[str]:
         return set(self.desk.roster.ready(self.desk.me.stage + 1, round_))
@@ -263,7 +278,6 @@ class Membership:
         # One that died meanwhile would never say that it has the state, and a later life of it has not been admitted.
         if joiners := [peer for peer, known in waiting if known is not None and known.incarnation == peer.incarnation]:
             lanes, next_lanes = (tuple(desk.roster.lanes(stage).tables) for stage in (desk.me.stage, desk.me.stage + 1))
-            following = [peer for peer in desk.roster.stage(desk.me.stage + 1) if peer.since is not None]
             offer = wire.StateOffer(
                 done.version,
                 done.digest,
@@ -271,7 +285,7 @@ class Membership:
                 len(done.state),
                 hashes_of(done.state),
                 () if desk.is_tail else next_lanes,
-                tuple(sorted((peer.name, peer.incarnation, peer.since or 0, not peer.is_awaited) for peer in following)),
+                self._who_takes_part(),
             )
             _, fetching = self._offered.setdefault(done.digest, (done, set()))
             fetching.update(peer.name for peer in joiners)

@@ -225,7 +225,7 @@ class StateOffer:
 
     `hashes` are the SHA-256 of its chunks (`learning.state_chunks`), 32 bytes each; `digest` is that of all.
     `lanes` is how micro-batches are dealt out in the stage, and `next_lanes` in the next one, as all know who deal there; and
-    `next_peers` who takes part there: (worker, incarnation, first round, whether it has begun).
+    `peers` who takes part in either: (worker, incarnation, first round, whether it has begun).
     """
 
     version: int
@@ -234,7 +234,7 @@ class StateOffer:
     size_bytes: int
     hashes: bytes
     next_lanes: Tables = ()
-    next_peers: tuple[tuple[str, int, int, bool], ...] = ()
+    peers: tuple[tuple[str, int, int, bool], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ parts = st.lists(st.tuples(names, names), max_size=3).map(tuple)
 joiners = st.lists(st.tuples(names, numbers, st.booleans()), max_size=3).map(tuple)
 tables = st.lists(st.tuples(numbers, numbers, st.none() | numbers), max_size=3).map(tuple)
 lanes = st.lists(st.tuples(numbers, tables), max_size=3).map(tuple)
-next_peers = st.lists(st.tuples(names, numbers, numbers, st.booleans()), max_size=3).map(tuple)
+peers = st.lists(st.tuples(names, numbers, numbers, st.booleans()), max_size=3).map(tuple)
 EXAMPLES = {
     Hello: st.builds(Hello, numbers, numbers, names, numbers, st.none() | numbers, st.booleans()),
     Activation: st.builds(Activation, numbers, numbers, items, payloads, st.booleans()),
@@ -97,7 +97,7 @@ EXAMPLES = {
     Merged: st.builds(Merged, numbers, parts),
     FetchDisplacement: st.builds(FetchDisplacement, numbers, names),
     Join: st.builds(Join, numbers, st.booleans()),
-    StateOffer: st.builds(StateOffer, numbers, names, lanes, numbers, st.binary(max_size=200), lanes, next_peers),
+    StateOffer: st.builds(StateOffer, numbers, names, lanes, numbers, st.binary(max_size=200), lanes, peers),
     FetchState: st.builds(FetchState, numbers, names, indices),
     StateChunk: st.builds(StateChunk, numbers, names, numbers, st.binary(max_size=200)),
     Lost: st.builds(Lost, names, numbers),
@@ -168,7 +168,7 @@ ONE_OF_EACH = [
 ]
 BYTES_OF = {StateOffer: "hashes", StateChunk: "data"}
 """What is bytes and no arrays."""
-OFFER = {"version": 1, "digest": "d", "lanes": [], "size_bytes": 1, "hashes": None, "next_lanes": [], "next_peers": []}
+OFFER = {"version": 1, "digest": "d", "lanes": [], "size_bytes": 1, "hashes": None, "next_lanes": [], "peers": []}
 by_name = pytest.mark.parametrize("message", ONE_OF_EACH, ids=lambda message: type(message).__name__)
 
 
@@ -300,7 +300,7 @@ def test_a_field_of_another_type_gives_a_message_or_a_wire_error(message, data):
         ("Have", {"round": 1, "parts": [["w", "d", "e"]], "joiners": [], "sums": ""}, b"", "Have.parts"),
         ("Hello", {"stage": 0, "replica": 0, "key": "k", "incarnation": 0, "since": 0, "answer": 1}, b"", "Hello.answer"),
         ("StateOffer", {**OFFER, "next_lanes": [[0, [0, 0, None]]]}, b"", "StateOffer.next_lanes"),
-        ("StateOffer", {**OFFER, "next_peers": [["w", 1, 2]]}, b"", "StateOffer.next_peers"),
+        ("StateOffer", {**OFFER, "peers": [["w", 1, 2]]}, b"", "StateOffer.peers"),
         ("EvalDone", {"version": 1, "index": 1, "loss": "2.5", "tokens": 1}, b"", "EvalDone.loss"),
         ("EvalDone", {"version": 1, "index": 1, "loss": None, "tokens": 1}, b"", "EvalDone.loss"),
         ("Gradient", {"round": 1, "index": 1, "item": [], "payload": []}, b"", "Gradient.item"),

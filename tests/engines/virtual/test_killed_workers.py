@@ -215,6 +215,20 @@ def test_who_was_let_in_is_dealt_to_by_who_has_not_met_it(text: Corpus) -> None:
             assert_unharmed(run_virtual(spec, text, attachments=come, kills=(kill,), **machines), whole, kill)
 
 
+def test_who_joins_knows_who_was_let_in_before_it_met_them(text: Corpus) -> None:
+    """A comer and one that comes back are far from each other: either can have the state before the other's greeting."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=10)
+    machines = {"links": Links("80mbit", 20, pairs=(("worker-2", "worker-4", "80mbit", 2000),))}
+    whole = run_virtual(spec, text, **machines)
+    first = whole.swarm.num_events // 4
+    for moment in range(first, 2 * first, first // 6):
+        deals = WhoDeals()
+        trouble = {"attachments": (Attachment("worker-4", 1, first),), "kills": (Kill("worker-2", moment, 0.02),)}
+        assert_unharmed(run_virtual(spec, text, on_event=deals, **trouble, **machines), whole, trouble)
+        assert deals.compared
+        assert not deals.differing, deals.differing
+
+
 def test_one_worker_after_the_other_is_killed_and_joins_again(text: Corpus) -> None:
     spec = tiny_spec(text, replicas=2, steps=30)
     whole = run_virtual(spec, text)
