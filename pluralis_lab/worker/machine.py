@@ -178,6 +178,7 @@ class Worker:
         elif isinstance(event, Woken):
             self.watch.on_woken()
             self.membership.set_stuck_aside()
+            self.membership.forget_unmet()
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)

@@ -12,7 +12,7 @@ from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.download import Download
 from pluralis_lab.worker.exchange import Exchanges
 from pluralis_lab.worker.lanes import Table, next_table
-from pluralis_lab.worker.roster import Peer
+from pluralis_lab.worker.roster import GREETING_S, Peer
 from pluralis_lab.worker.round_state import Joiners, RoundState
 
 STUCK_S = 120.0
@@ -34,6 +34,8 @@ class Membership:
         """The last steps made here: whoever comes to the stage before can still need to know what was agreed on with these."""
         self._next_steps: dict[int, dict[str, Joiners]] = {}
         """Whom each replica of the next stage says it has let in, by step."""
+        self._told_at: dict[str, float] = {}
+        """When somebody told of each worker that is not met."""
         self.download = Download(desk)
         self.on_trial = False
         """Whether this worker was set aside before, and asks to be tried with one micro-batch."""
@@ -61,9 +63,8 @@ class Membership:
         desk = self.desk
         known = desk.roster.get(source)
         peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
-        is_older = message.since is None or (known is not None and not known.is_awaited)
-        if known is not None and known.since is not None and message.since != known.since and is_older:
-            peer = replace(known, is_met=True)  # its stage has admitted it already; the Hello was sent before
+        if known is not None and _is_old_news(known, message):
+            peer = replace(known, is_met=True)
         elif message.since is not None:
             self._admitted.discard(source)
             self._has_state(source)
@@ -223,6 +224,7 @@ class Membership:
         if desk.roster.get(name) is None and not desk.roster.is_lost(name, incarnation):
             stage, replica = desk.seats[name]
             desk.roster.add(Peer(name, stage, replica, desk.keys[name], incarnation, since=None, is_met=False))
+            self._told_at[name] = desk.now
         known = desk.roster.get(name)
         return known is not None and known.incarnation == incarnation and known.since is None
 
@@ -314,6 +316,17 @@ class Membership:
             fetching.discard(name)
         self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
 
+    def forget_unmet(self) -> None:
+        """Go on without those who take part only in what somebody said: they never were, or cannot reach this worker."""
+        desk = self.desk
+        for peer in desk.roster.unmet:
+            if desk.now - self._told_at[peer.name] > GREETING_S:
+                desk.roster.forget(peer.name)
+                self._admitted.discard(peer.name)
+                self._on_not_admitted(peer)
+                if desk.state == "active":
+                    self.commit.advance(desk.current())
+
     def set_stuck_aside(self) -> None:
         """Go on without joiners that do not fetch the state which all wait for them to have."""
         desk = self.desk
@@ -335,3 +348,9 @@ class Membership:
         """Give up who sent a state that cannot be loaded; when it is gone, the other replicas are asked again."""
         self.desk.enter("joining", round=None)
         self.download.refuse(reason)
+
+
+def _is_old_news(known: Peer, message: wire.Hello) -> bool:
+    """Whether the stage of a worker that says hello has let it in already: the Hello was sent before."""
+    is_other = known.incarnation == message.incarnation and known.since not in (None, message.since)
+    return is_other and (message.since is None or not known.is_awaited)

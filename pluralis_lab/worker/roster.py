@@ -5,6 +5,10 @@ from dataclasses import dataclass, replace
 
 from pluralis_lab.worker.lanes import ROUNDS_KEPT, Lanes, Table
 
+GREETING_S = 30.0
+"""Who others say takes part, and has not greeted for so long, is waited for no longer: its greeting was sent before it was let
+in, and takes what the link takes."""
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -62,9 +66,14 @@ class Roster:
         return self._lost.get(name, -1) >= incarnation
 
     def add(self, peer: Peer) -> bool:
-        """Add or update `peer`; False for an incarnation that is known to be lost or older than the present one."""
+        """Add or update `peer`; False for an incarnation that is known to be lost or older than the present one.
+
+        What others said of one that is not met gives way to its own word.
+        """
         known = self._peers.get(peer.name)
-        if self.is_lost(peer.name, peer.incarnation) or (known is not None and known.incarnation > peer.incarnation):
+        if self.is_lost(peer.name, peer.incarnation):
+            return False
+        if known is not None and known.incarnation > peer.incarnation and (known.is_met or not peer.is_met):
             return False
         if known is not None and known.stage != peer.stage:
             del self._by_stage[known.stage][known.name]
@@ -83,6 +92,17 @@ class Roster:
         self._forget(peer.stage)
         del self._by_stage[peer.stage][name]
         return self._peers.pop(name)
+
+    def forget(self, name: str) -> None:
+        """Remove a worker that was not met, as if nobody had told of it."""
+        peer = self._peers.pop(name)
+        del self._by_stage[peer.stage][name]
+        self._forget(peer.stage)
+
+    @property
+    def unmet(self) -> list[Peer]:
+        """The workers that others told of, and that have not said hello."""
+        return [peer for peer in self._peers.values() if not peer.is_met]
 
     def _put(self, peer: Peer) -> None:
         self._peers[peer.name] = self._by_stage.setdefault(peer.stage, {})[peer.name] = peer

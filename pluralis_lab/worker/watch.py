@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.messages import Ping, Pong
-from pluralis_lab.worker.roster import Peer
+from pluralis_lab.worker.roster import GREETING_S, Peer
 
 MIN_ROUNDS = 3
 ROUNDS_SEEN = 32
@@ -142,10 +142,11 @@ class Watch:
         self.desk.send(peer.name, Ping(self._number))
 
     def _wait(self) -> None:
-        """Be woken after half of the patience: first to ask, then to see who has answered."""
-        if not self.desk.has_mates:
+        """Be woken after half of the patience: first to ask, then to see who has answered; and who has not greeted yet."""
+        unmet = self.desk.roster.unmet
+        if not (self.desk.has_mates or unmet):
             self.desk.set_timer(None)
             return
-        half_s = self.patience_s / 2
+        half_s = min(self.patience_s / 2, GREETING_S) if unmet else self.patience_s / 2
         self._due = self.desk.now + half_s
         self.desk.set_timer(half_s)

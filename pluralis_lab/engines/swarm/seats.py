@@ -145,7 +145,8 @@ class Seats:
         self.have_begun = False
         """Whether the founders were all up, and have been told to begin."""
         self._attached: list[dict[str, Any]] = []
-        self._lost_told: set[tuple[str, int]] = set()
+        self._lost: dict[str, int] = {}
+        """The last incarnation of each worker that is gone, as the others were told."""
 
     def __iter__(self) -> Iterator[Seat]:
         return iter(self._seats.values())
@@ -251,13 +252,13 @@ class Seats:
         for seat in up:
             if not seat.is_told_to_go:
                 seat.is_told_to_go = True
-                seat.say(op="go", peers=known, attached=self._attached)
+                seat.say(op="go", peers=known, attached=self._attached, lost=self._lost)
         return True
 
     def tell_lost(self, lost: Seat) -> None:
-        """Tell the others, once, that this incarnation of a worker is gone."""
-        if (lost.name, lost.incarnation) not in self._lost_told:
-            self._lost_told.add((lost.name, lost.incarnation))
+        """Tell the others, once, that this incarnation of a worker is gone; who begins later is told with its "go"."""
+        if lost.incarnation > self._lost.get(lost.name, -1):
+            self._lost[lost.name] = lost.incarnation
             for seat in self:
                 if seat.name != lost.name:
                     seat.say(op="lost", worker=lost.name, incarnation=lost.incarnation)

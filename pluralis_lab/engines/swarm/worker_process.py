@@ -148,9 +148,9 @@ class WorkerProcess:
             max_waiting_bytes=most_waiting_bytes(self.spec, self.info["stage_parameters"]),
         )
         try:
-            peers = await self._come_in()
-            if peers is not None:
-                self._begin(peers)
+            there = await self._come_in()
+            if there is not None:
+                self._begin(*there)
                 await _until_first(
                     self.line.obey(self._orders()),
                     self.thread.run_forever(self._dispatch),
@@ -175,8 +175,11 @@ class WorkerProcess:
             if self.scenario is not None:
                 self.scenario.close()
 
-    async def _come_in(self) -> tuple[Peer, ...] | None:
-        """Enter the DHT, finish the stage and meet the others; None when the supervisor wants this worker to end before that."""
+    async def _come_in(self) -> tuple[tuple[Peer, ...], dict[str, int]] | None:
+        """Enter the DHT, finish the stage and meet the others; return them, and the last incarnations of those that are gone.
+
+        None when the supervisor wants this worker to end before that.
+        """
         self.line.tell(op="address", addresses=self.node.addresses)
         bootstrap = await self.line.expect("bootstrap")
         if bootstrap is None:
@@ -196,7 +199,7 @@ class WorkerProcess:
         for name in expected:
             self.peering.connect(self.node.records[name])
         log.info("met all %d peers", len(self.node.records))
-        return peers
+        return peers, go["lost"]
 
     def _orders(self) -> dict[str, Callable[[dict[str, Any]], None]]:
         """Return what to do at each word of the supervisor."""
@@ -224,10 +227,15 @@ class WorkerProcess:
         self.machine.handle(enrolled, now)
         self.line.tell(op="enrolled", worker=worker["name"])
 
-    def _begin(self, peers: tuple[Peer, ...]) -> None:
-        """Start the machine, and let it have what has come since its first peer could reach this worker."""
+    def _begin(self, peers: tuple[Peer, ...], gone: dict[str, int]) -> None:
+        """Start the machine, and let it have what has come since its first peer could reach this worker.
+
+        First who is gone already: others may not have heard of it yet, and name them as if they were there.
+        """
         early, self._early = self._early or [], None
         self._dispatch(Started(peers, founding=self.founding, mark=self.mark, on_trial=self.on_trial))
+        for name, incarnation in gone.items():
+            self._lose(name, incarnation)
         for event in early:
             self._dispatch(event)
 

@@ -98,7 +98,7 @@ class Network:
         if here is None or here.incarnation != receiver or (not sender_lives and (name, sender) in self._lost):
             return
         known = here.machine.desk.roster.get(name)
-        if known is not None and known.incarnation > sender:
+        if known is not None and known.is_met and known.incarnation > sender:
             return  # the stream was closed when its successor said hello
         here.meter.received(frame.size_bytes)
         self._tell(target, here, Received(name, frame.received))

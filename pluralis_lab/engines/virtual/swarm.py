@@ -125,6 +125,8 @@ class VirtualSwarm:
         self.seats = {name: self._seat(name, 0, version) for name in self._grid}
         self.network = Network(self.agenda, links, self.seats, self._tell, is_modelled=corpus is None)
         self._marks: dict[str, tasks.SyncMark | None] = {}
+        self._gone: dict[str, int] = {}
+        """The last incarnation of each worker that is gone: who begins is told, as others may still name it."""
         self._restore(version, states)
         for absence in churn.absences if churn is not None else ():
             if absence.frozen:
@@ -339,6 +341,7 @@ class VirtualSwarm:
         seat = self.seats.pop(kill.worker, None)
         if seat is None:
             return
+        self._gone[kill.worker] = seat.incarnation
         if kill.loses_wire:
             self.network.lose_what_is_sent_by(kill.worker, seat.incarnation)
         self.on_report(kill.worker, self.now, "state", {"state": state, "incarnation": seat.incarnation, **facts})
@@ -356,6 +359,7 @@ class VirtualSwarm:
     def _leave(self, name: str, seat: Seat) -> None:
         """End a worker in order: the others hear of it behind the last that it sent them."""
         del self.seats[name]
+        self._gone[name] = seat.incarnation
         self.on_report(name, self.now, "state", {"state": "stopped", "incarnation": seat.incarnation, "reason": "left"})
         for other, other_seat in self.seats.items():
             gone_s = self.network.is_through_in(name, other)
@@ -376,3 +380,5 @@ class VirtualSwarm:
             return
         peers = tuple(seat.machine.desk.me for other, seat in self.seats.items() if other != name)
         self._at(0.0, name, incarnation, Started(peers, founding=False, on_trial=on_trial))
+        for gone, last in self._gone.items():
+            self._at(0.0, name, incarnation, PeerLost(gone, last))

@@ -13,10 +13,12 @@ import pytest
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import sign_work
 from pluralis_lab.corpus import Corpus
-from pluralis_lab.engines.virtual import Kill, VirtualSwarm
+from pluralis_lab.engines.virtual import Attachment, Kill, VirtualSwarm
 from pluralis_lab.errors import EvidenceError, WireError
 from pluralis_lab.learning.payload import Payload
-from pluralis_lab.worker import Expel, Received, worker_name
+from pluralis_lab.links import Links
+from pluralis_lab.worker import Expel, Peer, Received, worker_name
+from pluralis_lab.worker.desk import Desk
 from pluralis_lab.worker.encoding import decode, encode
 from pluralis_lab.worker.messages import (
     Activation,
@@ -48,6 +50,7 @@ from pluralis_lab.worker.messages import (
     StateOffer,
     Token,
 )
+from pluralis_lab.worker.roster import GREETING_S
 from tests.engines.conftest import RUN_ID, drawn_seed, run_virtual, tiny_spec
 from tests.engines.virtual.every_message import EVERY_TYPE, QUESTIONS, WAYS_TO_TRAIN, every_message
 from tests.engines.virtual.test_killed_workers import assert_unharmed
@@ -249,6 +252,42 @@ def test_one_lie_to_everybody_costs_the_run_nothing(text: Corpus, lie: str) -> N
         assert seen.losses[number] == pytest.approx(loss, abs=1e-12, rel=0)
     reasons = [body["reason"] for worker, body in seen.of_kind("state") if body["state"] == "dead" and worker != "worker-3"]
     assert not reasons, f"honest workers were given up: {reasons}"
+
+
+@pytest.mark.parametrize("ghost", ["another life of one on its way", "nobody"])
+def test_a_liar_that_names_to_a_joiner_who_is_not_there_delays_the_run(
+    text: Corpus, ghost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that it names has not greeted the joiner yet, or does not live: what is dealt to it goes to others in the end."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=12)
+    links = Links("80mbit", 20, pairs=(("worker-4", "worker-5", "80mbit", 400),))
+    whole = run_virtual(spec, text, links=links)
+    kills = (Kill("worker-5", 100, None),) if ghost == "nobody" else ()
+    come = (Attachment("worker-5", 1, 60 if kills else 140), Attachment("worker-4", 0, 135))
+    told: list[str] = []
+    broadcast = Desk.broadcast
+
+    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
+        if isinstance(message, StateOffer) and self.me.name == "worker-0":
+            told.extend(peer.name for peer in targets)
+            named = {entry[0]: entry for entry in (*message.peers, ("worker-5", 9, 0, True))}
+            message = dataclasses.replace(message, peers=tuple(sorted(named.values())))
+        broadcast(self, targets, message)
+
+    def keep_on(swarm: VirtualSwarm) -> None:
+        """Have a simulation wait as a run does, though nothing happens in it."""
+        if told and not waits:
+            waits.append(swarm.now)
+            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
+
+    waits: list[float] = []
+    monkeypatch.setattr(Desk, "broadcast", lie)
+    seen = run_virtual(spec, text, links=links, attachments=come, kills=kills, on_event=keep_on)
+    assert told == ["worker-4"]
+    assert_unharmed(seen, whole, ghost)
+    assert {peer.name for peer in seen.swarm.seats["worker-4"].machine.desk.roster.others()} == seen.swarm.seats.keys() - {
+        "worker-4"
+    }
 
 
 class DealsTwice:

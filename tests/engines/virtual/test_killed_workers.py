@@ -98,9 +98,10 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
     spec = tiny_spec(text, steps=8, model=model, **shape, **RULES[rng.choice(list(RULES))])
     about = 12 * spec.steps * spec.num_workers * micro_batches
     comers = range(spec.num_workers, spec.num_workers + rng.choice([0, 1, 1, 2]))
+    come = {number: Attachment(worker_name(number), rng.randrange(stages), rng.randrange(20, about // 2)) for number in comers}
     dying: dict[int, list[Kill | Freeze]] = {}
-    for number in rng.sample(range(spec.num_workers), rng.choice([1, 2, 2, 3])):
-        troubled = dying.setdefault(number // replicas, [])
+    for number in rng.sample(range(comers.stop), rng.choice([1, 2, 2, 3])):
+        troubled = dying.setdefault(come[number].stage if number in come else number // replicas, [])
         if len(troubled) + 1 < replicas:
             name, moment = worker_name(number), rng.randrange(20, about)
             if rng.random() < 0.3:
@@ -112,7 +113,7 @@ def some_trouble(rng: random.Random, text: Corpus) -> tuple[RunSpec, dict[str, A
     trouble = {
         "links": replace(rng.choice([Links("80mbit", 20), Links("20mbit", 5), Links("200mbit", 50)]), pairs=slow),
         "speeds": {worker_name(n): rng.choice([1e-3, 1e-4, 6e-5, 4e-5]) for n in range(comers.stop)},
-        "attachments": tuple(Attachment(worker_name(n), rng.randrange(stages), rng.randrange(20, about // 2)) for n in comers),
+        "attachments": tuple(come.values()),
         "kills": tuple(one for troubled in dying.values() for one in troubled if isinstance(one, Kill)),
         "freezes": tuple(one for troubled in dying.values() for one in troubled if isinstance(one, Freeze)),
     }
@@ -227,6 +228,36 @@ def test_who_joins_knows_who_was_let_in_before_it_met_them(text: Corpus) -> None
         assert_unharmed(run_virtual(spec, text, on_event=deals, **trouble, **machines), whole, trouble)
         assert deals.compared
         assert not deals.differing, deals.differing
+
+
+def test_who_comes_waits_for_nobody_that_died_before(text: Corpus) -> None:
+    """Who sends it the state has not heard of that yet; or a step that is told again names who was let in with it, and died."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=8, eval_every=0)
+    machines = {"links": Links("80mbit", 50)}
+    whole = run_virtual(spec, text, **machines)
+    for moment in range(40, whole.swarm.num_events, whole.swarm.num_events // 3):
+        trouble = {
+            "kills": (Kill("worker-3", moment, None, loses_wire=False),),
+            "attachments": (Attachment("worker-4", 0, moment + 1),),
+        }
+        assert_unharmed(run_virtual(spec, text, **trouble, **machines), whole, trouble)
+
+    machines = {"links": Links("80mbit", 20), "speeds": {worker_name(number): 1e-5 for number in range(6)}}
+    whole, comer = run_virtual(spec, text, **machines), Attachment("worker-4", 1, 60)
+
+    let_in: list[int] = []
+
+    def look(swarm: VirtualSwarm) -> None:
+        if "worker-4" in swarm.seats["worker-2"].machine.membership._admitted:
+            let_in.append(swarm.num_events)
+
+    run_virtual(spec, text, attachments=(comer,), on_event=look, **machines)
+    for gap in (1, 9, 21):
+        trouble = {
+            "attachments": (comer, Attachment("worker-5", 0, let_in[0] + gap)),
+            "kills": (Kill("worker-4", let_in[0], None, loses_wire=False),),
+        }
+        assert_unharmed(run_virtual(spec, text, **trouble, **machines), whole, trouble)
 
 
 def test_one_worker_after_the_other_is_killed_and_joins_again(text: Corpus) -> None:
