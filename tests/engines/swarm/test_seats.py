@@ -49,6 +49,25 @@ def test_nobody_waits_for_a_worker_that_is_set_aside() -> None:
     assert not seats["worker-0"].is_aside
 
 
+def test_who_begins_later_is_told_who_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, str, object]] = []
+    monkeypatch.setattr(Seat, "say", lambda seat, **message: said.append((seat.name, message["op"], message.get("lost"))))
+    nobody = Hosts(lambda name, pid, status: None, lambda name, pid: None, lambda name: None)
+    seats = Seats([{"name": f"worker-{n}", "stage": 0, "replica": n} for n in range(3)], nobody)
+    for seat in seats:
+        seat.is_up = True
+    assert seats.let_go()
+    for incarnation in (0, 1, 1):
+        seats["worker-1"].incarnation = incarnation
+        seats.tell_lost(seats["worker-1"])
+    seats.add({"name": "worker-3", "stage": 0, "replica": 3})
+    seats["worker-3"].is_up = True
+    assert seats.let_go()
+    told = [(name, "lost", None) for name in ("worker-0", "worker-2")]
+    assert said[3 : 3 + len(told) * 2] == told * 2, "each life once"
+    assert said[-1] == ("worker-3", "go", {"worker-1": 1})
+
+
 def test_a_founder_that_dies_at_once_fails_a_resumed_run_as_it_fails_a_new_one() -> None:
     nobody = Hosts(lambda name, pid, status: None, lambda name, pid: None, lambda name: None)
     workers = [{"name": f"worker-{n}", "stage": n, "replica": 0} for n in range(2)]
