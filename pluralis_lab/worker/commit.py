@@ -52,8 +52,15 @@ class Commit:
         self.butterfly = Butterfly(desk, self.advance) if desk.spec.is_butterfly else None
 
     def on_counted_here(self, state: RoundState) -> None:
-        self._tell(Counted(state.round, tuple(sorted(state.counted))))
+        self._tell_counted(state)
         self.advance(state)
+
+    def _tell_counted(self, state: RoundState) -> None:
+        """Tell the other replicas what is counted here, unless more of it is being computed: one word then tells of all."""
+        under_way = (state.begun if self.desk.is_tail else state.accepted) - state.counted - state.passed_on
+        if state.counted != state.told and not under_way:
+            state.told = frozenset(state.counted)
+            self._tell(Counted(state.round, tuple(sorted(state.counted))))
 
     def on_counted(self, source: str, message: Counted) -> None:
         if not self._is_settled(source, message.round):
@@ -201,6 +208,7 @@ class Commit:
         desk = self.desk
         if state.applying is not None or state.round != desk.round or desk.state != "active":
             return
+        self._tell_counted(state)  # what it was kept back for may have been refused
         parts = self._next_parts(state)
         if parts is None or not self._inspected(state, parts):
             return

@@ -29,11 +29,11 @@ class RoundState:
     `redrawn`, indices that somebody said to have been drawn otherwise, and who.
     Receipts: `used_forward` and `used_backward`, the signed items that were consumed here first and are not counter-signed
     yet, by worker.
-    Commit: `counted` here and `peers_counted` elsewhere in the stage; `contributions` as they came, also such as were replaced
-    later; `unusable`, those that cannot be computed with, which nobody steps with; `delay`, how late the own sum's gradients
-    were, in steps, and where replicas train locally its `norm`; `fetching`, what was asked for of whom; `have`, announced here,
-    and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs, and whom they would let in, and
-    `next_stepped`, those that step;
+    Commit: `counted` here, what of it was `told`, and `peers_counted` elsewhere in the stage; `contributions` as they came, also
+    such as were replaced later; `unusable`, those that cannot be computed with, which nobody steps with; `delay`, how late the
+    own sum's gradients were, in steps, and where replicas train locally its `norm`; `fetching`, what was asked for of whom;
+    `have`, announced here, and `haves` by live replica; `next_haves`, workers of the next stage that hold all of theirs, and whom
+    they would let in, and `next_stepped`, those that step;
     `inspected`, the measured parts; `decisions`, what each replica says that it has stepped with, and `decided`, the one of them
     to follow; `applying`, what this one steps with.
     """
@@ -57,6 +57,7 @@ class RoundState:
     used_backward: dict[str, list[Item]] = field(default_factory=dict)
 
     counted: set[int] = field(default_factory=set)
+    told: frozenset[int] = frozenset()
     peers_counted: dict[str, set[int]] = field(default_factory=dict)
     collecting: frozenset[int] = frozenset()
     contributions: dict[Part, Contribution] = field(default_factory=dict)
