@@ -90,7 +90,8 @@ class Watch:
             self._asked.clear()  # this worker was not there itself: what the others said meanwhile it has still to read
             self._is_disturbed = True
         for peer in desk.mates(desk.round):
-            self._look_after(peer)
+            if peer.is_met:  # another is given up as such (`Membership.forget_unmet`)
+                self._look_after(peer)
         self._wait()
 
     def on_heard(self, source: str) -> None:
