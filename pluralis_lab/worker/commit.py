@@ -130,12 +130,13 @@ class Commit:
     def on_peer_found(self, peer: Peer) -> None:
         """Tell a worker that has just joined what it has missed of the round: it may have been no member when this was sent."""
         desk, state = self.desk, self.desk.current()
+        if peer.stage == desk.me.stage and peer.since is not None:
+            for ahead in sorted(number for number in desk.rounds if number >= max(state.round, peer.since)):
+                desk.send(peer.name, Counted(ahead, tuple(sorted(desk.rounds[ahead].counted))))
         if peer.since is None or peer.since > state.round:
             self.advance(state)  # it may have been the joiner that a replica knew before
             return
         if peer.stage == desk.me.stage:
-            for ahead in sorted(number for number in desk.rounds if number >= state.round):
-                desk.send(peer.name, Counted(ahead, tuple(sorted(desk.rounds[ahead].counted))))
             for (worker, _), contribution in state.contributions.items():
                 if worker == desk.me.name:
                     desk.send(peer.name, contribution)

@@ -176,9 +176,10 @@ class Worker:
         elif isinstance(event, Leave):
             self.desk.is_leaving = True
         elif isinstance(event, Woken):
-            self.watch.on_woken()
+            was_away = self.watch.on_woken()
             self.membership.set_stuck_aside()
-            self.membership.forget_unmet()
+            for peer in self.membership.forget_unmet(was_away=was_away):
+                self._go_on_without(peer)
         else:
             self.inference.on_withdrawn(event.request)
             self.probing.on_withdrawn(event.request)
@@ -355,8 +356,13 @@ class Worker:
                 self.commit.advance(desk.current())  # a replica may want to admit this one, who will never say hello here
             return
         self.membership.forget(name)
-        self.watch.on_peer_lost(lost)
         desk.broadcast(desk.roster.others(), wire.Lost(name, incarnation))
+        self._go_on_without(lost)
+
+    def _go_on_without(self, lost: Peer) -> None:
+        """Take up what a worker leaves that is no longer in the roster."""
+        desk = self.desk
+        self.watch.on_peer_lost(lost)
         if desk.state in ("joining", "syncing"):
             self.membership.on_holder_lost(lost)
             return

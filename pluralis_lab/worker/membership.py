@@ -36,6 +36,8 @@ class Membership:
         """Whom each replica of the next stage says it has let in, by step."""
         self._told_at: dict[str, float] = {}
         """When somebody told of each worker that is not met."""
+        self._in_vain: set[tuple[str, int]] = set()
+        """Incarnations that were waited for and have not greeted: only their own word counts."""
         self.download = Download(desk)
         self.on_trial = False
         """Whether this worker was set aside before, and asks to be tried with one micro-batch."""
@@ -206,7 +208,7 @@ class Membership:
             if name == desk.me.name or not self._enter(name, incarnation):
                 continue
             is_mate = desk.seats[name][0] == desk.me.stage
-            if is_mate and not has_begun:
+            if is_mate:  # whether it has begun it says itself
                 self._admitted.add(name)
                 self.commit.waiting_joiners.pop(name, None)
             if is_mate or (has_begun and desk.roster.is_live(name)):
@@ -221,7 +223,8 @@ class Membership:
         else gives it.
         """
         desk = self.desk
-        if desk.roster.get(name) is None and not desk.roster.is_lost(name, incarnation):
+        is_gone = desk.roster.is_lost(name, incarnation) or (name, incarnation) in self._in_vain
+        if desk.roster.get(name) is None and not is_gone:
             stage, replica = desk.seats[name]
             desk.roster.add(Peer(name, stage, replica, desk.keys[name], incarnation, since=None, is_met=False))
             self._told_at[name] = desk.now
@@ -316,16 +319,20 @@ class Membership:
             fetching.discard(name)
         self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
 
-    def forget_unmet(self) -> None:
-        """Go on without those who take part only in what somebody said: they never were, or cannot reach this worker."""
+    def forget_unmet(self, *, was_away: bool) -> list[Peer]:
+        """Forget and return those who take part only in what somebody said: they never were, or cannot reach this worker.
+
+        was_away : whether this worker stood still itself, and has still to hear what came meanwhile
+        """
         desk = self.desk
-        for peer in desk.roster.unmet:
-            if desk.now - self._told_at[peer.name] > GREETING_S:
-                desk.roster.forget(peer.name)
-                self._admitted.discard(peer.name)
-                self._on_not_admitted(peer)
-                if desk.state == "active":
-                    self.commit.advance(desk.current())
+        if was_away:
+            self._told_at = dict.fromkeys(self._told_at, desk.now)
+        forgotten = [peer for peer in desk.roster.unmet if desk.now - self._told_at[peer.name] >= GREETING_S]
+        for peer in forgotten:
+            desk.roster.forget(peer.name)
+            self.forget(peer.name)
+            self._in_vain.add((peer.name, peer.incarnation))
+        return forgotten
 
     def set_stuck_aside(self) -> None:
         """Go on without joiners that do not fetch the state which all wait for them to have."""

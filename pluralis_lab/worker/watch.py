@@ -76,23 +76,23 @@ class Watch:
             (self._disturbed if self._is_disturbed else self._rounds).append(desk.now - self._began)
         self._began, self._is_disturbed = desk.now, False
         self._asked.clear()
-        if desk.is_finished:
-            desk.set_timer(None)
-        else:
-            self._wait()
+        self._wait()
 
-    def on_woken(self) -> None:
-        """Ask the replicas, or have those set aside that did not answer."""
+    def on_woken(self) -> bool:
+        """Ask the replicas, or have those set aside that did not answer; say whether this worker was not there itself."""
         desk = self.desk
+        was_away = desk.now - self._due > min(self.patience_s, 2 * GREETING_S) / 4
         if desk.state != "active":
-            return
-        if desk.now - self._due > self.patience_s / 4:
-            self._asked.clear()  # this worker was not there itself: what the others said meanwhile it has still to read
+            self._wait()
+            return was_away
+        if was_away:
+            self._asked.clear()  # what the others said meanwhile it has still to read
             self._is_disturbed = True
         for peer in desk.mates(desk.round):
             if peer.is_met:  # another is given up as such (`Membership.forget_unmet`)
                 self._look_after(peer)
         self._wait()
+        return was_away
 
     def on_heard(self, source: str) -> None:
         """Note a sign of life."""
@@ -144,10 +144,11 @@ class Watch:
 
     def _wait(self) -> None:
         """Be woken after half of the patience: first to ask, then to see who has answered; and who has not greeted yet."""
-        unmet = self.desk.roster.unmet
-        if not (self.desk.has_mates or unmet):
-            self.desk.set_timer(None)
+        desk = self.desk
+        looks_after = desk.has_mates and not desk.is_finished
+        if not looks_after and not desk.roster.unmet:
+            desk.set_timer(None)
             return
-        half_s = min(self.patience_s / 2, GREETING_S) if unmet else self.patience_s / 2
-        self._due = self.desk.now + half_s
-        self.desk.set_timer(half_s)
+        half_s = min(self.patience_s / 2, GREETING_S) if desk.roster.unmet else self.patience_s / 2
+        self._due = desk.now + half_s
+        desk.set_timer(half_s)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import pluralis_lab as pl
 from pluralis_lab.contributions.keys import HotKey
 from pluralis_lab.contributions.receipts import sign_work
 from pluralis_lab.corpus import Corpus
@@ -288,6 +289,38 @@ def test_a_liar_that_names_to_a_joiner_who_is_not_there_delays_the_run(
     assert {peer.name for peer in seen.swarm.seats["worker-4"].machine.desk.roster.others()} == seen.swarm.seats.keys() - {
         "worker-4"
     }
+
+
+@pytest.mark.parametrize("sync", [pl.FullSync(), pl.FullSync(transport="butterfly")], ids=["gather", "butterfly"])
+def test_a_liar_that_names_a_dead_mate_to_a_joiner_delays_the_run(
+    text: Corpus, sync: pl.FullSync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one that lives, and has not the state yet, as if it took part."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=10, sync=sync)
+    whole = run_virtual(spec, text)
+    told: list[str] = []
+    broadcast = Desk.broadcast
+
+    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
+        if isinstance(message, StateOffer) and self.me.name == "worker-3":
+            told.extend(peer.name for peer in targets)
+            named = {entry[0]: entry for entry in (*message.peers, ("worker-2", 9, 0, True))}
+            message = dataclasses.replace(message, peers=tuple(sorted((*entry[:3], True) for entry in named.values())))
+        broadcast(self, targets, message)
+
+    def keep_on(swarm: VirtualSwarm) -> None:
+        if len(told) > len(waits):
+            waits.append(swarm.now)
+            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
+
+    waits: list[float] = []
+    monkeypatch.setattr(Desk, "broadcast", lie)
+    kills = (Kill("worker-2", 60, None),)
+    for gap in (5, 30, 60):
+        come = (Attachment("worker-4", 1, 90), Attachment("worker-5", 1, 90 + gap))
+        seen = run_virtual(spec, text, attachments=come, kills=kills, on_event=keep_on)
+        assert_unharmed(seen, whole, gap)
+    assert {"worker-4", "worker-5"} == set(told)
 
 
 class DealsTwice:

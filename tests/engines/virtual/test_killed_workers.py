@@ -13,6 +13,8 @@ from pluralis_lab.contributions.tally import tally_epoch
 from pluralis_lab.corpus import Corpus
 from pluralis_lab.engines.signers import SeedSigner
 from pluralis_lab.engines.virtual import Attachment, Freeze, Kill, VirtualSwarm
+from pluralis_lab.engines.virtual.seat import Seat
+from pluralis_lab.learning import tasks
 from pluralis_lab.links import Links
 from pluralis_lab.models.cost import stage_flops_per_token
 from pluralis_lab.parts import GPT, AdamW, Dense, DiLoCo, SliceSync
@@ -228,6 +230,30 @@ def test_who_joins_knows_who_was_let_in_before_it_met_them(text: Corpus) -> None
         assert_unharmed(run_virtual(spec, text, on_event=deals, **trouble, **machines), whole, trouble)
         assert deals.compared
         assert not deals.differing, deals.differing
+
+
+def test_a_joiner_hears_what_was_counted_of_its_first_round_before_its_greeting_came(
+    text: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under `async` a mate far away counts for that round before it has met the joiner, and meets it in a long step before."""
+    seconds, told_late = Seat.seconds, []
+
+    def slow_once(seat: Seat, task: tasks.Task) -> float:
+        if isinstance(task, tasks.Apply) and seat.machine.desk.me.name == "worker-4" and not told_late:
+            told_late.append(task.round)
+            return seconds(seat, task) + 5.0
+        return seconds(seat, task)
+
+    monkeypatch.setattr(Seat, "seconds", slow_once)
+    spec = tiny_spec(text, stages=2, replicas=2, steps=12, eval_every=0, schedule="async", micro_batches=3, batch_size=6)
+    links = Links("80mbit", 20, pairs=(("worker-4", "worker-5", "80mbit", 2000),))
+    for comes, gap in ((150, 82), (180, 74), (180, 82)):
+        told_late.clear()
+        come = (Attachment("worker-4", 1, comes), Attachment("worker-5", 1, comes + gap))
+        seen = run_virtual(spec, text, links=links, attachments=come)
+        assert told_late
+        assert sorted(seen.losses) == list(range(12)), "the run stalled"
+        assert not seen.expelled()
 
 
 def test_who_comes_waits_for_nobody_that_died_before(text: Corpus) -> None:
