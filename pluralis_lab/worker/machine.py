@@ -176,9 +176,9 @@ class Worker:
         elif isinstance(event, Leave):
             self.desk.is_leaving = True
         elif isinstance(event, Woken):
-            was_away = self.watch.on_woken()
+            away_s = self.watch.on_woken()
             self.membership.set_stuck_aside()
-            for peer in self.membership.forget_unmet(was_away=was_away):
+            for peer in self.membership.forget_unmet(away_s=away_s):
                 self._go_on_without(peer)
         else:
             self.inference.on_withdrawn(event.request)

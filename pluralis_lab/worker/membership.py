@@ -64,6 +64,8 @@ class Membership:
         """Enter a peer in the roster and return it; None for an incarnation that is known to be gone."""
         desk = self.desk
         known = desk.roster.get(source)
+        if known is not None and not known.is_met and known.incarnation != message.incarnation:
+            self._admitted.discard(source)  # that was said of another life of it
         peer = Peer(source, message.stage, message.replica, message.key, message.incarnation, message.since)
         if known is not None and _is_old_news(known, message):
             peer = replace(known, is_met=True)
@@ -101,6 +103,11 @@ class Membership:
         peer = desk.roster.get(source)
         if peer is None or peer.incarnation != message.incarnation:
             return
+        if source in self._admitted and peer.since is not None and peer.since < (desk.me.since or 0):
+            # Who had been let in before this worker would have begun before it: what that one's state came with was not so.
+            self._admitted.discard(source)
+            desk.roster.promote(source, None)
+            peer = replace(peer, since=None)
         if source in self._admitted:  # it lost who would have sent it the state
             self._donate([peer] if peer.since == desk.round else [])
         elif peer.since is not None:
@@ -281,7 +288,11 @@ class Membership:
         desk = self.desk
         waiting = [(peer, desk.roster.get(peer.name)) for peer in self._snapshot_for.pop(task.version, [])]
         # One that died meanwhile would never say that it has the state, and a later life of it has not been admitted.
-        if joiners := [peer for peer, known in waiting if known is not None and known.incarnation == peer.incarnation]:
+        if joiners := [
+            peer
+            for peer, known in waiting
+            if known is not None and known.incarnation == peer.incarnation and peer.name in self._admitted
+        ]:
             lanes, next_lanes = (tuple(desk.roster.lanes(stage).tables) for stage in (desk.me.stage, desk.me.stage + 1))
             offer = wire.StateOffer(
                 done.version,
@@ -319,14 +330,13 @@ class Membership:
             fetching.discard(name)
         self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
 
-    def forget_unmet(self, *, was_away: bool) -> list[Peer]:
+    def forget_unmet(self, *, away_s: float) -> list[Peer]:
         """Forget and return those who take part only in what somebody said: they never were, or cannot reach this worker.
 
-        was_away : whether this worker stood still itself, and has still to hear what came meanwhile
+        away_s : for how long this worker stood still itself; it has still to hear what came meanwhile
         """
         desk = self.desk
-        if was_away:
-            self._told_at = dict.fromkeys(self._told_at, desk.now)
+        self._told_at = {name: told_at + away_s for name, told_at in self._told_at.items()}
         forgotten = [peer for peer in desk.roster.unmet if desk.now - self._told_at[peer.name] >= GREETING_S]
         for peer in forgotten:
             desk.roster.forget(peer.name)

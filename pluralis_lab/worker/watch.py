@@ -78,21 +78,22 @@ class Watch:
         self._asked.clear()
         self._wait()
 
-    def on_woken(self) -> bool:
-        """Ask the replicas, or have those set aside that did not answer; say whether this worker was not there itself."""
+    def on_woken(self) -> float:
+        """Ask the replicas, or have those set aside that did not answer; return for how long this worker was not there itself."""
         desk = self.desk
-        was_away = desk.now - self._due > min(self.patience_s, 2 * GREETING_S) / 4
+        late_s = desk.now - self._due
+        away_s = late_s if late_s > min(self.patience_s, 2 * GREETING_S) / 4 else 0.0
         if desk.state != "active":
             self._wait()
-            return was_away
-        if was_away:
+            return away_s
+        if away_s:
             self._asked.clear()  # what the others said meanwhile it has still to read
             self._is_disturbed = True
         for peer in desk.mates(desk.round):
             if peer.is_met:  # another is given up as such (`Membership.forget_unmet`)
                 self._look_after(peer)
         self._wait()
-        return was_away
+        return away_s
 
     def on_heard(self, source: str) -> None:
         """Note a sign of life."""

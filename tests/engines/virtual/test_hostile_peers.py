@@ -323,6 +323,39 @@ def test_a_liar_that_names_a_dead_mate_to_a_joiner_delays_the_run(
     assert {"worker-4", "worker-5"} == set(told)
 
 
+@pytest.mark.parametrize("incarnation", [1, 9], ids=["its next life", "a life that is none"])
+def test_who_comes_back_is_let_in_whatever_was_said_of_it(
+    text: Corpus, incarnation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A liar has named it to a joiner, and dies: the joiner, which alone is left, must not take it for one that takes part."""
+    spec = tiny_spec(text, stages=2, replicas=2, steps=14, eval_every=0)
+    broadcast, begun = Desk.broadcast, []
+
+    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
+        if isinstance(message, StateOffer) and self.me.name == "worker-3":
+            named = {entry[0]: entry for entry in (*message.peers, ("worker-2", incarnation, 0, True))}
+            message = dataclasses.replace(message, peers=tuple(sorted(named.values())))
+        broadcast(self, targets, message)
+
+    def look(swarm: VirtualSwarm) -> None:
+        seat = swarm.seats.get("worker-4")
+        if not begun and seat is not None and seat.machine.desk.state == "active":
+            begun.append(swarm.now)
+            swarm.agenda.put(swarm.now + 0.05, lambda: swarm._kill(Kill("worker-3", 0, None, loses_wire=False)))
+            swarm.agenda.put(swarm.now + 0.5, lambda: swarm._restart("worker-2", 1))
+            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
+
+    monkeypatch.setattr(Desk, "broadcast", lie)
+    come, kills = (Attachment("worker-4", 1, 90),), (Kill("worker-2", 60, None),)
+    seen = run_virtual(spec, text, attachments=come, kills=kills, on_event=look)
+    assert begun
+    assert sorted(seen.losses) == list(range(spec.steps)), "the run stalled"
+    assert not seen.expelled()
+    assert {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()} == dict.fromkeys(
+        ("worker-0", "worker-1", "worker-2", "worker-4"), "serving"
+    )
+
+
 class DealsTwice:
     """Has the head worker-1 send to worker-4 what another head was dealt and sent to another replica, which has counted it."""
 
