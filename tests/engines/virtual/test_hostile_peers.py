@@ -255,6 +255,38 @@ def test_one_lie_to_everybody_costs_the_run_nothing(text: Corpus, lie: str) -> N
     assert not reasons, f"honest workers were given up: {reasons}"
 
 
+class FalseOffers:
+    """Has `liar` name who is not there in each state that it offers; a simulation goes on for as long as that is believed.
+
+    ghost : (worker, incarnation), who is said to take part since round 0
+    all_have_begun : whether it says of everybody that they have their state
+    """
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, liar: str, ghost: tuple[str, int], *, all_have_begun: bool = False
+    ) -> None:
+        self.told: list[str] = []
+        """The joiners that were lied to."""
+        self._waits = 0
+        broadcast = Desk.broadcast
+
+        def lie(desk: Desk, targets: list[Peer], message: Message) -> None:
+            if isinstance(message, StateOffer) and desk.me.name == liar:
+                self.told.extend(peer.name for peer in targets)
+                named = {entry[0]: entry for entry in (*message.peers, (*ghost, 0, True))}
+                peers = ((*entry[:3], entry[3] or all_have_begun) for entry in named.values())
+                message = dataclasses.replace(message, peers=tuple(sorted(peers)))
+            broadcast(desk, targets, message)
+
+        monkeypatch.setattr(Desk, "broadcast", lie)
+
+    def __call__(self, swarm: VirtualSwarm) -> None:
+        """Have a simulation wait as a run does, though nothing happens in it."""
+        if len(self.told) > self._waits:
+            self._waits = len(self.told)
+            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
+
+
 @pytest.mark.parametrize("ghost", ["another life of one on its way", "nobody"])
 def test_a_liar_that_names_to_a_joiner_who_is_not_there_delays_the_run(
     text: Corpus, ghost: str, monkeypatch: pytest.MonkeyPatch
@@ -265,30 +297,12 @@ def test_a_liar_that_names_to_a_joiner_who_is_not_there_delays_the_run(
     whole = run_virtual(spec, text, links=links)
     kills = (Kill("worker-5", 100, None),) if ghost == "nobody" else ()
     come = (Attachment("worker-5", 1, 60 if kills else 140), Attachment("worker-4", 0, 135))
-    told: list[str] = []
-    broadcast = Desk.broadcast
-
-    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
-        if isinstance(message, StateOffer) and self.me.name == "worker-0":
-            told.extend(peer.name for peer in targets)
-            named = {entry[0]: entry for entry in (*message.peers, ("worker-5", 9, 0, True))}
-            message = dataclasses.replace(message, peers=tuple(sorted(named.values())))
-        broadcast(self, targets, message)
-
-    def keep_on(swarm: VirtualSwarm) -> None:
-        """Have a simulation wait as a run does, though nothing happens in it."""
-        if told and not waits:
-            waits.append(swarm.now)
-            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
-
-    waits: list[float] = []
-    monkeypatch.setattr(Desk, "broadcast", lie)
-    seen = run_virtual(spec, text, links=links, attachments=come, kills=kills, on_event=keep_on)
-    assert told == ["worker-4"]
+    offers = FalseOffers(monkeypatch, "worker-0", ("worker-5", 9))
+    seen = run_virtual(spec, text, links=links, attachments=come, kills=kills, on_event=offers)
+    assert offers.told == ["worker-4"]
     assert_unharmed(seen, whole, ghost)
-    assert {peer.name for peer in seen.swarm.seats["worker-4"].machine.desk.roster.others()} == seen.swarm.seats.keys() - {
-        "worker-4"
-    }
+    known = {peer.name for peer in seen.swarm.seats["worker-4"].machine.desk.roster.others()}
+    assert known == seen.swarm.seats.keys() - {"worker-4"}
 
 
 @pytest.mark.parametrize("sync", [pl.FullSync(), pl.FullSync(transport="butterfly")], ids=["gather", "butterfly"])
@@ -298,29 +312,13 @@ def test_a_liar_that_names_a_dead_mate_to_a_joiner_delays_the_run(
     """Or one that lives, and has not the state yet, as if it took part."""
     spec = tiny_spec(text, stages=2, replicas=2, steps=10, sync=sync)
     whole = run_virtual(spec, text)
-    told: list[str] = []
-    broadcast = Desk.broadcast
-
-    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
-        if isinstance(message, StateOffer) and self.me.name == "worker-3":
-            told.extend(peer.name for peer in targets)
-            named = {entry[0]: entry for entry in (*message.peers, ("worker-2", 9, 0, True))}
-            message = dataclasses.replace(message, peers=tuple(sorted((*entry[:3], True) for entry in named.values())))
-        broadcast(self, targets, message)
-
-    def keep_on(swarm: VirtualSwarm) -> None:
-        if len(told) > len(waits):
-            waits.append(swarm.now)
-            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
-
-    waits: list[float] = []
-    monkeypatch.setattr(Desk, "broadcast", lie)
+    offers = FalseOffers(monkeypatch, "worker-3", ("worker-2", 9), all_have_begun=True)
     kills = (Kill("worker-2", 60, None),)
     for gap in (5, 30, 60):
         come = (Attachment("worker-4", 1, 90), Attachment("worker-5", 1, 90 + gap))
-        seen = run_virtual(spec, text, attachments=come, kills=kills, on_event=keep_on)
+        seen = run_virtual(spec, text, attachments=come, kills=kills, on_event=offers)
         assert_unharmed(seen, whole, gap)
-    assert {"worker-4", "worker-5"} == set(told)
+    assert {"worker-4", "worker-5"} == set(offers.told)
 
 
 @pytest.mark.parametrize("incarnation", [1, 9], ids=["its next life", "a life that is none"])
@@ -329,31 +327,24 @@ def test_who_comes_back_is_let_in_whatever_was_said_of_it(
 ) -> None:
     """A liar has named it to a joiner, and dies: the joiner, which alone is left, must not take it for one that takes part."""
     spec = tiny_spec(text, stages=2, replicas=2, steps=14, eval_every=0)
-    broadcast, begun = Desk.broadcast, []
-
-    def lie(self: Desk, targets: list[Peer], message: Message) -> None:
-        if isinstance(message, StateOffer) and self.me.name == "worker-3":
-            named = {entry[0]: entry for entry in (*message.peers, ("worker-2", incarnation, 0, True))}
-            message = dataclasses.replace(message, peers=tuple(sorted(named.values())))
-        broadcast(self, targets, message)
+    offers, begun = FalseOffers(monkeypatch, "worker-3", ("worker-2", incarnation)), []
 
     def look(swarm: VirtualSwarm) -> None:
+        offers(swarm)
         seat = swarm.seats.get("worker-4")
         if not begun and seat is not None and seat.machine.desk.state == "active":
             begun.append(swarm.now)
             swarm.agenda.put(swarm.now + 0.05, lambda: swarm._kill(Kill("worker-3", 0, None, loses_wire=False)))
             swarm.agenda.put(swarm.now + 0.5, lambda: swarm._restart("worker-2", 1))
-            swarm.agenda.put(swarm.now + 3 * GREETING_S, lambda: None)
 
-    monkeypatch.setattr(Desk, "broadcast", lie)
     come, kills = (Attachment("worker-4", 1, 90),), (Kill("worker-2", 60, None),)
     seen = run_virtual(spec, text, attachments=come, kills=kills, on_event=look)
     assert begun
+    assert offers.told == ["worker-4"]
     assert sorted(seen.losses) == list(range(spec.steps)), "the run stalled"
     assert not seen.expelled()
-    assert {name: seat.machine.desk.state for name, seat in seen.swarm.seats.items()} == dict.fromkeys(
-        ("worker-0", "worker-1", "worker-2", "worker-4"), "serving"
-    )
+    serving = {name for name, seat in seen.swarm.seats.items() if seat.machine.desk.state == "serving"}
+    assert serving == {"worker-0", "worker-1", "worker-2", "worker-4"}
 
 
 class DealsTwice:
