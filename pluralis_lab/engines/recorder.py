@@ -143,6 +143,12 @@ class Recorder:
             self._statements(body["statements"])
         elif kind == "reroute":
             self.events.append("reroute", worker, body["round"], {k: body[k] for k in ("index", "stage", "dead", "to")}, time=at)
+        elif kind == "unmet":
+            text = (
+                f"{worker} goes on without {body['peer']}: it was told that one takes part and has heard nothing from it in "
+                f"{body['waited_s']:.0f} s. Either {body['peer']} cannot reach {worker}, or it was named falsely"
+            )
+            self.events.append("error", worker, None, {"message": text, "log_tail": ""}, time=at)
         elif kind == "checkpoint":
             facts = {"digest": body["digest"], "size_bytes": body["size_bytes"]}
             self.events.append("checkpoint", worker, body["round"], facts, time=at)

@@ -35,10 +35,10 @@ class Store:
 class Report:
     """Tell whoever records the run. Durable before any later effect is seen by another worker.
 
-    kind : "state", "round", "work", "exchange", "statements", "validation", "reroute", "stalled" or "checkpoint"
+    kind : "state", "round", "work", "exchange", "statements", "validation", "reroute", "stalled", "unmet" or "checkpoint"
     """
 
-    kind: Literal["state", "round", "work", "exchange", "statements", "validation", "reroute", "stalled", "checkpoint"]
+    kind: Literal["state", "round", "work", "exchange", "statements", "validation", "reroute", "stalled", "unmet", "checkpoint"]
     body: dict[str, Any]
 
 

@@ -69,3 +69,14 @@ def test_workers_elsewhere_do_not_outvote_those_here(ended: RunDirectory) -> Non
     ended.update_info(workers=rows)
     _, closed = close_with(ended, {"worker-1": "f" * 64, "worker-2": "f" * 64})
     assert closed["deviants"] == ["worker-1", "worker-2"]
+
+
+def test_a_user_is_told_who_is_gone_on_without_and_what_to_look_at(ended: RunDirectory) -> None:
+    signer = signer_for(ended.info["chain"], seed=ended.spec.seed, home=ended.path.parent.parent, granted={})
+    recorder = Recorder(ended, sign_epoch=signer.sign, clock=time.time)
+    recorder.report("worker-4", 7.5, "unmet", {"peer": "worker-1", "waited_s": 30.0})
+    recorder.close()
+    (error,) = ended.events(kinds=["error"])
+    assert (error.worker, error.time) == ("worker-4", 7.5)
+    assert error.body["message"].startswith("worker-4 goes on without worker-1: ")
+    assert "heard nothing from it in 30 s. Either worker-1 cannot reach worker-4, or" in error.body["message"]

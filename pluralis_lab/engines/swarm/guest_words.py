@@ -77,7 +77,9 @@ class _Nothing(_Word):
 
 class _Report(_Word):
     op: Literal["report"]
-    kind: Literal["state", "round", "work", "links", "exchange", "statements", "validation", "reroute", "stalled", "checkpoint"]
+    kind: Literal[
+        "state", "round", "work", "links", "exchange", "statements", "validation", "reroute", "stalled", "unmet", "checkpoint"
+    ]
     time: Size
     body: dict[str, Any]
 
@@ -141,6 +143,11 @@ class _Stalled(_Word):
     round: Count | None
 
 
+class _Unmet(_Word):
+    peer: Name
+    waited_s: Size
+
+
 class _Checkpoint(_Word):
     round: Count
     digest: Digest
@@ -162,6 +169,7 @@ _BODIES: dict[str, type[_Word]] = {
     "statements": _Statements,
     "reroute": _Reroute,
     "stalled": _Stalled,
+    "unmet": _Unmet,
     "checkpoint": _Checkpoint,
 }
 _WORDS: TypeAdapter[Any] = TypeAdapter(

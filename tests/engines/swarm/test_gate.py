@@ -208,6 +208,8 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("checkpoint", {"round": 1, "digest": "../x", "size_bytes": 1}),
     ("stalled", {"stage": 9, "round": 1}),
     ("reroute", {"round": 1, "index": 0, "stage": 1, "dead": "worker-1; rm", "to": "worker-2"}),
+    ("unmet", {"peer": "<b>", "waited_s": 30.0}),
+    ("unmet", {"peer": "worker-2", "waited_s": -1.0}),
     ("statements", {"round": 1, "statements": [{"body": {}, "signature": "0x"}]}),
     ("statements", {"round": 1, "statements": ["x"]}),
     ("work", {"round": 1}),

@@ -303,6 +303,8 @@ def test_a_liar_that_names_to_a_joiner_who_is_not_there_delays_the_run(
     assert_unharmed(seen, whole, ghost)
     known = {peer.name for peer in seen.swarm.seats["worker-4"].machine.desk.roster.others()}
     assert known == seen.swarm.seats.keys() - {"worker-4"}
+    unmet = [(worker, body) for worker, _, kind, body in seen.reports if kind == "unmet"]
+    assert unmet == ([("worker-4", {"peer": "worker-5", "waited_s": GREETING_S})] if ghost == "nobody" else [])
 
 
 @pytest.mark.parametrize("sync", [pl.FullSync(), pl.FullSync(transport="butterfly")], ids=["gather", "butterfly"])
