@@ -221,12 +221,15 @@ def bare_s(file: Path, rounds: int) -> float:
 
 
 def round_s(spec: pl.RunSpec, network: ShapedNetwork | None) -> tuple[float, float]:
-    """Return the seconds a round with real workers, in `network`'s namespaces, and the bytes that a worker sends in one."""
+    """Return the seconds a round with real workers, in `network`'s namespaces, and the bytes that a worker sends in one.
+
+    Bytes are those of the rounds before the last: with that one all weights are exchanged, by every rule, as the run ends.
+    """
     started = pl.launch(spec, lifetime="kernel", namespaces=network.addresses if network is not None else None)
     try:
         started.wait(round=spec.steps)
         rounds = sorted(started.events("round"), key=lambda event: event.round or 0)
-        work = started.events("worker.round")
+        work = [event for event in started.events("worker.round") if (event.round or 0) < spec.steps - 1]
         deaths = [event for event in started.events("worker.state") if event.body["state"] == "dead"]
     finally:
         started.stop()
