@@ -2,7 +2,7 @@
 #
 #   make quickstart   run notebooks/00_quickstart.ipynb and print where the executed notebook is
 #   make lab          build the JupyterLab extension (Node) and open the notebooks in JupyterLab, with the panel of all runs
-#   make test         the test suite, in two processes (11 to 18 minutes on two cores with the set-up);  make deep: every case, and the long ones
+#   make test         the test suite, in two processes (9 to 18 minutes on two cores with the set-up);  make deep: every case, and the long ones
 #   make lint         ruff, mypy --strict, import-linter, nbstripout; with Node also tsc, eslint and vitest (lint-ui, test-ui)
 #   make bench        the benchmarks (BENCH_ARGS=--quick: small cases);  make screenshots: docs/images; both need Chromium
 #   make clean        remove build outputs and caches; `.venv` and your runs stay
