@@ -145,7 +145,7 @@ class Recorder:
             self.events.append("reroute", worker, body["round"], {k: body[k] for k in ("index", "stage", "dead", "to")}, time=at)
         elif kind == "unmet":
             text = (
-                f"{worker} goes on without {body['peer']}: it was told that one takes part and has heard nothing from it in "
+                f"goes on without {body['peer']}, which others said takes part: heard nothing from it in "
                 f"{body['waited_s']:.0f} s. Either {body['peer']} cannot reach {worker}, or it was named falsely"
             )
             self.events.append("error", worker, None, {"message": text, "log_tail": ""}, time=at)

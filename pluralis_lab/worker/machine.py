@@ -35,7 +35,7 @@ from pluralis_lab.worker.inference import Inference
 from pluralis_lab.worker.leaving import Leaving
 from pluralis_lab.worker.membership import Membership
 from pluralis_lab.worker.probing import Probing
-from pluralis_lab.worker.roster import GREETING_S, Peer
+from pluralis_lab.worker.roster import Peer
 from pluralis_lab.worker.round_state import RoundState
 from pluralis_lab.worker.signing import SIGNING, Signing
 from pluralis_lab.worker.watch import Watch
@@ -179,7 +179,6 @@ class Worker:
             away_s = self.watch.on_woken()
             self.membership.set_stuck_aside()
             for peer in self.membership.forget_unmet(away_s=away_s):
-                self.desk.report("unmet", peer=peer.name, waited_s=GREETING_S)
                 self._go_on_without(peer)
         else:
             self.inference.on_withdrawn(event.request)

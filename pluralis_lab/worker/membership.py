@@ -331,7 +331,7 @@ class Membership:
         self._offered = {digest: offered for digest, offered in self._offered.items() if offered[1]}
 
     def forget_unmet(self, *, away_s: float) -> list[Peer]:
-        """Forget and return those who take part only in what somebody said: they never were, or cannot reach this worker.
+        """Forget, report and return those who take part only in what somebody said: they never were, or cannot reach this worker.
 
         away_s : for how long this worker stood still itself; it has still to hear what came meanwhile
         """
@@ -342,6 +342,7 @@ class Membership:
             desk.roster.forget(peer.name)
             self.forget(peer.name)
             self._in_vain.add((peer.name, peer.incarnation))
+            desk.report("unmet", peer=peer.name, waited_s=desk.now - self._told_at[peer.name])
         return forgotten
 
     def set_stuck_aside(self) -> None:
